@@ -1,0 +1,1 @@
+"""COCO's side of the work: the data set, the results format, the score, and what an evaluation leaves."""

@@ -1,0 +1,92 @@
+"""A data set in COCO's instances format."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycocotools.coco import COCO
+
+from samebox.errors import SameboxError
+from samebox.files import existing, read_json
+
+# What COCO's own evaluation reads from each entry; pycocotools ends in a KeyError where one is missing.
+_KEYS = {
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
+    "categories": ("id", "name"),
+}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of the data set; width and height in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class CocoDataset:
+    """Images in a folder and their objects in a COCO instances file.
+
+    `images` are records ordered by id, `class_names` the categories ordered by id, `ground_truth` the
+    pycocotools object that the score is computed against. Raises SameboxError where the file is absent,
+    is no JSON, or lacks a key that COCO's evaluation reads.
+    """
+
+    def __init__(self, images: Path, annotations: Path) -> None:
+        document = read_json(annotations)
+        _check(document, annotations)
+        self._folder = Path(images)
+        self._annotations = annotations
+        self.images = sorted(
+            (ImageRecord(*(entry[key] for key in _KEYS["images"])) for entry in document["images"]),
+            key=lambda record: record.id,
+        )
+        self._ids = {
+            category["name"]: category["id"]
+            for category in sorted(document["categories"], key=lambda category: category["id"])
+        }
+        self.class_names = tuple(self._ids)
+        self.ground_truth = indexed(document)
+
+    def path(self, record: ImageRecord) -> Path:
+        """Where the image lies. Raises SameboxError where it does not."""
+        return existing(self._folder / record.file_name, "put the data set's images there")
+
+    def category_ids(self, class_names: Sequence[str]) -> list[int]:
+        """The category id of each class, matched by name. Raises SameboxError naming those without one."""
+        if unmatched := [name for name in class_names if name not in self._ids]:
+            raise SameboxError(
+                f"{self._annotations}: no category is called {', '.join(unmatched)}; it has "
+                f"{', '.join(self.class_names)}; name the detector's classes as the data set does"
+            )
+        return [self._ids[name] for name in class_names]
+
+
+def indexed(document: dict[str, Any]) -> COCO:
+    """The pycocotools object over a COCO document, made without its messages on stdout."""
+    coco = COCO()
+    coco.dataset = document
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _check(document: Any, path: Path) -> None:
+    for section, keys in _KEYS.items():
+        if not isinstance(document, dict) or not isinstance(document.get(section), list):
+            raise SameboxError(f"{path}: no list `{section}`; give a COCO instances file")
+        for index, entry in enumerate(document[section]):
+            if missing := [key for key in keys if key not in entry]:
+                raise SameboxError(
+                    f"{path}: {section}[{index}] has no `{missing[0]}`; COCO's evaluation reads "
+                    f"{', '.join(keys)} of each"
+                )
+    names = [category["name"] for category in document["categories"]]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise SameboxError(f"{path}: more than one category is called {repeated[0]}; give each its own name")

@@ -1,0 +1,45 @@
+"""What the evaluation of one form of a detector leaves in its folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samebox.coco.results import read_results
+from samebox.errors import SameboxError
+from samebox.files import read_json
+
+_KEYS = ("detector", "runtime", "title", "dataset", "status", "reason", "score", "timing")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One form of a detector: its metrics and, where it was measured, its curves and results.
+
+    `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`) that
+    `coco.score` gives, `results` the COCO results at batch 1.
+    """
+
+    metrics: dict[str, Any]
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def measured(self) -> bool:
+        """Whether this form was run; otherwise `metrics["reason"]` says why not."""
+        return self.metrics["status"] == "measured"
+
+    @property
+    def title(self) -> str:
+        """The form as tables name it."""
+        return self.metrics["title"]
+
+
+def read_evaluated(folder: str | Path) -> Evaluated:
+    """The evaluated form in a folder. Raises SameboxError where a file or one of its keys is missing."""
+    folder = Path(folder)
+    metrics = read_json(folder / "metrics.json")
+    if missing := [key for key in _KEYS if key not in metrics]:
+        raise SameboxError(f"{folder / 'metrics.json'}: no `{missing[0]}`; evaluate again")
+    if metrics["status"] != "measured":
+        return Evaluated(metrics)
+    return Evaluated(metrics, read_json(folder / "curves.json"), read_results(folder / "detections.json.gz"))

@@ -1,0 +1,93 @@
+"""Detections in COCO's results format, the one that every COCO tool reads."""
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from samebox.detections import Detections
+from samebox.errors import SameboxError
+from samebox.files import existing, written_aside
+
+
+def results_from_detections(
+    image_id: int, detections: Detections, category_ids: Sequence[int], file_name: str | None = None
+) -> list[dict[str, Any]]:
+    """One COCO result for each detection of an image.
+
+    `bbox` is x, y, width, height in pixels of the original image, unrounded; `segmentation` is there where
+    the detections have masks. `category_ids[label]` is the category of a label. A `file_name` is added to
+    each result where given.
+    """
+    boxes = detections.boxes.astype(np.float64)  # the differences below are then exact
+    boxes[:, 2:] -= boxes[:, :2]
+    results: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, score, label in zip(
+            boxes.tolist(), detections.scores.tolist(), detections.labels.tolist(), strict=True
+        )
+    ]
+    if detections.masks is not None:
+        for result, code in zip(results, _encoded(detections.masks), strict=True):
+            result["segmentation"] = code
+    if file_name is not None:
+        for result in results:
+            result["file_name"] = file_name
+    return results
+
+
+def detections_from_results(
+    results: Sequence[dict[str, Any]], category_ids: Sequence[int], class_names: Sequence[str]
+) -> Detections:
+    """The detections of one image back from its results; the inverse of `results_from_detections`."""
+    labels = {category_id: label for label, category_id in enumerate(category_ids)}
+    boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    masked = bool(results) and all("segmentation" in result for result in results)
+    return Detections(
+        boxes=boxes.astype(np.float32),
+        scores=np.array([result["score"] for result in results], np.float32),
+        labels=np.array([labels[result["category_id"]] for result in results], np.int64),
+        class_names=tuple(class_names),
+        masks=_decoded([result["segmentation"] for result in results]) if masked else None,
+    )
+
+
+def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
+    """Write the results whole or not at all, compressed where the name ends in `.gz`.
+
+    The same results give the same bytes.
+    """
+    content = json.dumps(results, separators=(",", ":")).encode()
+    with written_aside(path) as aside:
+        aside.write_bytes(gzip.compress(content, mtime=0) if aside.suffix == ".gz" else content)
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """The results in a `.json` or `.json.gz` file. Raises SameboxError where it holds none."""
+    path = existing(path)
+    try:
+        content = path.read_bytes()
+        results = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise SameboxError(f"{path}: no COCO results ({error}); evaluate again") from None
+    if not isinstance(results, list):
+        raise SameboxError(f"{path}: COCO results are a JSON list, this is none; evaluate again")
+    return results
+
+
+def _encoded(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Run-length codes of masks [N, H, W], their counts as text so that JSON takes them."""
+    if not len(masks):
+        return []
+    codes = rle.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    return [{"size": code["size"], "counts": code["counts"].decode()} for code in codes]
+
+
+def _decoded(codes: list[dict[str, Any]]) -> np.ndarray:
+    """Masks [N, H, W] from their run-length codes."""
+    return rle.decode(codes).transpose(2, 0, 1).astype(bool)

@@ -1,0 +1,95 @@
+"""COCO's average precision and recall, computed by pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from samebox.coco.dataset import indexed
+from samebox.errors import SameboxError
+
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+_GEOMETRY = {"bbox": "bbox", "segm": "segmentation"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well results match the ground truth.
+
+    `stats` are COCO's twelve numbers and `per_class` the AP of each class, in points from 0 to 100, None
+    where the data set has no such objects. `precision` holds the curves averaged over the classes:
+    `recall` [101] and, at each recall, `precision_50` and `precision_75` at those IoU and `precision_mean`
+    over IoU 0.50 to 0.95, all from 0 to 1.
+    """
+
+    stats: dict[str, float | None]
+    per_class: dict[str, float | None]
+    precision: dict[str, list[float]]
+
+
+def score(
+    ground_truth: COCO, results: Sequence[dict[str, Any]], image_ids: Iterable[int], iou_type: str = "bbox"
+) -> Scores:
+    """The score of COCO results on the images named, by boxes (`bbox`) or masks (`segm`).
+
+    Raises SameboxError where the ground truth lacks one of the images, or a result lacks the geometry.
+    """
+    evaluation = COCOeval(ground_truth, _loaded(ground_truth, results, iou_type), iou_type)
+    evaluation.params.imgIds = sorted(image_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # [IoU, recall, class]: objects of all areas, at most 100 detections an image
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    names = [category["name"] for category in ground_truth.loadCats(evaluation.params.catIds)]
+    return Scores(
+        stats={name: _points(value) for name, value in zip(STATS, evaluation.stats, strict=True)},
+        per_class={name: _points(_mean(precision[:, :, index])) for index, name in enumerate(names)},
+        precision=_curves(precision, evaluation.params),
+    )
+
+
+def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str) -> COCO:
+    """The results as pycocotools takes them, each with the one geometry that is scored.
+
+    With both, pycocotools would sort masks into small, medium and large by the area of their box.
+    """
+    kept = ("image_id", "category_id", "score", _GEOMETRY[iou_type])
+    if any(_GEOMETRY[iou_type] not in result for result in results):
+        raise SameboxError(f"a result has no `{_GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
+    if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):
+        raise SameboxError(f"results for image {min(unknown)}, which the annotations lack; evaluate again")
+    if not results:  # loadRes looks at the first to tell the kind
+        return indexed({**ground_truth.dataset, "annotations": []})
+    with contextlib.redirect_stdout(io.StringIO()):
+        return ground_truth.loadRes([{key: result[key] for key in kept} for result in results])
+
+
+def _curves(precision: np.ndarray, params: Any) -> dict[str, list[float]]:
+    """Precision [IoU, recall, class] averaged over the classes that have objects."""
+    present = precision[:, :, (precision > -1).all((0, 1))]
+    curves = present.mean(2) if present.size else np.zeros(precision.shape[:2])
+    at = {threshold: curves[np.argmin(abs(params.iouThrs - threshold))] for threshold in (0.5, 0.75)}
+    return {
+        "recall": params.recThrs.tolist(),
+        "precision_50": at[0.5].tolist(),
+        "precision_75": at[0.75].tolist(),
+        "precision_mean": curves.mean(0).tolist(),
+    }
+
+
+def _mean(precision: np.ndarray) -> float:
+    """The mean, or COCO's -1 where there is no object."""
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else -1.0
+
+
+def _points(value: float) -> float | None:
+    return None if value == -1 else 100.0 * float(value)

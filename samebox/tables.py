@@ -1,0 +1,345 @@
+"""The comparison of a detector's forms: one row a form, one column a measure.
+
+A cell that was not measured says why; it is never blank, zero or copied.
+"""
+
+import csv as csv_writer
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from samebox.errors import SameboxError
+
+KINDS = {"bbox": "box", "segm": "mask"}
+
+_TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
+
+Value = float | str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as people read it: the values of its `keys`, joined by slashes.
+
+    `kind` is the kind of IoU that the column is about, or None.
+    """
+
+    heading: str
+    keys: tuple[str, ...]
+    shown: Callable[[float], str]
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One form. Each value is a number or the reason why there is none.
+
+    AP is in points from 0 to 100, times in milliseconds an image, sizes in megabytes.
+    """
+
+    title: str
+    runtime: str
+    reason: str | None
+    values: dict[str, Value]
+
+    def cell(self, column: Column) -> str:
+        """The text of one cell."""
+        values = [self.values[key] for key in column.keys]
+        reasons = [value for value in values if isinstance(value, str)]
+        return reasons[0] if reasons else " / ".join(column.shown(float(value)) for value in values)
+
+    def number(self, column: Column) -> bool:
+        """Whether the cell was measured."""
+        return not any(isinstance(self.values[key], str) for key in column.keys)
+
+    def spans(self, columns: Sequence[Column]) -> list[tuple[str, int]]:
+        """Each cell and the number of columns it spans: one, but for the reason of a form not run."""
+        cells = [self.cell(column) for column in columns]
+        if self.reason is None:
+            return [(cell, 1) for cell in cells]
+        return [(cell, len(list(same))) for cell, same in groupby(cells)]
+
+
+class Comparison:
+    """The forms of one detector beside each other, from the metrics of each; the first is the reference.
+
+    `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the AP of
+    each class by kind, class and form, `notes` what stands under the table. Raises SameboxError where the
+    metrics are none, or of more than one detector or data set.
+    """
+
+    def __init__(self, metrics: Sequence[dict[str, Any]]) -> None:
+        for key in ("detector", "dataset"):
+            if len(names := sorted({form[key] for form in metrics})) != 1:
+                raise SameboxError(
+                    f"a table compares the forms of one {key}, not of {', '.join(names) or 'none'}; "
+                    "make one table for each"
+                )
+        self.forms = list(metrics)
+        self.detector: str = metrics[0]["detector"]
+        self.dataset: str = metrics[0]["dataset"]
+        scored = [kind for form in metrics for by_kind in (form["score"] or {}).values() for kind in by_kind]
+        self.kinds = [kind for kind in KINDS if kind in scored] or ["bbox"]
+        batches = {int(size) for form in metrics for size in form["score"] or {}} - {1}
+        self.batches = sorted(batches)
+        self.columns = self._columns()
+        self.rows = [self._row(form) for form in metrics]
+        self.per_class = {kind: self._per_class(kind) for kind in self.kinds}
+        self.notes = [*_notes(metrics), *self._published()]
+
+    @property
+    def keys(self) -> list[str]:
+        """The measures of a row, one value each."""
+        return [key for column in self.columns for key in column.keys]
+
+    def heading(self, kind: str, name: str) -> str:
+        """A measure's name, with the kind before it where there are several."""
+        return f"{KINDS[kind]} {name}" if len(self.kinds) > 1 else name
+
+    def _columns(self) -> list[Column]:
+        columns = []
+        for kind in self.kinds:
+            named = [("AP", "AP", _points), ("AP50", "AP50", _points), ("AP75", "AP75", _points)]
+            named += [("ΔAP", "AP_delta", _signed)]
+            named += [(f"AP at batch {size}", f"AP_batch{size}", _points) for size in self.batches]
+            columns += [
+                Column(self.heading(kind, heading), (f"{kind}/{key}",), shown, kind)
+                for heading, key, shown in named
+            ]
+        columns += [
+            Column("ms/image (pre / net / post)", _TIMES, _three_digits),
+            Column("peak MB", ("peak_mb",), _megabytes),
+        ]
+        if any(form["device_peak_mb"] is not None for form in self.forms):
+            columns += [Column("GPU MB", ("device_peak_mb",), _megabytes)]
+        return [*columns, Column("artifact MB", ("artifact_mb",), _megabytes)]
+
+    def _row(self, form: dict[str, Any]) -> Row:
+        """All values of a form; a form that was not run has its reason in place of each."""
+        reason = None if form["status"] == "measured" else form["reason"]
+        size = form["artifact_mb"]
+        values: dict[str, Value] = dict.fromkeys(self.keys, reason or "not measured")
+        values["artifact_mb"] = (reason or "no file of its own") if size is None else size
+        if reason is None:
+            for kind in self.kinds:
+                values |= self._scores(form, kind)
+            values |= {key: form["timing"][key.removeprefix("ms_")]["median"] for key in _TIMES}
+            values["peak_mb"] = form["peak_mb"]
+            if "device_peak_mb" in values:
+                used = form["device_peak_mb"]
+                values["device_peak_mb"] = "no GPU used" if used is None else used
+        return Row(form["title"], form["runtime"], reason, values)
+
+    def _scores(self, form: dict[str, Any], kind: str) -> dict[str, Value]:
+        values = {f"{kind}/{key}": average_precision(form, kind, 1, key) for key in ("AP", "AP50", "AP75")}
+        for size in self.batches:
+            values[f"{kind}/AP_batch{size}"] = average_precision(form, kind, size)
+        values[f"{kind}/AP_delta"] = self._delta(form, values[f"{kind}/AP"], kind)
+        return values
+
+    def _delta(self, form: dict[str, Any], value: Value, kind: str) -> Value:
+        reference = self.forms[0]
+        if form is reference:
+            return "reference"
+        if isinstance(value, str):
+            return value
+        base = average_precision(reference, kind, 1)
+        return f"{reference['title']}: {base}" if isinstance(base, str) else value - base
+
+    def _per_class(self, kind: str) -> dict[str, dict[str, Value]]:
+        scores = {form["title"]: ((form["score"] or {}).get("1") or {}).get(kind) for form in self.forms}
+        reasons = {form["title"]: form["reason"] or "not scored" for form in self.forms}
+        classes = list(
+            dict.fromkeys(name for found in scores.values() if found for name in found["per_class"])
+        )
+        return {
+            name: {
+                title: reasons[title] if found is None else _or_reason(found["per_class"].get(name))
+                for title, found in scores.items()
+            }
+            for name in classes
+        }
+
+    def _published(self) -> Iterator[str]:
+        published = self.forms[0].get("published") or {}
+        for kind, value in published.items():
+            yield f"published by the detector's authors: {value} {KINDS[kind]} AP"
+
+
+def average_precision(form: dict[str, Any], kind: str, batch: int, key: str = "AP") -> Value:
+    """A form's AP at a batch size in points, or the reason why there is none."""
+    if form["status"] != "measured":
+        return form["reason"]
+    by_kind = form["score"].get(str(batch))
+    if by_kind is None:
+        return f"not run at batch {batch}"
+    return _or_reason(by_kind[kind][key]) if kind in by_kind else f"gives no {KINDS[kind]}s"
+
+
+def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
+    """Raise SameboxError where a measured form loses more AP than allowed, in points.
+
+    Every kind of IoU and every batch size counts, each against the reference at the same batch size. The
+    error names the largest loss.
+    """
+    reference, *others = comparison.forms
+    if reference["status"] != "measured":
+        raise SameboxError(
+            f"{comparison.detector}: {reference['title']} was not run ({reference['reason']}), so no loss of "
+            "AP can be told; evaluate it first"
+        )
+    losses = []
+    for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
+        base = average_precision(reference, kind, batch)
+        value = average_precision(form, kind, batch)
+        if not isinstance(base, str) and not isinstance(value, str):
+            # rounded, so that a loss of exactly the limit is none too many
+            losses.append((round(base - value, 6), kind, batch, form["title"]))
+    loss, kind, batch, title = max(losses, key=lambda entry: entry[0], default=(0.0, "", 0, ""))
+    if loss > max_ap_drop:
+        at = "" if batch == 1 else f" at batch {batch}"
+        raise SameboxError(
+            f"{comparison.detector}: {title} loses {loss:.2f} {KINDS[kind]} AP{at} against "
+            f"{reference['title']}, more than compare.max_ap_drop {max_ap_drop:g}; look at where the forms "
+            "differ in the report, or raise the limit"
+        )
+
+
+def text(comparison: Comparison, width: int = 120) -> str:
+    """The table for a terminal, with the notes under it.
+
+    Masks stand in a table of their own, so that both fit the width.
+    """
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    first, *others = comparison.kinds
+    console.print(_terminal_table(comparison, [c for c in comparison.columns if c.kind in (first, None)]))
+    for kind in others:
+        console.print()
+        console.print(_terminal_table(comparison, [c for c in comparison.columns if c.kind == kind]))
+    for note in comparison.notes:
+        console.print(Padding(Text(note), (0, 0, 0, 2)))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _terminal_table(comparison: Comparison, columns: Sequence[Column]) -> Table:
+    """Columns of equal width in every row; rich has no cells that span, so each row is a table itself."""
+    widths = [_width(comparison, column) for column in columns]
+    headings = [(column.heading, 1) for column in columns]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
+    table.add_column(Text(comparison.detector), vertical="bottom")
+    table.add_column(_terminal_row(headings, widths), vertical="bottom")
+    for row in comparison.rows:
+        table.add_row(Text(row.title), _terminal_row(row.spans(columns), widths))
+    return table
+
+
+def _terminal_row(cells: Sequence[tuple[str, int]], widths: Sequence[int]) -> Table:
+    """Cells that each span a number of columns of the widths given."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    start = 0
+    for _, count in cells:
+        spanned = widths[start : start + count]
+        grid.add_column(
+            width=sum(spanned) + 2 * (count - 1),
+            justify="right" if count == 1 else "left",
+            vertical="bottom",
+        )
+        start += count
+    grid.add_row(*(Text(cell) for cell, _ in cells))
+    return grid
+
+
+def _width(comparison: Comparison, column: Column) -> int:
+    """Numbers stay whole; headings and reasons wrap between words."""
+    cells = [(row.cell(column), row.number(column)) for row in comparison.rows if row.reason is None]
+    prose = [column.heading, *(cell for cell, number in cells if not number)]
+    lines = [line for part in prose for line in textwrap.wrap(part, 7, break_long_words=False)]
+    return max(map(len, [*lines, *(cell for cell, number in cells if number)]))
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table in GitHub's Markdown, with the notes under it.
+
+    Markdown has no cells that span: the reason of a form not run stands in the first of its cells, and
+    the others say that it was not run.
+    """
+    lines = [
+        [comparison.detector, *(column.heading for column in comparison.columns)],
+        ["---", *("---:" for _ in comparison.columns)],
+        *([row.title, *_repeated(row.spans(comparison.columns))] for row in comparison.rows),
+    ]
+    table = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
+    return table + "\n" + "".join(f"\n- {_escaped(note)}" for note in comparison.notes) + "\n"
+
+
+def _repeated(spans: Sequence[tuple[str, int]]) -> list[str]:
+    return [part for cell, count in spans for part in (cell, *["not run"] * (count - 1))]
+
+
+def csv(comparison: Comparison) -> str:
+    """The table as comma-separated values, numbers unrounded and each in a column of its own."""
+    buffer = io.StringIO()
+    writer = csv_writer.writer(buffer, lineterminator="\n")
+    writer.writerow(["detector", "form", *comparison.keys])
+    for row in comparison.rows:
+        writer.writerow([comparison.detector, row.title, *(row.values[key] for key in comparison.keys)])
+    return buffer.getvalue()
+
+
+def json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON takes it: a number, or the reason as text, for every value."""
+    return {
+        "detector": comparison.detector,
+        "dataset": comparison.dataset,
+        "rows": [
+            {"form": row.title, "runtime": row.runtime, "measured": row.reason is None, **row.values}
+            for row in comparison.rows
+        ],
+        "per_class": comparison.per_class,
+        "notes": comparison.notes,
+    }
+
+
+def _notes(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Each note once, after the forms that it is about."""
+    about: dict[str, list[str]] = {}
+    for form in metrics:
+        skipped = [f"{entry['file_name']} ({entry['reason']})" for entry in form["skipped"]]
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        listed = f"images skipped: {len(skipped)}: {', '.join(skipped[:3])}{more}"
+        for note in [*([listed] if skipped else []), *form["notes"]]:
+            about.setdefault(note, []).append(form["title"])
+    return (f"{', '.join(titles)}: {note}" for note, titles in about.items())
+
+
+def _or_reason(value: float | None) -> Value:
+    return "no such objects" if value is None else value
+
+
+def _points(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 makes -0.0 positive
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")

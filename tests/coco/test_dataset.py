@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from samebox.coco.dataset import CocoDataset, ImageRecord
+from samebox.errors import SameboxError
+
+SHAPES = Path(__file__).parents[2] / "demo/shapes"
+ANNOTATIONS = SHAPES / "annotations/instances_val.json"
+
+
+@pytest.fixture
+def document():
+    return json.loads(ANNOTATIONS.read_text())
+
+
+def opened(tmp_path, document):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    return CocoDataset(SHAPES / "val", path)
+
+
+def test_images_are_ordered_by_id(tmp_path, document):
+    document["images"].reverse()
+    dataset = opened(tmp_path, document)
+    assert dataset.images[0] == ImageRecord(20000000, "000020000000.jpg", 229, 172)
+    assert [record.id for record in dataset.images] == list(range(20000000, 20000200))
+
+
+def test_every_image_of_the_demo_lies_where_its_record_says():
+    dataset = CocoDataset(SHAPES / "val", ANNOTATIONS)
+    assert all(dataset.path(record).is_file() for record in dataset.images)
+
+
+def test_an_absent_image_is_named(tmp_path):
+    dataset = CocoDataset(tmp_path, ANNOTATIONS)
+    with pytest.raises(SameboxError, match=r"000020000000\.jpg: no such file"):
+        dataset.path(dataset.images[0])
+
+
+def test_class_names_follow_the_category_ids_not_the_file_order(tmp_path, document):
+    document["categories"].reverse()
+    dataset = opened(tmp_path, document)
+    assert dataset.class_names == ("disc", "square", "triangle", "star", "ring", "cross")
+
+
+def test_classes_are_matched_by_name(tmp_path, document):
+    shift = {"disc": 70, "cross": 3}
+    document["categories"] = [{"id": id, "name": name} for name, id in shift.items()]
+    dataset = opened(tmp_path, document)
+    assert dataset.category_ids(["disc", "cross", "disc"]) == [70, 3, 70]
+    with pytest.raises(SameboxError, match=r"no category is called person, car; it has cross, disc;"):
+        dataset.category_ids(["person", "disc", "car"])
+
+
+def test_reading_prints_nothing(capsys):
+    assert len(CocoDataset(SHAPES / "val", ANNOTATIONS).ground_truth.anns) == 987
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(SameboxError, match=r"none\.json: no such file"):
+        CocoDataset(SHAPES / "val", tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+def test_a_missing_section_is_named(tmp_path, document, section):
+    del document[section]
+    with pytest.raises(SameboxError, match=f"instances.json: no list `{section}`"):
+        opened(tmp_path, document)
+
+
+def test_a_missing_key_is_named(tmp_path, document):
+    del document["annotations"][7]["area"]
+    with pytest.raises(SameboxError, match=r"annotations\[7\] has no `area`"):
+        opened(tmp_path, document)
+
+
+def test_categories_of_the_same_name_are_refused(tmp_path, document):
+    document["categories"][1]["name"] = "disc"
+    with pytest.raises(SameboxError, match="more than one category is called disc"):
+        opened(tmp_path, document)

@@ -1,0 +1,120 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from samebox.coco.results import (
+    detections_from_results,
+    read_results,
+    results_from_detections,
+    write_results,
+)
+from samebox.detections import Detections
+from samebox.errors import SameboxError
+
+NAMES = ("disc", "ring")
+
+
+def detections(masks=None):
+    return Detections(
+        boxes=np.array([[1.1, 2.2, 5.3, 9.4], [0, 0, 4, 3]], np.float32),
+        scores=np.array([0.9, 0.123456789], np.float32),
+        labels=np.array([1, 0], np.int64),
+        class_names=NAMES,
+        masks=masks,
+    )
+
+
+def some_masks():
+    masks = np.zeros((2, 10, 8), bool)
+    masks[0, 2:9, 1:5] = True
+    masks[1, :3, :4] = True
+    return masks
+
+
+def test_a_result_holds_corner_and_size_without_rounding():
+    first, second = results_from_detections(5, detections(), [70, 80])
+    x1, y1, x2, y2 = (float(np.float32(value)) for value in (1.1, 2.2, 5.3, 9.4))
+    assert first == {
+        "image_id": 5,
+        "category_id": 80,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "score": float(np.float32(0.9)),
+    }
+    assert (second["category_id"], second["bbox"]) == (70, [0, 0, 4, 3])
+
+
+def test_the_file_name_is_added_where_given():
+    assert {result["file_name"] for result in results_from_detections(5, detections(), [1, 2], "a.jpg")} == {
+        "a.jpg"
+    }
+
+
+def test_masks_become_run_lengths_that_coco_reads():
+    results = results_from_detections(5, detections(some_masks()), [1, 2])
+    assert json.loads(json.dumps(results)) == results
+    assert rle.area([result["segmentation"] for result in results]).tolist() == [28, 12]
+    assert results[0]["segmentation"]["size"] == [10, 8]
+
+
+def test_no_detection_gives_no_result():
+    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, np.int64), NAMES,
+                      np.zeros((0, 10, 8), bool))  # fmt: skip
+    assert results_from_detections(5, none, [1, 2]) == []
+
+
+@pytest.mark.parametrize("masks", [None, some_masks()])
+def test_detections_come_back_from_their_results(masks):
+    there = detections(masks)
+    back = detections_from_results(results_from_detections(5, there, [70, 80]), [70, 80], NAMES)
+    np.testing.assert_array_equal(back.boxes, there.boxes)
+    np.testing.assert_array_equal(back.scores, there.scores)
+    np.testing.assert_array_equal(back.labels, there.labels)
+    assert (back.masks is None) == (masks is None)
+    assert masks is None or np.array_equal(back.masks, masks)
+
+
+def test_no_result_gives_no_detection():
+    back = detections_from_results([], [70, 80], NAMES)
+    assert (back.boxes.shape, back.scores.shape, back.masks) == ((0, 4), (0,), None)
+
+
+@pytest.mark.parametrize("name", ["detections.json", "detections.json.gz"])
+def test_written_results_are_read_back(tmp_path, name):
+    results = results_from_detections(5, detections(some_masks()), [1, 2])
+    write_results(tmp_path / name, results)
+    assert read_results(tmp_path / name) == results
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_suffix_decides_the_compression(tmp_path):
+    write_results(tmp_path / "a.json", [])
+    write_results(tmp_path / "a.json.gz", [])
+    assert json.loads((tmp_path / "a.json").read_text()) == []
+    assert json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes())) == []
+
+
+def test_compressed_results_hold_no_time_or_name(tmp_path):
+    results = results_from_detections(5, detections(), [1, 2])
+    write_results(tmp_path / "a.json.gz", results)
+    write_results(tmp_path / "b.json.gz", results)
+    content = (tmp_path / "a.json.gz").read_bytes()
+    assert content == (tmp_path / "b.json.gz").read_bytes()
+    assert content[3:8] == bytes(5)  # gzip's flags (no name) and time
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b"nonsense"),
+        ("a.json", b"{}"),
+        ("a.json.gz", b"[]"),
+        ("a.json.gz", gzip.compress(b"[" + b"1," * 500)[:-12]),
+    ],
+)
+def test_a_file_without_results_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SameboxError, match=f"{name}: .*evaluate again"):
+        read_results(tmp_path / name)

@@ -1,0 +1,214 @@
+import copy
+import csv
+import io
+
+import pytest
+
+from samebox import tables
+from samebox.errors import SameboxError
+
+REASON = "built for SM86, SM89, SM120 in 12.3 s; not run: no GPU here"
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def scored(ap):
+    return {**dict.fromkeys(STATS, ap), "AP50": ap + 16, "per_class": {"disc": ap + 5, "cross": None}}
+
+
+def measured(title, ap, batch_ap=None, **changes):
+    times = {"preprocess": 1.234, "network": 123.4, "postprocess": 0.512}
+    return {
+        "detector": "retinanet_shapes", "runtime": title.lower(), "title": title, "dataset": "shapes",
+        "status": "measured", "reason": None, "images": 200, "skipped": [],
+        "score": {"1": {"bbox": scored(ap)}, "4": {"bbox": scored(ap if batch_ap is None else batch_ap)}},
+        "timing": {step: {"median": ms, "p95": 2 * ms} for step, ms in times.items()},
+        "images_per_second": 8.0, "peak_mb": 321.04, "device_peak_mb": None, "artifact_mb": 4.8,
+        "published": None, "notes": [], "hardware": {}, "versions": {}, **changes,
+    }  # fmt: skip
+
+
+def not_run(title, **changes):
+    nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
+    return {**measured(title, 0), **nothing, "status": "not run", "reason": REASON, **changes}
+
+
+def with_masks(form):
+    form = copy.deepcopy(form)
+    for by_kind in form["score"].values():
+        by_kind["segm"] = scored(by_kind["bbox"]["AP"] - 4)
+    return form
+
+
+@pytest.fixture
+def comparison():
+    return tables.Comparison(
+        [
+            measured("PyTorch", 35.5614),
+            measured("ONNX Runtime", 35.5594, notes=["simplification refused: a|b"]),
+            not_run("TensorRT-RTX fp32"),
+        ]
+    )
+
+
+def test_the_table_for_a_terminal(comparison):
+    assert tables.text(comparison).splitlines() == [
+        "                                                     AP at    ms/image (pre /           artifact",
+        "retinanet_shapes      AP   AP50   AP75        ΔAP  batch 4        net / post)  peak MB        MB",
+        "PyTorch            35.56  51.56  35.56  reference    35.56  1.23 / 123 / 0.51    321.0       4.8",
+        "ONNX Runtime       35.56  51.56  35.56      +0.00    35.56  1.23 / 123 / 0.51    321.0       4.8",
+        "TensorRT-RTX fp32  built for SM86, SM89, SM120 in 12.3 s; not run: no GPU here",
+        "  ONNX Runtime: simplification refused: a|b",
+    ]
+
+
+def test_an_artifact_that_was_built_shows_its_size_though_it_was_not_run():
+    comparison = tables.Comparison([measured("PyTorch", 35), not_run("TensorRT-RTX fp32", artifact_mb=9.15)])
+    line = tables.text(comparison).splitlines()[-1]
+    assert REASON in line
+    assert line.endswith("9.2")
+    assert comparison.rows[1].values["artifact_mb"] == 9.15
+
+
+def test_every_value_of_a_form_that_was_not_run_is_its_reason(comparison):
+    assert set(comparison.rows[2].values.values()) == {REASON}
+
+
+def test_the_difference_is_to_the_reference_and_never_minus_zero(comparison):
+    reference, other, _ = comparison.rows
+    assert reference.values["bbox/AP_delta"] == "reference"
+    assert other.values["bbox/AP_delta"] == pytest.approx(-0.002)
+    assert "-0.00" not in tables.text(comparison)
+
+
+def test_masks_get_columns_beside_the_boxes_and_fit_a_terminal():
+    comparison = tables.Comparison(
+        [
+            with_masks(measured("PyTorch", 38.2, detector="mask_rcnn_r50_fpn_1x_coco")),
+            with_masks(
+                measured(
+                    "ONNX Runtime, simplified", 38, detector="mask_rcnn_r50_fpn_1x_coco", device_peak_mb=1031
+                )
+            ),
+            not_run("TensorRT-RTX fp16", detector="mask_rcnn_r50_fpn_1x_coco"),
+        ]
+    )
+    shown = tables.text(comparison)
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "34.20" in shown
+    assert [column.heading for column in comparison.columns if column.kind == "segm"] == [
+        "mask AP", "mask AP50", "mask AP75", "mask ΔAP", "mask AP at batch 4",
+    ]  # fmt: skip
+    assert comparison.rows[1].values["segm/AP_delta"] == pytest.approx(-0.2)
+    assert comparison.rows[0].values["device_peak_mb"] == "no GPU used"
+    assert list(comparison.per_class) == ["bbox", "segm"]
+
+
+def test_each_unmeasured_cell_says_why():
+    bare = measured("ONNX Runtime", 30)
+    del bare["score"]["4"]
+    bare["score"]["1"]["bbox"]["AP75"] = None
+    rows = tables.Comparison([with_masks(measured("PyTorch", 35)), bare]).rows
+    assert rows[1].values["bbox/AP75"] == "no such objects"
+    assert rows[1].values["bbox/AP_batch4"] == "not run at batch 4"
+    assert rows[1].values["segm/AP"] == rows[1].values["segm/AP_delta"] == "gives no masks"
+
+
+def test_without_a_measured_reference_there_is_no_difference():
+    comparison = tables.Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)])
+    assert comparison.rows[1].values["bbox/AP_delta"] == f"PyTorch: {REASON}"
+    assert comparison.rows[1].values["bbox/AP"] == 35
+
+
+def test_markdown(comparison):
+    lines = tables.markdown(comparison).splitlines()
+    assert lines[0] == (
+        "| retinanet_shapes | AP | AP50 | AP75 | ΔAP | AP at batch 4 | ms/image (pre / net / post) "
+        "| peak MB | artifact MB |"
+    )
+    assert lines[3].startswith("| ONNX Runtime | 35.56 | 51.56 | 35.56 | +0.00 |")
+    assert lines[4] == f"| TensorRT-RTX fp32 | {REASON} |" + " not run |" * 7
+    assert lines[-1] == r"- ONNX Runtime: simplification refused: a\|b"
+
+
+def test_csv_holds_unrounded_numbers_and_the_reason_in_each_cell(comparison):
+    rows = list(csv.DictReader(io.StringIO(tables.csv(comparison))))
+    assert float(rows[0]["bbox/AP"]) == 35.5614
+    assert float(rows[1]["ms_network"]) == 123.4
+    assert rows[2].pop("detector") == "retinanet_shapes"
+    assert rows[2].pop("form") == "TensorRT-RTX fp32"
+    assert set(rows[2].values()) == {REASON}
+
+
+def test_json(comparison):
+    document = tables.json(comparison)
+    assert document["rows"][0]["bbox/AP50"] == 35.5614 + 16
+    assert [row["measured"] for row in document["rows"]] == [True, True, False]
+    assert document["per_class"]["bbox"]["disc"] == {
+        "PyTorch": 35.5614 + 5,
+        "ONNX Runtime": 35.5594 + 5,
+        "TensorRT-RTX fp32": REASON,
+    }
+    assert document["per_class"]["bbox"]["cross"]["PyTorch"] == "no such objects"
+
+
+def test_notes_name_the_forms_they_are_about():
+    skipped = [{"file_name": f"{name}.jpg", "reason": "torn"} for name in "abcd"]
+    forms = [
+        measured(title, 35, skipped=skipped, published={"bbox": 36.5})
+        for title in ("PyTorch", "ONNX Runtime")
+    ]
+    assert tables.Comparison(forms).notes == [
+        "PyTorch, ONNX Runtime: images skipped: 4: a.jpg (torn), b.jpg (torn), c.jpg (torn) and 1 more",
+        "published by the detector's authors: 36.5 box AP",
+    ]
+
+
+def test_forms_of_two_detectors_are_no_comparison():
+    with pytest.raises(SameboxError, match="one detector, not of fcos, retinanet_shapes"):
+        tables.Comparison([measured("PyTorch", 35), measured("ONNX Runtime", 35, detector="fcos")])
+    with pytest.raises(SameboxError, match="not of none"):
+        tables.Comparison([])
+
+
+def test_a_drop_within_the_limit_passes():
+    tables.check_drop(
+        tables.Comparison([measured("PyTorch", 35.56), measured("ONNX Runtime", 35.46), not_run("TensorRT")]),
+        0.1,
+    )
+
+
+def test_a_rise_passes_at_limit_zero():
+    tables.check_drop(tables.Comparison([measured("PyTorch", 35), measured("ONNX Runtime", 36)]), 0)
+
+
+def test_the_largest_drop_is_named():
+    forms = [
+        measured("PyTorch", 35),
+        measured("ONNX Runtime", 34.8),
+        measured("ONNX Runtime, simplified", 34.69),
+    ]
+    with pytest.raises(SameboxError) as caught:
+        tables.check_drop(tables.Comparison(forms), 0.1)
+    assert str(caught.value) == (
+        "retinanet_shapes: ONNX Runtime, simplified loses 0.31 box AP against PyTorch, more than "
+        "compare.max_ap_drop 0.1; look at where the forms differ in the report, or raise the limit"
+    )
+
+
+def test_a_drop_is_seen_at_any_batch_size_against_the_same_of_the_reference():
+    forms = [measured("PyTorch", 35, batch_ap=40), measured("ONNX Runtime", 35, batch_ap=39)]
+    with pytest.raises(SameboxError, match=r"loses 1\.00 box AP at batch 4"):
+        tables.check_drop(tables.Comparison(forms), 0.1)
+
+
+def test_a_drop_of_masks_is_seen():
+    forms = [with_masks(measured("PyTorch", 35)) for _ in range(2)]
+    forms[1]["title"] = "ONNX Runtime"
+    forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
+    with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP"):
+        tables.check_drop(tables.Comparison(forms), 0.1)
+
+
+def test_no_drop_can_be_told_without_the_reference():
+    with pytest.raises(SameboxError, match="PyTorch was not run"):
+        tables.check_drop(tables.Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)]), 0.1)
