@@ -79,8 +79,8 @@ class Profile:
             least, _, largest = narrowed[name]
             if value > 0 and not least <= value <= largest:
                 raise SameboxError(
-                    f"{onnx_file}: its {name} is fixed at {value}, outside profile.{name}={least}..{largest}; change "
-                    f"the profile, or export with a dynamic {name}"
+                    f"{onnx_file}: its {name} is fixed at {value}, outside profile.{name}={least}..{largest};"
+                    " change the profile, or export it dynamic"
                 )
             if value > 0:
                 narrowed[name] = (value, value, value)
@@ -93,7 +93,8 @@ class Profile:
         if not served:
             raise SameboxError(
                 f"images of shape {list(shape)} are outside the engine's profile: "
-                f"batch {_range(self.batch)}, height {_range(self.height)}, width {_range(self.width)}; build the engine for them"
+                f"batch {_range(self.batch)}, height {_range(self.height)}, width {_range(self.width)}; "
+                "build an engine for them"
             )
 
     def shapes(self, name: str) -> list[tuple[int, ...]]:
@@ -155,15 +156,17 @@ def engine_from_onnx(
     profile contradicts the graph, a target is unknown, or the graph has nodes that TensorRT does not
     take, each of them named.
     """
-    trt = _tensorrt(flavour)
+    trt = tensorrt_module(flavour)
     chosen = _targets(trt, flavour, targets)
     model = onnx_model(source)
     profile = profile.within(input_shapes(model, source)["images"], source)
     _reset_peak_memory()
     started = time.perf_counter()
-    plan, layers = _build(trt, model, source, profile, chosen, workspace_mb, tf32)
+    builder = trt.Builder(tensorrt_logger(trt))
+    network = _network(trt, builder, model, source)
+    plan = _plan(trt, builder, network, _config(trt, builder, profile, chosen, workspace_mb, tf32), source)
     seconds = round(time.perf_counter() - started, 3)
-    sidecar(target).unlink(missing_ok=True)  # killed between the two, an engine is without it and refused
+    sidecar(target).unlink(missing_ok=True)  # killed before the new one is there, the engine is refused
     with written_aside(target) as aside:
         aside.write_bytes(plan)
     report = EngineReport(
@@ -174,7 +177,7 @@ def engine_from_onnx(
         profile=profile,
         tf32=tf32,
         workspace_mb=workspace_mb,
-        layers=layers,
+        layers=network.num_layers,
         build_seconds=seconds,
         peak_memory_mb=_peak_memory_mb(),
         onnx_sha256=sha256(source),
@@ -190,7 +193,7 @@ def engine_from_onnx(
 # --- Which TensorRT, for which GPU ---
 
 
-def _tensorrt(flavour: str) -> Any:
+def tensorrt_module(flavour: str) -> Any:
     """The module of that name, once it can build or run here."""
     if flavour not in FLAVOURS:
         raise SameboxError(f"flavour={flavour}: unknown; take one of {', '.join(FLAVOURS)}")
@@ -232,20 +235,27 @@ def _gpu_here(purpose: str) -> str:
 # --- The build ---
 
 
-def _build(
-    trt: Any,
-    model: onnx.ModelProto,
-    source: Path,
-    profile: Profile,
-    targets: Sequence[str],
-    workspace_mb: int,
-    tf32: bool,
-) -> tuple[Any, int]:
-    """The serialized plan and the number of layers of the network it was built from."""
+def _network(trt: Any, builder: Any, model: onnx.ModelProto, source: Path) -> Any:
+    """The network that `source` holds. Raises SameboxError that names the nodes TensorRT does not take."""
     logger = tensorrt_logger(trt)
-    builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, model, source, network)
+    parser = trt.OnnxParser(network, logger)
+    refused = dict(_unsupported(trt, parser, model.graph))
+    logger.errors.clear()
+    parsed = parser.parse_from_file(str(source))
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        refused.setdefault((error.node_name(), error.node_operator()), " ".join(error.desc().split()))
+    if refused:
+        raise SameboxError(f"{source}: {_account(refused)}")
+    if not parsed:
+        raise SameboxError(f"{source}: {_called(trt)} does not parse it: {logger.said()}")
+    return network
+
+
+def _config(
+    trt: Any, builder: Any, profile: Profile, targets: Sequence[str], workspace_mb: int, tf32: bool
+) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     if not tf32:
@@ -258,37 +268,30 @@ def _build(
     for name in ("images", "sizes"):
         shapes.set_shape(name, *profile.shapes(name))
     config.add_optimization_profile(shapes)
+    return config
+
+
+def _plan(trt: Any, builder: Any, network: Any, config: Any, source: Path) -> Any:
+    """The serialized engine. Raises SameboxError with what TensorRT says where it does not build."""
+    logger = tensorrt_logger(trt)
     logger.errors.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise SameboxError(f"{source}: {FLAVOURS[trt.__name__][0]} does not build it: {logger.said()}")
-    return plan, network.num_layers
+        raise SameboxError(f"{source}: {_called(trt)} does not build it: {logger.said()}")
+    return plan
 
 
-def _parse(trt: Any, model: onnx.ModelProto, source: Path, network: Any) -> None:
-    """Fill `network` from `source`. Raises SameboxError that names the nodes TensorRT does not take."""
-    logger = tensorrt_logger(trt)
-    parser = trt.OnnxParser(network, logger)
-    refused = dict(_unsupported(trt, parser, model.graph))
-    logger.errors.clear()
-    parsed = parser.parse_from_file(str(source))
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        refused.setdefault((error.node_name(), error.node_operator()), error.desc().replace("\n", " "))
-    if refused:
-        raise SameboxError(f"{source}: {_account(refused)}")
-    if not parsed:
-        raise SameboxError(f"{source}: {FLAVOURS[trt.__name__][0]} does not parse it: {logger.said()}")
+def _called(trt: Any) -> str:
+    return FLAVOURS[trt.__name__][0]
 
 
 def _unsupported(trt: Any, parser: Any, graph: onnx.GraphProto) -> Iterator[tuple[tuple[str, str], str]]:
     """((node name, operator), why) of the nodes that TensorRT is known not to take."""
-    name = FLAVOURS[trt.__name__][0]
     constants = _integers(graph)
     for node in all_nodes(graph):
         beyond_rtx = trt.__name__ == "tensorrt_rtx" and node.op_type in BEYOND_RTX
         if beyond_rtx or not parser.supports_operator(node.op_type):
-            yield (node.name, node.op_type), f"not an operator of {name}"
+            yield (node.name, node.op_type), f"not an operator of {_called(trt)}"
         elif node.op_type == "TopK" and constants.get(node.input[1], 0) > LARGEST_K:
             yield (node.name, node.op_type), f"K={constants[node.input[1]]} is above {LARGEST_K}"
 
@@ -408,6 +411,6 @@ def check_loadable(report: EngineReport) -> None:
     here = _gpu_here(f"{name} runs on an NVIDIA GPU")
     if here not in report.targets:
         raise NotHere(f"the engine runs on {', '.join(report.targets)}, and the GPU here is {here}")
-    version = _tensorrt(report.flavour).__version__
+    version = tensorrt_module(report.flavour).__version__
     if version != report.version:
         raise NotHere(f"the engine is of {name} {report.version}, and {version} is installed")

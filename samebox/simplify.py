@@ -70,8 +70,8 @@ class SimplifyReport:
         return asdict(self)
 
 
-class _RefusedError(Exception):
-    """Why the simplified graph is not used, in one line."""
+class RefusedError(Exception):
+    """The simplified graph is not used; its text says why in one line."""
 
 
 def simplified_onnx(
@@ -94,14 +94,15 @@ def simplified_onnx(
     started = time.perf_counter()
     model = onnx_model(source)
     feeds = [_feed(*shape) for shape in _shapes_within(input_shapes(model, source), shapes)]
+    references = _references(source, feeds)
     detections = 0
     reason = None
     with written_aside(target) as aside:
         try:
             _simplify_apart(source, aside, seconds, memory_mb)
             _check_form(model, aside)
-            detections = _check_answers(source, aside, feeds, tolerance)
-        except _RefusedError as refusal:
+            detections = _check_answers(aside, feeds, references, tolerance)
+        except RefusedError as refusal:
             reason = str(refusal)
             log.warning("%s goes on unsimplified: %s", source.name, reason)
             shutil.copyfile(source, aside)
@@ -131,11 +132,11 @@ def _simplify_apart(source: Path, target: Path, seconds: float, memory_mb: int) 
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise _RefusedError(f"the simplifier did not end within {seconds:g} s") from None
+        raise RefusedError(f"the simplifier did not end within {seconds:g} s") from None
     if child.returncode != 0:
-        raise _RefusedError(_cause_of_death(child.returncode, child.stderr, memory_mb))
+        raise RefusedError(_cause_of_death(child.returncode, child.stderr, memory_mb))
     if not target.exists():
-        raise _RefusedError("the simplifier wrote nothing")
+        raise RefusedError("the simplifier wrote nothing")
 
 
 def _command(source: Path, target: Path, memory_mb: int) -> list[str]:
@@ -181,13 +182,11 @@ def _check_form(model: onnx.ModelProto, path: Path) -> None:
         simplified = onnx_model(path)
         onnx.checker.check_model(simplified)
     except (SameboxError, onnx.checker.ValidationError) as error:
-        raise _RefusedError(
-            f"the simplified graph is invalid: {str(error).strip().splitlines()[0]}"
-        ) from None
+        raise RefusedError(f"the simplified graph is invalid: {str(error).strip().splitlines()[0]}") from None
     for what, promised in _form(model).items():
         found = _form(simplified)[what]
         if found != promised:
-            raise _RefusedError(f"{what} changed from {promised} to {found}")
+            raise RefusedError(f"{what} changed from {promised} to {found}")
 
 
 def _first_line(error: Exception) -> str:
@@ -246,21 +245,27 @@ def _natural_image(generator: np.random.Generator, height: int, width: int) -> N
     return (image * (255 / image.max())).transpose(2, 0, 1)
 
 
-def _check_answers(source: Path, simplified: Path, feeds: Sequence[Arrays], tolerance: Tolerance) -> int:
-    """How many detections were compared. Refuses where an answer differs, or where there was none."""
+def _references(source: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
+    """What the exported graph answers. Raises SameboxError where it does not run."""
     try:
-        references = _answers(source, feeds)
-    except _RefusedError as failure:
+        return _answers(source, feeds)
+    except RefusedError as failure:
         raise SameboxError(f"{source}: {failure}; export it anew") from None
+
+
+def _check_answers(
+    simplified: Path, feeds: Sequence[Arrays], references: Sequence[Arrays], tolerance: Tolerance
+) -> int:
+    """How many detections were compared. Refuses where an answer differs, or where there was none."""
     found = _answers(simplified, feeds)
     detections = 0
     try:
         for feed, ours, theirs in zip(feeds, references, found, strict=True):  # noqa: B007 - told of below
-            detections += _compare(ours, theirs, tolerance)
-    except _RefusedError as difference:
-        raise _RefusedError(f"at {_named(feed)} {difference}") from None
+            detections += compare_answers(ours, theirs, tolerance)
+    except RefusedError as difference:
+        raise RefusedError(f"at {_named(feed)} {difference}") from None
     if not detections:
-        raise _RefusedError("no detection at any shape, so the two graphs could not be compared")
+        raise RefusedError("no detection at any shape, so the two graphs could not be compared")
     return detections
 
 
@@ -272,7 +277,7 @@ def _answers(path: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
         names = [output.name for output in session.get_outputs()]
         return [dict(zip(names, session.run(None, feed), strict=True)) for feed in feeds]
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        raise _RefusedError(f"ONNX Runtime does not run it: {_first_line(error)}") from None
+        raise RefusedError(f"ONNX Runtime does not run it: {_first_line(error)}") from None
 
 
 def _named(feed: Arrays) -> str:
@@ -280,15 +285,15 @@ def _named(feed: Arrays) -> str:
     return f"{batch}x3x{height}x{width}"
 
 
-def _compare(reference: Arrays, found: Arrays, tolerance: Tolerance) -> int:
-    """How many detections of `reference` were found again. Refuses where `found` differs from it.
+def compare_answers(reference: Arrays, found: Arrays, tolerance: Tolerance) -> int:
+    """How many detections of `reference` were found again. Raises RefusedError where `found` differs.
 
     An output whose shape starts with that of `scores` [B,K] belongs to the detections and is compared
     between those that match; any other is compared as it is.
     """
     for name, value in reference.items():
         if value.shape != found[name].shape:
-            raise _RefusedError(f"{name} has shape {found[name].shape}, not {value.shape}")
+            raise RefusedError(f"{name} has shape {found[name].shape}, not {value.shape}")
     rows = reference["scores"].shape
     owned = [name for name, value in reference.items() if value.shape[:2] == rows]
     for name in set(reference).difference(owned):
@@ -311,7 +316,7 @@ def _matched(ours: Arrays, theirs: Arrays, tolerance: Tolerance) -> NDArray[np.i
     """
     counts = [int((side["scores"] > 0).sum()) for side in (ours, theirs)]
     if counts[0] != counts[1]:
-        raise _RefusedError(f"{counts[0]} detections became {counts[1]}")
+        raise RefusedError(f"{counts[0]} detections became {counts[1]}")
     free = theirs["scores"] > 0
     cut = ours["scores"].min() + tolerance.score if free.all() else 0.0
     pairs = []
@@ -325,7 +330,7 @@ def _matched(ours: Arrays, theirs: Arrays, tolerance: Tolerance) -> NDArray[np.i
             free[twin] = False
             pairs.append((row, twin))
         elif score > cut:
-            raise _RefusedError(f"the detection of label {label} with score {score:.4f} is not found again")
+            raise RefusedError(f"the detection of label {label} with score {score:.4f} is not found again")
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
@@ -335,7 +340,7 @@ def _compare_values(name: str, ours: NDArray[Any], theirs: NDArray[Any], toleran
     else:
         same = bool(np.count_nonzero(ours != theirs) <= tolerance.share * ours.size)
     if not same:
-        raise _RefusedError(f"{name} differs")
+        raise RefusedError(f"{name} differs")
 
 
 if __name__ == "__main__":
