@@ -246,11 +246,14 @@ def _natural_image(generator: np.random.Generator, height: int, width: int) -> N
 
 
 def _references(source: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
-    """What the exported graph answers. Raises SameboxError where it does not run."""
+    """What the exported graph answers. Raises SameboxError where it does not run or gives no detections."""
     try:
-        return _answers(source, feeds)
+        references = _answers(source, feeds)
     except RefusedError as failure:
         raise SameboxError(f"{source}: {failure}; export it anew") from None
+    if missing := {"boxes", "scores", "labels"}.difference(references[0]):
+        raise SameboxError(f"{source}: it has no output {', '.join(sorted(missing))}; export it with samebox")
+    return references
 
 
 def _check_answers(

@@ -1,4 +1,3 @@
-import shutil
 import signal
 import sys
 from collections import Counter
@@ -192,14 +191,17 @@ def test_fixed_dimensions_replace_those_asked_for(tmp_path, child):
 
 def test_what_cannot_be_simplified_at_all(source, tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
-    shutil.copy(source, tmp_path / "other.onnx")
     other = tiny_model()
     other.graph.input[0].name = other.graph.node[0].input[0] = "pixels"
     onnx.save(other, tmp_path / "other.onnx")
+    nameless = tiny_model()
+    nameless.graph.output[1].name = "best"
+    onnx.save(nameless, tmp_path / "nameless.onnx")
     for name, shapes, fault in [
         ("absent.onnx", SHAPES, "no such file"),
         ("text.onnx", SHAPES, "not an ONNX file"),
         ("other.onnx", SHAPES, "not images"),
+        ("nameless.onnx", SHAPES, "no output scores"),
         ("tiny.onnx", [], "no shape"),
         ("tiny.onnx", [(1, 8, 8)], "does not run"),
     ]:
