@@ -1,0 +1,69 @@
+"""Detections drawn into their image."""
+
+import colorsys
+
+import cv2
+import numpy as np
+
+from samebox.detections import Detections
+from samebox.preprocess import Image
+
+Colour = tuple[int, int, int]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MASK_OPACITY = 0.45
+
+
+def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: Colour | None = None) -> Image:
+    """A copy of the image [H,W,3], RGB, with the detections of at least the threshold's score.
+
+    Each has its box, its class and score, and its mask where there is one, in `colour` or in the colour
+    of its class. The highest score lies on top.
+    """
+    drawn = image.copy()
+    kept = np.flatnonzero(detections.scores >= threshold)
+    for index in kept[np.argsort(detections.scores[kept], kind="stable")]:
+        label = int(detections.labels[index])
+        paint = colour or class_colour(label)
+        if detections.masks is not None:
+            _blend(drawn, detections.masks[index], paint)
+        corner = _box(drawn, detections.boxes[index], paint)
+        _label(drawn, f"{detections.class_names[label]} {detections.scores[index]:.2f}", corner, paint)
+    return drawn
+
+
+def class_colour(label: int) -> Colour:
+    """A vivid colour, RGB 0..255, far from those of the neighbouring labels."""
+    hue = label * 0.6180339887 % 1  # steps of the golden ratio never come close to each other
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, (0.95, 0.75)[label // 6 % 2])
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _line_width(image: Image) -> int:
+    return max(1, round(min(image.shape[:2]) / 240))
+
+
+def _blend(image: Image, mask: np.ndarray, colour: Colour) -> None:
+    blended = (1 - _MASK_OPACITY) * image[mask] + _MASK_OPACITY * np.array(colour)
+    image[mask] = blended.round().astype(np.uint8)
+
+
+def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
+    """Draw the box, x1 y1 x2 y2, and return its first corner in whole pixels."""
+    x1, y1, x2, y2 = (int(value) for value in np.rint(box))
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, _line_width(image))
+    return x1, y1
+
+
+def _label(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
+    """Write the text on a filled field above the corner, or below it where the image ends."""
+    height, width = image.shape[:2]
+    scale = min(max(min(height, width) / 1000, 0.4), 1.2)
+    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    field_height = text_height + baseline + 2
+    left = min(max(corner[0], 0), max(width - text_width - 4, 0))
+    top = corner[1] - field_height if corner[1] >= field_height else max(corner[1], 0)
+    cv2.rectangle(image, (left, top), (left + text_width + 3, top + field_height), colour, cv2.FILLED)
+    dark = np.dot(colour, (0.299, 0.587, 0.114)) < 140
+    origin = (left + 2, top + text_height + 2)
+    cv2.putText(image, text, origin, _FONT, scale, (255,) * 3 if dark else (0,) * 3, 1, cv2.LINE_AA)

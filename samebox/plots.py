@@ -1,0 +1,73 @@
+"""Precision over recall, for all forms of a detector."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from samebox.coco.evaluated import Evaluated
+from samebox.tables import KINDS
+
+LEVELS = {
+    "precision_mean": "IoU 0.50 to 0.95",
+    "precision_50": "IoU 0.50",
+    "precision_75": "IoU 0.75",
+}
+
+# Okabe and Ito's colours, told apart with any colour vision. Forms mostly coincide: the reference is a
+# broad band and the others lie on it, each dashed in its own rhythm.
+_COLOURS = ("#b9c4cf", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (3, 5)), (0, (1, 4)))
+
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+# Stands for the colour of the surrounding text in figures, until the SVG names it.
+_INK = "#5a6570"
+
+
+def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str] = tuple(LEVELS)) -> Figure:
+    """Precision over recall of each measured form that has the kind of IoU, one panel a level."""
+    figure = Figure(figsize=(4.2 * len(levels), 3.6), layout="constrained")
+    drawn = [form for form in forms if kind in form.curves]
+    for axes, level in zip(figure.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
+        for index, form in enumerate(drawn):
+            axes.plot(
+                form.curves[kind]["recall"], form.curves[kind][level], label=form.title, **_style(index)
+            )
+        _dress(axes, f"{KINDS[kind].capitalize()} precision, {LEVELS[level]}")
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element whose text and axes take the colour of the text around it.
+
+    The same figure gives the same element. It holds no date, and no ids but those of its clipping and marks,
+    which are made from `name`, so that figures of different names fit in one page.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    element = buffer.getvalue()
+    element = element[element.index("<svg") :].replace(_INK, "currentColor")
+    return re.sub(r'<g id="[^"]*">', "<g>", element)
+
+
+def _style(index: int) -> dict[str, Any]:
+    turn = 1 + (index - 1) % (len(_COLOURS) - 1) if index else 0
+    return {"color": _COLOURS[turn], "linestyle": _DASHES[turn], "linewidth": 1.6 if index else 6}
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.set_title(title, fontsize=11, loc="left", color=_INK)
+    axes.tick_params(colors=_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    axes.grid(color=_INK, alpha=0.18, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.legend(loc="lower left", frameon=False, labelcolor=_INK, handlelength=3.2)

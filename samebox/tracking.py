@@ -1,0 +1,186 @@
+"""The runs of a detector in MLflow. No other module imports MLflow."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Read when MLflow is imported: no usage reports, no advice on stdout.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+import mlflow
+import mlflow.onnx
+import onnx
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+from samebox import tables
+from samebox.coco.evaluated import Evaluated
+from samebox.errors import SameboxError
+from samebox.plots import precision_recall
+
+_EXPERIMENT = "samebox"
+_KEY = "samebox.key"
+_DETECTOR = "samebox.detector"
+_PARENT = "mlflow.parentRunId"  # MLflow's own tag of a nested run
+_FILE_STORE = "sqlite:///"
+
+
+def track(
+    detector: str,
+    forms: Sequence[Evaluated],
+    *,
+    store: str,
+    key: str,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    models: Mapping[str, Path],
+) -> str:
+    """Record the forms of a detector as MLflow runs nested under one of its own, whose id is returned.
+
+    The runs go to `MLFLOW_TRACKING_URI` where that is set, else to `store` (sqlite:///PATH, its artifacts
+    beside it). `config` is flat: dotted names to values. `models` maps a runtime to the ONNX file that is
+    logged as the model of its form. `key` stands for all inputs: where a finished set of runs bears it
+    nothing is recorded anew, and what a killed attempt left of it is deleted first. Raises SameboxError
+    where MLflow refuses.
+    """
+    with _opened(store) as client:
+        experiment = _experiment(client, store)
+        earlier = _runs(client, experiment, detector, key)
+        for run in earlier:
+            if _PARENT not in run.data.tags and run.info.status == "FINISHED":
+                return run.info.run_id
+        for run in earlier:
+            _delete(client, run)
+        own = {**tags, _KEY: key, _DETECTOR: detector}
+        with mlflow.start_run(experiment_id=experiment, run_name=detector, tags=own) as parent:
+            _log_config(config)
+            _log_comparison(forms)
+            for form in forms:
+                _track_form(form, experiment, own, config, models.get(form.metrics["runtime"]))
+        return parent.info.run_id
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of metrics.json under flat names; what was not measured is left out.
+
+    `bbox/AP` is at batch 1, `bbox/AP_batch4` at batch 4; times are `network_ms_median`, in milliseconds.
+    """
+    flat = {name: metrics[name] for name in ("images_per_second", "peak_mb", "device_peak_mb", "artifact_mb")}
+    for batch, by_kind in (metrics["score"] or {}).items():
+        suffix = "" if batch == "1" else f"_batch{batch}"
+        for kind, stats in by_kind.items():
+            numbers = {name: value for name, value in stats.items() if name != "per_class"}
+            flat |= {f"{kind}/{name}{suffix}": value for name, value in numbers.items()}
+    for step, times in (metrics["timing"] or {}).items():
+        flat |= {f"{step}_ms_{name}": value for name, value in times.items()}
+    return {name: value for name, value in flat.items() if value is not None}
+
+
+def signature(model: onnx.ModelProto) -> ModelSignature:
+    """The model's inputs and outputs as MLflow states them; a dynamic axis is -1."""
+
+    def schema(values: Sequence[onnx.ValueInfoProto]) -> Schema:
+        return Schema([_tensor_spec(value) for value in values])
+
+    return ModelSignature(inputs=schema(model.graph.input), outputs=schema(model.graph.output))
+
+
+def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim)
+    return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name)
+
+
+@contextmanager
+def _opened(store: str) -> Iterator[MlflowClient]:
+    """A client of the user's server or of the store, with MLflow's own setting put back afterwards.
+
+    MLflow writes the address that it is given into the environment, where a later call would take it for
+    the user's.
+    """
+    for name in ("mlflow", "alembic"):  # word of every table that a new store gets
+        logging.getLogger(name).setLevel(logging.WARNING)
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(chosen or store)
+    try:
+        yield MlflowClient()
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise SameboxError(f"{chosen or store}: MLflow refuses ({reason}); check the tracking URI") from error
+    finally:
+        mlflow.set_tracking_uri(chosen)
+
+
+def _experiment(client: MlflowClient, store: str) -> str:
+    """The id of the experiment that holds all runs, made where there is none yet."""
+    if found := client.get_experiment_by_name(_EXPERIMENT):
+        return found.experiment_id
+    if not mlflow.get_tracking_uri().startswith(_FILE_STORE):
+        return client.create_experiment(_EXPERIMENT)
+    root = Path(store.removeprefix(_FILE_STORE)).resolve().parent / "mlartifacts"
+    return client.create_experiment(_EXPERIMENT, artifact_location=root.as_uri())
+
+
+def _runs(client: MlflowClient, experiment: str, detector: str, key: str) -> list[Run]:
+    """All runs of the detector that bear the key, finished or not."""
+    return list(
+        client.search_runs([experiment], f"tags.`{_KEY}` = '{key}' and tags.`{_DETECTOR}` = '{detector}'")
+    )
+
+
+def _delete(client: MlflowClient, run: Run) -> None:
+    run_id, experiment = run.info.run_id, run.info.experiment_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run_id)
+
+
+def _track_form(
+    form: Evaluated, experiment: str, tags: Mapping[str, str], config: Mapping[str, Any], model: Path | None
+) -> None:
+    metrics = form.metrics
+    told = {name: str(metrics[name]) for name in ("runtime", "dataset", "status", "reason") if metrics[name]}
+    hardware = {f"hardware.{name}": str(value) for name, value in metrics["hardware"].items()}
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=form.title, nested=True, tags={**tags, **told, **hardware}
+    ):
+        _log_config(config)
+        mlflow.log_metrics(flat_metrics(metrics))
+        mlflow.log_dict(dict(metrics), "metrics.json")
+        if model is not None:
+            _log_model(model)
+
+
+def _log_config(config: Mapping[str, Any]) -> None:
+    """The configuration as parameters, cut to the length that MLflow takes, and whole as config.json."""
+    mlflow.log_params({name: str(value)[:MAX_PARAM_VAL_LENGTH] for name, value in config.items()})
+    mlflow.log_dict(dict(config), "config.json")
+
+
+def _log_comparison(forms: Sequence[Evaluated]) -> None:
+    comparison = tables.Comparison([form.metrics for form in forms])
+    rows = tables.json(comparison)["rows"]
+    mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, "comparison.json")
+    mlflow.log_text(tables.markdown(comparison), "comparison.md")
+    for kind in comparison.kinds:
+        if any(kind in form.curves for form in forms):
+            mlflow.log_figure(precision_recall(forms, kind), f"precision_recall_{kind}.png")
+
+
+def _log_model(path: Path) -> None:
+    model = onnx.load(path)
+    mlflow.onnx.log_model(
+        model,
+        name="onnx",
+        signature=signature(model),
+        # told, because MLflow would else run the model in a process of its own to find them
+        pip_requirements=[f"onnx=={onnx.__version__}", "onnxruntime>=1.23"],
+    )

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from samebox.detections import Detections
+from samebox.draw import class_colour, draw
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def blank(height=240, width=320):
+    return np.full((height, width, 3), 100, np.uint8)
+
+
+def detections(*boxes, scores=None, labels=None, masks=None):
+    return Detections(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array(scores or [0.9] * len(boxes), np.float32),
+        labels=np.array(labels or [0] * len(boxes), np.int64),
+        class_names=("disc", "ring"),
+        masks=masks,
+    )
+
+
+def test_the_image_given_is_left_as_it_was():
+    image = blank()
+    drawn = draw(image, detections([20, 60, 120, 160]))
+    assert (image == 100).all()
+    assert (drawn.shape, drawn.dtype) == (image.shape, np.uint8)
+
+
+def test_a_box_is_outlined_in_the_colour_given():
+    drawn = draw(blank(), detections([20, 60, 120, 160]), colour=RED)
+    for x, y in [(20, 110), (120, 110), (70, 160)]:
+        assert tuple(drawn[y, x]) == RED
+    assert (drawn[80:150, 40:110] == 100).all()
+
+
+def test_without_a_colour_each_class_has_its_own():
+    drawn = draw(blank(), detections([20, 60, 120, 160], [180, 60, 280, 160], labels=[0, 1]))
+    assert tuple(drawn[110, 20]) == class_colour(0)
+    assert tuple(drawn[110, 180]) == class_colour(1)
+    colours = {class_colour(label) for label in range(80)}
+    assert len(colours) == 80
+
+
+def test_the_threshold_is_the_lowest_score_drawn():
+    low = detections([20, 60, 120, 160], scores=[0.5])
+    assert (draw(blank(), low, threshold=0.51) == 100).all()
+    assert not (draw(blank(), low, threshold=0.5) == 100).all()
+
+
+def test_nothing_found_leaves_the_image():
+    assert (draw(blank(), detections()) == 100).all()
+
+
+def test_the_highest_score_lies_on_top():
+    both = detections([20, 60, 120, 160], [20, 60, 120, 160], scores=[0.9, 0.4], labels=[0, 1])
+    for order in (both, detections(*both.boxes, scores=[0.4, 0.9], labels=[1, 0])):
+        assert tuple(draw(blank(), order)[110, 20]) == class_colour(0)
+
+
+def test_a_mask_is_blended_inside_its_pixels_alone():
+    mask = np.zeros((1, 240, 320), bool)
+    mask[0, 100:140, 60:100] = True
+    drawn = draw(blank(), detections([20, 60, 120, 160], masks=mask), colour=GREEN)
+    assert tuple(drawn[120, 80]) == (55, 170, 55)  # 0.55 * 100 + 0.45 * (0, 255, 0)
+    assert tuple(drawn[120, 110]) == (100, 100, 100)
+
+
+def test_the_label_stands_above_the_box_or_inside_it_at_the_upper_edge():
+    above = draw(blank(), detections([20, 60, 120, 160]), colour=RED)
+    assert (above[50:58, 22:60] != 100).any()
+    inside = draw(blank(), detections([20, 2, 120, 160]), colour=RED)
+    assert (inside[5:15, 25:60] != 100).any()
+
+
+@pytest.mark.parametrize(
+    "box", [[-50, -50, 20, 20], [310, 230, 400, 300], [-10, -10, 500, 500], [5, 5, 5, 5]]
+)
+def test_boxes_over_the_edge_are_drawn_as_far_as_they_go(box):
+    drawn = draw(blank(), detections(box))
+    assert drawn.shape == (240, 320, 3)
+    assert (drawn != 100).any()
+
+
+def test_the_text_is_dark_on_light_and_light_on_dark():
+    box = detections([20, 60, 120, 160])
+    light = draw(blank(), box, colour=(255, 255, 0))[42:60, 20:110].reshape(-1, 3)
+    dark = draw(blank(), box, colour=(0, 0, 150))[42:60, 20:110].reshape(-1, 3)
+    assert light.min(0).tolist() == [0, 0, 0]
+    assert dark.max(0).min() > 200

@@ -1,0 +1,221 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import pytest
+from mlflow import MlflowClient
+from onnx import TensorProto, helper
+
+from samebox import tracking
+from samebox.coco.evaluated import Evaluated
+from samebox.errors import SameboxError
+
+CURVE = {key: [0.0, 1.0] for key in ("recall", "precision_50", "precision_75", "precision_mean")}
+
+
+def measured(runtime, title, detector):
+    stats = {"AP": 35.5, "AP50": 51.5, "AP75": 43.0, "APs": None, "per_class": {"disc": 41.0}}
+    steps = ("preprocess", "network", "postprocess")
+    metrics = {
+        "detector": detector, "runtime": runtime, "title": title, "dataset": "shapes", "status": "measured",
+        "reason": None, "images": 200, "skipped": [], "score": {"1": {"bbox": stats}, "4": {"bbox": stats}},
+        "timing": {step: {"median": 1.5, "p95": 2.5} for step in steps}, "images_per_second": 40.0,
+        "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8, "published": None, "notes": [],
+        "hardware": {"cpu": "some CPU", "cores": 2}, "versions": {"torch": "2.9"},
+    }  # fmt: skip
+    return Evaluated(metrics, {"bbox": CURVE})
+
+
+def not_run(detector):
+    nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
+    change = {"status": "not run", "reason": "no GPU here"}
+    return Evaluated({**measured("engine", "TensorRT-RTX fp32", detector).metrics, **nothing, **change})
+
+
+def three_forms(detector):
+    return [
+        measured("pytorch", "PyTorch", detector),
+        measured("simplified", "ONNX Runtime, simplified", detector),
+        not_run(detector),
+    ]
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory):
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "height", 64])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3, "height", 64])
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["scores"])], "g", [image], [scores])
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One store for all tests: to make its tables takes MLflow seconds. Each test has its own detector."""
+    return tmp_path_factory.mktemp("tracking")
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def track(store, detector, key="k1", models=None, config=None):
+    return tracking.track(
+        detector, three_forms(detector), store=store, key=key, config=config or {"export.opset": 17},
+        tags={"git_commit": "abc", "dvc_lock": "def"}, models=models or {},
+    )  # fmt: skip
+
+
+def runs_of(store, detector):
+    """The live runs of a detector, the parent first."""
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("samebox").experiment_id
+    found = client.search_runs([experiment], f"tags.`samebox.detector` = '{detector}'")
+    return sorted(found, key=lambda run: ("mlflow.parentRunId" in run.data.tags, run.info.run_name))
+
+
+@pytest.fixture(scope="module")
+def tracked(store, onnx_file):
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    config = {"long": "x" * 7000, **{f"export.k{index}": index for index in range(150)}}
+    parent = track(store, "retinanet", models={"simplified": onnx_file}, config=config)
+    return parent, runs_of(store, "retinanet")
+
+
+def test_each_form_is_a_run_under_its_detector(tracked):
+    parent, runs = tracked
+    assert [run.info.run_name for run in runs] == [
+        "retinanet", "ONNX Runtime, simplified", "PyTorch", "TensorRT-RTX fp32",
+    ]  # fmt: skip
+    assert runs[0].info.run_id == parent
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs[1:]} == {parent}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_parameters_are_cut_to_what_mlflow_takes_and_kept_whole_in_a_file(tracked):
+    _, runs = tracked
+    assert all(run.data.params["long"] == "x" * 6000 for run in runs)
+    assert all(run.data.params["export.k149"] == "149" for run in runs)
+    root = Path(runs[0].info.artifact_uri.removeprefix("file://"))
+    assert json.loads((root / "config.json").read_text())["long"] == "x" * 7000
+
+
+def test_metrics_are_flat_and_what_was_not_measured_is_left_out(tracked):
+    _, (_, simplified, _, engine) = tracked
+    assert simplified.data.metrics["bbox/AP"] == 35.5
+    assert simplified.data.metrics["bbox/AP50_batch4"] == 51.5
+    assert simplified.data.metrics["network_ms_p95"] == 2.5
+    assert simplified.data.metrics["peak_mb"] == 321
+    assert not {"bbox/APs", "bbox/per_class", "device_peak_mb"} & set(simplified.data.metrics)
+    assert engine.data.metrics == {}
+
+
+def test_tags_hold_commit_lock_hardware_and_why_a_form_was_not_run(tracked):
+    _, (parent, simplified, _, engine) = tracked
+    assert all(run.data.tags["git_commit"] == "abc" for run in (parent, simplified, engine))
+    assert simplified.data.tags["hardware.cpu"] == "some CPU"
+    assert (simplified.data.tags["status"], simplified.data.tags.get("reason")) == ("measured", None)
+    assert (engine.data.tags["status"], engine.data.tags["reason"]) == ("not run", "no GPU here")
+
+
+def test_the_comparison_and_its_plot_lie_with_the_parent_beside_the_store(tracked, folder):
+    _, (parent, *_) = tracked
+    root = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert root.is_relative_to(folder / "mlartifacts")
+    assert (root / "precision_recall_bbox.png").read_bytes().startswith(b"\x89PNG")
+    assert "| TensorRT-RTX fp32 | no GPU here |" in (root / "comparison.md").read_text()
+    table = json.loads((root / "comparison.json").read_text())
+    first, *_, last = (dict(zip(table["columns"], row, strict=True)) for row in table["data"])
+    assert (first["form"], first["bbox/AP"]) == ("PyTorch", 35.5)
+    assert last["bbox/AP"] == "no GPU here"
+
+
+def test_the_onnx_file_is_the_model_of_its_form(tracked, store):
+    _, (_, simplified, pytorch, _) = tracked
+    client = MlflowClient(store)
+    models = client.search_logged_models([simplified.info.experiment_id])
+    (model,) = (model for model in models if model.source_run_id == simplified.info.run_id)
+    assert not [model for model in models if model.source_run_id == pytorch.info.run_id]
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    assert onnx.load(folder / "model.onnx").graph.output[0].name == "scores"
+    described = mlflow.models.Model.load(str(folder)).signature
+    assert described.inputs.inputs[0].shape == (-1, 3, -1, 64)
+    assert described.outputs.inputs[0].type == np.dtype("float32")
+
+
+def test_tracking_twice_leaves_one_set_of_runs(store):
+    first = track(store, "twice")
+    assert track(store, "twice") == first
+    assert len(runs_of(store, "twice")) == 4
+
+
+def test_other_inputs_make_another_set(store):
+    assert track(store, "other", key="k1") != track(store, "other", key="k2")
+    assert len(runs_of(store, "other")) == 8
+
+
+def test_what_a_killed_attempt_left_is_deleted(store, onnx_file, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "flat_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            track(store, "killed")
+    left = {run.info.run_id for run in runs_of(store, "killed")}
+    assert len(left) == 2
+    track(store, "killed", models={"simplified": onnx_file})
+    runs = runs_of(store, "killed")
+    assert len(runs) == 4
+    assert not left & {run.info.run_id for run in runs}
+
+
+def test_the_models_of_a_deleted_run_go_with_it(store, onnx_file):
+    client = MlflowClient(store)
+    parent = track(store, "unfinished", models={"simplified": onnx_file})
+    client.update_run(parent, status="RUNNING")  # as a process killed at the end leaves it
+    track(store, "unfinished", models={"simplified": onnx_file})
+    runs = {run.info.run_id for run in runs_of(store, "unfinished")}
+    experiment = client.get_experiment_by_name("samebox").experiment_id
+    models = [model.source_run_id for model in client.search_logged_models([experiment])]
+    assert len(runs) == 4
+    assert sum(source in runs for source in models) == 1
+    deleted = client.search_runs([experiment], "tags.`samebox.detector` = 'unfinished'", run_view_type=2)
+    assert not {run.info.run_id for run in deleted} & set(models)
+
+
+def test_the_users_server_goes_before_the_store(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    track(f"sqlite:///{tmp_path}/unused.db", "served")
+    assert len(runs_of(store, "served")) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_is_left_as_it_was(store):
+    track(store, "environment")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_store_that_mlflow_refuses_is_one_line(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    with pytest.raises(SameboxError, match=r"nonsense://nowhere: MLflow refuses \(") as caught:
+        track("sqlite:///unused.db", "refused")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_modules_do_not_import_mlflow():
+    modules = "samebox.tables, samebox.plots, samebox.report, samebox.coco.score"
+    code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
