@@ -1,0 +1,48 @@
+"""Boxes x1 y1 x2 y2 in continuous pixel coordinates: no "+1" in any width."""
+
+import math
+
+import torch
+from torch import Tensor
+
+# MMDetection and Detectron clamp the size deltas so that exp() cannot overflow: a box grows at most 62.5-fold
+MAX_LOG_RATIO = math.log(1000 / 16)
+
+
+def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
+    """Boxes from centre and log-size deltas relative to anchors (R-CNN, arXiv:1311.2524, appendix C).
+
+    anchors, deltas (dx, dy, dw, dh) and the result: [...,4].
+    """
+    sizes = anchors[..., 2:] - anchors[..., :2]
+    centres = (anchors[..., :2] + anchors[..., 2:]) * 0.5 + deltas[..., :2] * sizes
+    halves = sizes * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5
+    return torch.cat([centres - halves, centres + halves], dim=-1)
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes [B,N,4] moved into their own images; sizes [B,2], height and width."""
+    limits = sizes.to(boxes.dtype).flip(1).repeat(1, 2)[:, None]  # [B,1,4]: w h w h
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def areas(boxes: Tensor) -> Tensor:
+    """[...,4] → [...], in square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersections(a: Tensor, b: Tensor) -> Tensor:
+    """Common area of every pair: [B,N,4], [B,M,4] → [B,N,M]."""
+    # coordinate by coordinate: with the pairs innermost, the operators run vectorised
+    ax1, ay1, ax2, ay2 = a[:, :, None].unbind(-1)  # [B,N,1]
+    bx1, by1, bx2, by2 = b[:, None].unbind(-1)  # [B,1,M]
+    widths = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    heights = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    return widths * heights
+
+
+def overlaps(a: Tensor, b: Tensor, threshold: float) -> Tensor:
+    """Whether the IoU of a pair exceeds `threshold`: [B,N,4], [B,M,4] → [B,N,M] bool."""
+    common = intersections(a, b)
+    union = areas(a)[:, :, None] + areas(b)[:, None, :] - common
+    return common / union > threshold

@@ -1,0 +1,47 @@
+"""Detections of one image, brought back to its own pixels by one code for all runtimes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samebox.preprocess import Batch
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in one image, by descending score.
+
+    `boxes` [N,4] float32, x1 y1 x2 y2 in pixels of the original image; `scores` [N] float32 in 0..1;
+    `labels` [N] int64, indices into `class_names`; `masks` [N,H,W] bool at the original size, or None
+    for a detector that gives none.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    masks: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def detections_from_outputs(
+    outputs: Mapping[str, NDArray[Any]], batch: Batch, class_names: tuple[str, ...]
+) -> list[Detections]:
+    """One `Detections` an image from a network's named outputs: padding dropped, boxes scaled back.
+
+    `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, labels [B,K].
+    """
+    # x and y are scaled apart: rounding made their factors differ
+    factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
+    found = []
+    for boxes, scores, labels, factor in zip(
+        outputs["boxes"], outputs["scores"], outputs["labels"], factors, strict=True
+    ):
+        kept = scores > 0
+        found.append(Detections(boxes[kept] / factor, scores[kept], labels[kept], class_names))
+    return found

@@ -1,0 +1,55 @@
+"""What every network takes and gives, whatever its family."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+# The outputs of a network that finds boxes, in the order in which its graph has them
+BOXES = ("boxes", "scores", "labels")
+
+
+class Normalize(nn.Module):
+    """Raw RGB pixels → what the backbone was trained on.
+
+    `mean` and `std` are in 0..255 and in `channel_order` ("RGB" or "BGR"), as the source's config
+    gives them. Everything beyond an image's own size becomes 0, which after normalisation is the mean
+    colour: so the source pads, and so an image's surroundings on a canvas cannot change its answer.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channel_order: str) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
+        self.channel_order = channel_order
+
+    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """images [B,3,H,W] RGB 0..255, sizes [B,2] valid height and width → [B,3,H,W]."""
+        if self.channel_order == "BGR":
+            images = images.flip(1)
+        _, _, height, width = images.shape
+        rows = torch.arange(height, device=images.device) < sizes[:, :1]  # [B,H]
+        columns = torch.arange(width, device=images.device) < sizes[:, 1:]  # [B,W]
+        valid = (rows[:, :, None] & columns[:, None, :])[:, None]
+        return torch.where(valid, (images - self.mean) / self.std, 0.0)
+
+
+class Deployable(nn.Module):
+    """A network with its normalisation inside, so that a deployment only resizes and pads.
+
+    images [B,3,H,W] float32, raw RGB 0..255; sizes [B,2] int64, the valid height and width of each →
+    boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
+    rows to spare zero. `network` names its outputs in `network.outputs`, in their order.
+    """
+
+    def __init__(self, normalize: Normalize, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.network = network
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """The named outputs of the contract, see the class."""
+        return self.network(self.normalize(images, sizes), sizes)

@@ -1,0 +1,85 @@
+"""RetinaNet: Focal Loss for Dense Object Detection (Lin et al., 2017, arXiv:1708.02002).
+
+Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `bbox_head.{cls_convs,reg_convs}.i.conv`,
+`bbox_head.retina_{cls,reg}`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from samebox.blocks.anchors import Anchors
+from samebox.blocks.boxes import clip, decode_deltas
+from samebox.blocks.conv import ConvModule
+from samebox.blocks.dense import at_pairs, best_pairs
+from samebox.blocks.nms import GreedyNMS
+from samebox.nets.contract import BOXES
+
+
+class RetinaHead(nn.Module):
+    """Two towers of 3x3 convolutions, shared by all levels: class logits and box deltas per anchor."""
+
+    def __init__(self, in_channels: int, channels: int, convs: int, num_classes: int, anchors: Anchors) -> None:
+        super().__init__()
+        widths = [in_channels, *[channels] * convs]
+        self.cls_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
+        self.reg_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
+        self.retina_cls = nn.Conv2d(channels, anchors.kinds * num_classes, 3, padding=1)
+        self.retina_reg = nn.Conv2d(channels, anchors.kinds * 4, 3, padding=1)
+        self.num_classes = num_classes
+        self.anchors = anchors
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B,in_channels,H,W] → logits [B,kinds*num_classes,H,W], deltas [B,kinds*4,H,W]."""
+        classes = boxes = x
+        for conv in self.cls_convs:
+            classes = conv(classes)
+        for conv in self.reg_convs:
+            boxes = conv(boxes)
+        return self.retina_cls(classes), self.retina_reg(boxes)
+
+
+class RetinaNet(nn.Module):
+    """Backbone, pyramid, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
+
+    Pairs with a score of at most `score_threshold` are dropped, and so is a box that clipping to its
+    image leaves without an area.
+    """
+
+    outputs = BOXES
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        bbox_head: RetinaHead,
+        nms: GreedyNMS,
+        nms_pre: int,
+        score_threshold: float,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+        self.nms = nms
+        self.nms_pre = nms_pre
+        self.score_threshold = score_threshold
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
+        levels = [self.bbox_head(x) for x in self.neck(self.backbone(images))]
+        return dict(zip(self.outputs, self.nms(*self._candidates(levels, sizes)), strict=True))
+
+    def _candidates(self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits, deltas) of each level → boxes [B,N,4], scores [B,N], labels [B,N], N = levels*nms_pre."""
+        boxes, scores, labels = [], [], []
+        for level, (logits, deltas) in enumerate(levels):
+            pairs = best_pairs(logits, self.bbox_head.num_classes, self.nms_pre, self.score_threshold)
+            anchors = self.bbox_head.anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
+            boxes.append(clip(decode_deltas(anchors, at_pairs(deltas, pairs, 4)), sizes))
+            scores.append(pairs.scores)
+            labels.append(pairs.labels)
+        all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
+        seen = (all_boxes[..., 2:] > all_boxes[..., :2]).all(-1)
+        return all_boxes, all_scores * seen, torch.cat(labels, 1)
