@@ -14,6 +14,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import mlflow
 import mlflow.onnx
 import onnx
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -51,8 +52,7 @@ def track(
     nothing is recorded anew, and what a killed attempt left of it is deleted first. Raises SameboxError
     where MLflow refuses.
     """
-    with _opened(store) as client:
-        experiment = _experiment(client, store)
+    with _opened(store) as (client, experiment):
         earlier = _runs(client, experiment, detector, key)
         for run in earlier:
             if _PARENT not in run.data.tags and run.info.status == "FINISHED":
@@ -100,18 +100,18 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 @contextmanager
-def _opened(store: str) -> Iterator[MlflowClient]:
-    """A client of the user's server or of the store, with MLflow's own setting put back afterwards.
+def _opened(store: str) -> Iterator[tuple[MlflowClient, str]]:
+    """A client of the user's server or of the store, and the id of the experiment that holds all runs.
 
-    MLflow writes the address that it is given into the environment, where a later call would take it for
-    the user's.
+    MLflow's own setting is put back afterwards: it writes the address that it is given into the
+    environment, where a later call would take it for the user's.
     """
     for name in ("mlflow", "alembic"):  # word of every table that a new store gets
         logging.getLogger(name).setLevel(logging.WARNING)
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(chosen or store)
     try:
-        yield MlflowClient()
+        yield _served() if chosen else _stored(store)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise SameboxError(f"{chosen or store}: MLflow refuses ({reason}); check the tracking URI") from error
@@ -119,14 +119,24 @@ def _opened(store: str) -> Iterator[MlflowClient]:
         mlflow.set_tracking_uri(chosen)
 
 
-def _experiment(client: MlflowClient, store: str) -> str:
-    """The id of the experiment that holds all runs, made where there is none yet."""
-    if found := client.get_experiment_by_name(_EXPERIMENT):
-        return found.experiment_id
-    if not mlflow.get_tracking_uri().startswith(_FILE_STORE):
-        return client.create_experiment(_EXPERIMENT)
-    root = Path(store.removeprefix(_FILE_STORE)).resolve().parent / "mlartifacts"
-    return client.create_experiment(_EXPERIMENT, artifact_location=root.as_uri())
+def _served() -> tuple[MlflowClient, str]:
+    """A client of the user's server, which decides where artifacts lie, and the experiment's id."""
+    client = MlflowClient()
+    found = client.get_experiment_by_name(_EXPERIMENT)
+    return client, found.experiment_id if found else client.create_experiment(_EXPERIMENT)
+
+
+def _stored(store: str) -> tuple[MlflowClient, str]:
+    """A client of a file, made where there is none yet, and the experiment's id."""
+    folder = Path(store.removeprefix(_FILE_STORE)).resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # the first to open a new file makes its tables, and two at once break each other's
+    with FileLock(folder / ".mlflow.lock"):
+        client = MlflowClient()
+        if found := client.get_experiment_by_name(_EXPERIMENT):
+            return client, found.experiment_id
+        root = (folder / "mlartifacts").as_uri()
+        return client, client.create_experiment(_EXPERIMENT, artifact_location=root)
 
 
 def _runs(client: MlflowClient, experiment: str, detector: str, key: str) -> list[Run]:

@@ -203,6 +203,19 @@ def test_the_users_server_goes_before_the_store(store, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_processes_share_a_new_store(tmp_path):
+    store = f"sqlite:///{tmp_path}/new/mlflow.db"
+    code = (
+        "import sys; from samebox import tracking\n"
+        "with tracking._opened(sys.argv[1]) as (_, experiment): print(experiment)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, store], stdout=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    first, second = (process.communicate()[0] for process in started)
+    assert first == second != ""
+
+
 def test_the_environment_is_left_as_it_was(store):
     track(store, "environment")
     assert "MLFLOW_TRACKING_URI" not in os.environ
