@@ -1,0 +1,88 @@
+"""The bytes behind the tensors: where torch's two file formats keep them, and how they are checked."""
+
+import mmap
+import struct
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+
+from samebox.checkpoints.machine import BrokenPickleError, Placeholder
+from samebox.checkpoints.rebuild import Storage
+
+
+class ZipStorages:
+    """The storages of a torch zip archive, each a member `<root>data/<key>`, read when first asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        self.archive = archive
+        self.root = root
+        self.memories: dict[str, torch.UntypedStorage] = {}
+
+    def load(self, identifier: Any) -> Storage:
+        """The storage of a persistent id. Raises BrokenPickleError if its size is not the member's."""
+        key, dtype, count = _fields(identifier, 5)
+        member = self.archive.getinfo(f"{self.root}data/{key}")
+        if member.file_size != count * dtype.itemsize:
+            raise BrokenPickleError(f"a storage of {count} elements in {member.file_size} bytes")
+        if key not in self.memories:
+            self.memories[key] = torch.UntypedStorage(member.file_size)
+            _fill(self.memories[key], self.archive.read(member))
+        return Storage(self.memories[key], dtype)
+
+
+class LegacyStorages:
+    """The storages of torch's format of before 1.6, whose bytes follow the pickle that asks for them.
+
+    `room` is the size of the file in bytes, which all the storages together cannot exceed.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.unfilled: dict[str, tuple[Storage, int]] = {}
+
+    def load(self, identifier: Any) -> Storage | Placeholder:
+        """The storage of a persistent id, to be filled later; of a network's class, its placeholder."""
+        if type(identifier) is tuple and len(identifier) == 4 and isinstance(identifier[1], Placeholder):
+            return identifier[1]  # ("module", class, source file, source code), of a whole pickled network
+        key, dtype, count = _fields(identifier, 6)
+        if key not in self.unfilled:
+            self.room -= count * dtype.itemsize
+            if self.room < 0:
+                raise BrokenPickleError("storages larger than the file")
+            self.unfilled[key] = Storage(torch.UntypedStorage(count * dtype.itemsize), dtype), count
+        storage, known = self.unfilled[key]
+        if (storage.dtype, known) != (dtype, count):
+            raise BrokenPickleError("a storage of two types or sizes")
+        return storage
+
+    def fill(self, keys: Any, stream: mmap.mmap) -> None:
+        """Read the storages in the order of `keys`, each its element count and then its raw bytes."""
+        if type(keys) is not list or len(keys) != len(self.unfilled):
+            raise BrokenPickleError("storages without their bytes")
+        for key in keys:
+            storage, count = self.unfilled.pop(key if type(key) is str else "")
+            if struct.unpack("<q", stream.read(8)) != (count,):
+                raise BrokenPickleError("a storage of another size than its tensors say")
+            _fill(storage.memory, stream.read(storage.memory.nbytes()))
+
+
+def _fields(identifier: Any, length: int) -> tuple[str, torch.dtype, int]:
+    """Key, element type and element count in the persistent id of a storage."""
+    if type(identifier) is not tuple or len(identifier) != length:
+        raise BrokenPickleError("a persistent id that names no storage")
+    kind, dtype, key, _, count, *views = identifier
+    if type(kind) is not str or kind != "storage" or type(key) is not str:
+        raise BrokenPickleError("a persistent id that names no storage")
+    if not isinstance(dtype, torch.dtype) or type(count) is not int or count < 0:
+        raise BrokenPickleError("a storage of unknown type or size")
+    if any(view is not None for view in views):
+        raise BrokenPickleError("a view of a storage, as torch wrote before 0.4")
+    return key, dtype, count
+
+
+def _fill(memory: torch.UntypedStorage, data: bytes) -> None:
+    if len(data) != memory.nbytes():
+        raise BrokenPickleError("a storage cut short")
+    torch.empty(0, dtype=torch.uint8).set_(memory).numpy()[:] = np.frombuffer(data, np.uint8)
