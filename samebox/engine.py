@@ -9,8 +9,6 @@ import functools
 import importlib
 import logging
 import math
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
+from samebox.environment import hardware, peak_memory_mb, reset_peak_memory
 from samebox.errors import SameboxError
 from samebox.files import existing, read_json, sha256, write_json, written_aside
 from samebox.gpu import gpus
@@ -125,7 +124,7 @@ class EngineReport:
     workspace_mb: int
     layers: int
     build_seconds: float
-    peak_memory_mb: int | None
+    peak_memory_mb: float | None
     onnx_sha256: str
     plan_sha256: str
     plan_bytes: int
@@ -160,7 +159,7 @@ def engine_from_onnx(
     chosen = _targets(trt, flavour, targets)
     model = onnx_model(source)
     profile = profile.within(input_shapes(model, source)["images"], source)
-    _reset_peak_memory()
+    reset_peak_memory()
     started = time.perf_counter()
     builder = trt.Builder(tensorrt_logger(trt))
     network = _network(trt, builder, model, source)
@@ -179,12 +178,12 @@ def engine_from_onnx(
         workspace_mb=workspace_mb,
         layers=network.num_layers,
         build_seconds=seconds,
-        peak_memory_mb=_peak_memory_mb(),
+        peak_memory_mb=peak_memory_mb(),
         onnx_sha256=sha256(source),
         plan_sha256=sha256(target),
         plan_bytes=target.stat().st_size,
         metadata=metadata(model),
-        built_on=_hardware(),
+        built_on=hardware(),
     )
     write_json(sidecar(target), report.as_dict())
     return report
@@ -357,31 +356,6 @@ def tensorrt_logger(trt: Any) -> Any:
             return "; ".join(" ".join(error.split()) for error in self.errors) or "it does not say why"
 
     return Logger()
-
-
-def _reset_peak_memory() -> None:
-    """Start the peak anew, where Linux lets us."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        log.debug("the peak memory cannot be reset here; what is told covers the whole process")
-
-
-def _peak_memory_mb() -> int | None:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return int(status.partition("VmHWM:")[2].split()[0]) >> 10
-
-
-def _hardware() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "gpus": [gpu.name for gpu in gpus()],
-    }
 
 
 # --- Reading an engine ---

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samebox.coco.results import read_results
+from samebox.coco.results import read_results, write_results
 from samebox.errors import SameboxError
-from samebox.files import read_json
+from samebox.files import read_json, write_json
 
 _KEYS = ("detector", "runtime", "title", "dataset", "status", "reason", "score", "timing")
 
@@ -43,3 +43,16 @@ def read_evaluated(folder: str | Path) -> Evaluated:
     if metrics["status"] != "measured":
         return Evaluated(metrics)
     return Evaluated(metrics, read_json(folder / "curves.json"), read_results(folder / "detections.json.gz"))
+
+
+def write_evaluated(folder: str | Path, evaluated: Evaluated) -> None:
+    """Leave the form in a folder, as `read_evaluated` reads it; metrics.json last, so that it vouches.
+
+    The detections stand there twice: compressed, and as plain JSON for any other COCO tool.
+    """
+    folder = Path(folder)
+    if evaluated.measured:
+        write_results(folder / "detections.json", evaluated.results)
+        write_results(folder / "detections.json.gz", evaluated.results)
+        write_json(folder / "curves.json", evaluated.curves)
+    write_json(folder / "metrics.json", evaluated.metrics)

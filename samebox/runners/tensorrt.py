@@ -25,17 +25,11 @@ class TensorRTRunner:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
         self.report = engine_report(path)
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The metadata of the ONNX file that the engine was built from."""
-        return self.report.metadata
-
-    @property
-    def limits(self) -> Profile:
-        """The batches, heights and widths that the engine serves."""
-        return self.report.profile
+        self.metadata = self.report.metadata
+        least, _, largest = self.report.profile.batch
+        self.batch = largest if least == largest else None
 
     def __enter__(self) -> "TensorRTRunner":
         check_loadable(self.report)

@@ -1,0 +1,53 @@
+"""A data set's archives: fetched, checked, unpacked."""
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from samebox.checkpoints.fetch import fetch
+from samebox.errors import SameboxError
+from samebox.files import written_aside
+
+
+def provide(archive: Mapping[str, Any]) -> None:
+    """Unpack the zip at `archive["source"]` into `archive["folder"]`, unless that was done before.
+
+    `bytes` is the size that the zip must have. It is deleted once unpacked, and a file that says so is left
+    in its place. Raises SameboxError where it cannot be had, or is not what was expected.
+    """
+    folder = Path(archive["folder"])
+    path = folder / Path(urlsplit(str(archive["source"])).path).name
+    finished = path.with_name(f"{path.name}.unpacked")
+    if finished.exists():
+        return
+    if not path.exists() or path.stat().st_size != archive["bytes"]:
+        fetch(archive["source"], path)
+    if path.stat().st_size != archive["bytes"]:
+        raise SameboxError(
+            f"{path}: {path.stat().st_size} bytes instead of {archive['bytes']}; delete it and try again"
+        )
+    unpack(path, folder)
+    finished.touch()
+    path.unlink()
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a zip, each file whole or not at all; those that lie there in their full size stay.
+
+    Raises SameboxError for a damaged archive, and for one with a path that leads out of `folder`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                target = (folder / entry.filename).resolve()
+                if not target.is_relative_to(folder.resolve()):
+                    raise SameboxError(f"{path}: the entry {entry.filename!r} leads out of {folder}; refused")
+                if entry.is_dir() or (target.exists() and target.stat().st_size == entry.file_size):
+                    continue
+                with archive.open(entry) as packed, written_aside(target) as aside, aside.open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise SameboxError(f"{path}: a damaged archive ({error}); delete it and try again") from None

@@ -1,0 +1,126 @@
+"""A detector that takes images and gives detections, whatever runs its network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samebox.detections import Detections, detections_from_outputs
+from samebox.errors import SameboxError
+from samebox.preprocess import Batch, Image, read_image
+from samebox.spec import Spec
+
+
+class Runner(Protocol):
+    """What a runtime has to offer: named arrays in, named arrays out.
+
+    `metadata` and `batch`, the only batch its network takes or None, are there once it is entered.
+    """
+
+    name: str
+    metadata: dict[str, str]
+    batch: int | None
+
+    def __enter__(self) -> "Runner": ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]: ...
+
+
+class Detector:
+    """Images in, detections out; configured by nothing but what travels with the network.
+
+    A call takes one image, `batch` several of any sizes. An image is a path or an array [H,W,3] RGB
+    uint8. The detector closes its runner when its `with` block ends, or by `close`.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        """`runner` is one that has been entered."""
+        self.runner = runner
+        self.spec = Spec.from_metadata(runner.metadata, runner.name)
+
+    def __enter__(self) -> "Detector":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.runner.__exit__(kind, error, trace)
+
+    def close(self) -> None:
+        """Free what the runner holds."""
+        self.runner.__exit__(None, None, None)
+
+    def __call__(self, image: str | Path | Image) -> Detections:
+        """The detections of one image. Raises SameboxError for what is no image, or one too large."""
+        return self.batch([image])[0]
+
+    def batch(
+        self, images: Sequence[str | Path | Image], canvas: tuple[int, int] | None = None
+    ) -> list[Detections]:
+        """The detections of each image, all run as one batch on one canvas.
+
+        `canvas` (height, width) asks for a larger one than they need. A network of a fixed batch runs as
+        often as needed.
+        """
+        size = self.runner.batch or max(len(images), 1)
+        found: list[Detections] = []
+        for start in range(0, len(images), size):
+            batch = self.prepare([pixels(image) for image in images[start : start + size]], canvas)
+            found += self.finish(self.runner(filled(batch, size).inputs()), batch)
+        return found
+
+    def prepare(self, images: Sequence[Image], canvas: tuple[int, int] | None = None) -> Batch:
+        """What the network is asked for these images."""
+        return self.spec.preprocess(images, canvas)
+
+    def finish(self, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> list[Detections]:
+        """The network's answer to `batch`, an image each."""
+        asked = len(batch.sizes)
+        answered = {name: output[:asked] for name, output in outputs.items()}
+        return detections_from_outputs(answered, batch, self.spec.class_names)
+
+
+def pixels(image: str | Path | Image) -> Image:
+    """The array itself, or what is read from the path."""
+    return read_image(image) if isinstance(image, str | Path) else image
+
+
+def filled(batch: Batch, size: int) -> Batch:
+    """`batch` with its first image repeated until there are `size`, for a network of a fixed batch."""
+    spare = size - len(batch.sizes)
+    if spare <= 0:
+        return batch
+    index = [*range(len(batch.sizes)), *[0] * spare]
+    return Batch(batch.images[index], batch.sizes[index], batch.originals[index])
+
+
+# Suffix of a file → the runtime that takes it unless another is named
+SUFFIXES = {".onnx": "onnxruntime", ".engine": "tensorrt"}
+
+
+def load(path: str | Path, runtime: str | None = None, device: str = "cpu") -> Detector:
+    """The detector in an ONNX file or an engine, ready to be called.
+
+    `runtime` is "onnxruntime" or "tensorrt", by default what the file's suffix says; `device` ("cpu" or
+    "cuda") is ONNX Runtime's, an engine needs its GPU. Raises SameboxError for a file that is absent or is
+    none of samebox's, and NotHere where this machine cannot run it.
+    """
+    runtime = runtime or SUFFIXES.get(Path(path).suffix)
+    runner: Runner
+    # Imported here, so that whoever deploys on ONNX Runtime need not have torch
+    if runtime == "onnxruntime":
+        from samebox.runners.onnxruntime import OnnxRuntimeRunner
+
+        runner = OnnxRuntimeRunner(path, device)
+    elif runtime == "tensorrt":
+        from samebox.runners.tensorrt import TensorRTRunner
+
+        runner = TensorRTRunner(Path(path))
+    else:
+        raise SameboxError(f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}")
+    return Detector(runner.__enter__())

@@ -1,0 +1,84 @@
+"""This machine and this process, as reports record them."""
+
+import logging
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from samebox.gpu import gpus
+
+log = logging.getLogger(__name__)
+
+# The packages whose version can change a number in a table
+PACKAGES = (
+    "samebox", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt-rtx",
+    "tensorrt", "numpy", "opencv-python-headless", "pycocotools",
+)  # fmt: skip
+
+
+def hardware() -> dict[str, Any]:
+    """The system, its processor and its GPUs."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "gpus": [gpu.name for gpu in gpus()],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def versions() -> dict[str, str]:
+    """Python and those of `PACKAGES` that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def reset_peak_memory() -> None:
+    """Start `peak_memory_mb` anew, where Linux lets us."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        log.debug("the peak memory cannot be reset here; what is told covers the whole process")
+
+
+def peak_memory_mb() -> float | None:
+    """The largest resident memory of this process since the reset, in MiB; None where nobody tells."""
+    return _status_mb("VmHWM") or _largest_ever_mb()
+
+
+def resident_memory_mb() -> float | None:
+    """The resident memory of this process now, in MiB; None where it is not told."""
+    return _status_mb("VmRSS")
+
+
+def _status_mb(field: str) -> float | None:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+def _largest_ever_mb() -> float | None:
+    if sys.platform == "win32":
+        return None
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes

@@ -1,0 +1,162 @@
+"""One form of a detector, run over a COCO data set: what it finds, how long it takes, what it needs."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from samebox.coco.dataset import CocoDataset, ImageRecord
+from samebox.coco.evaluated import Evaluated
+from samebox.coco.results import results_from_detections
+from samebox.coco.score import Scores, score
+from samebox.detections import Detections
+from samebox.detector import Detector, filled
+from samebox.environment import peak_memory_mb, reset_peak_memory, resident_memory_mb
+from samebox.errors import SameboxError
+from samebox.preprocess import Batch, Image, read_image
+
+PARTS = ("preprocess", "network", "postprocess")
+T = TypeVar("T")
+
+
+@dataclass
+class Pass:
+    """One run over the data set: COCO results, images left out with the reason, and times.
+
+    `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole pass takes.
+    """
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    seconds: float = 0.0
+
+    def timed(self, part: str, images: int, call: Callable[[], T]) -> T:
+        """What `call` returns, its time noted as `part`."""
+        started = time.perf_counter()
+        value = call()
+        self.times[part].append((time.perf_counter() - started) * 1000 / images)
+        return value
+
+    def timing(self) -> dict[str, dict[str, float]]:
+        """Median and 95th percentile of each part, in milliseconds an image."""
+        return {
+            part: {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
+            for part, times in self.times.items()
+        }
+
+
+def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, title: str = "") -> Pass:
+    """Run `detector` over all images of `dataset`, `batch` at a time, in the order of their ids.
+
+    The images of a batch differ in size, as they come. `warmup` batches are run before and not counted.
+    An image that cannot be read, or that the network's form does not take, is left out and said so.
+    """
+    category_ids = dataset.category_ids(detector.spec.class_names)
+    groups = [dataset.images[i : i + batch] for i in range(0, len(dataset.images), batch)]
+    for group in groups[:warmup]:
+        _answers(detector, dataset, group, Pass())
+    done = Pass()
+    started = time.perf_counter()
+    for group in _shown(groups, batch, title):
+        for record, found in _answers(detector, dataset, group, done):
+            done.results += results_from_detections(record.id, found, category_ids)
+    done.seconds = time.perf_counter() - started
+    return done
+
+
+def _answers(
+    detector: Detector, dataset: CocoDataset, group: Sequence[ImageRecord], done: Pass
+) -> list[tuple[ImageRecord, Detections]]:
+    """The detections of each image of a group that could be read and run."""
+    count = len(group)
+    try:
+        records, batch = done.timed("preprocess", count, lambda: _prepared(detector, dataset, group, done))
+        if batch is None:
+            return []
+        asked = filled(batch, detector.runner.batch or len(records)).inputs()
+        outputs = done.timed("network", count, lambda: detector.runner(asked))
+        found = done.timed("postprocess", count, lambda: detector.finish(outputs, batch))
+    except SameboxError as error:
+        if count > 1:
+            # together they need a canvas that is too large: each may still fit its own
+            return [pair for record in group for pair in _answers(detector, dataset, [record], done)]
+        done.skipped[group[0].file_name] = str(error)
+        return []
+    return list(zip(records, found, strict=True))
+
+
+def _prepared(
+    detector: Detector, dataset: CocoDataset, group: Sequence[ImageRecord], done: Pass
+) -> tuple[list[ImageRecord], Batch | None]:
+    """The images of a group that can be read, and the batch they make; None where there are none."""
+    readable: dict[ImageRecord, Image] = {}
+    for record in group:
+        try:
+            readable[record] = read_image(dataset.path(record))
+        except SameboxError as error:
+            done.skipped[record.file_name] = str(error)
+    return list(readable), detector.prepare(list(readable.values())) if readable else None
+
+
+def _shown(groups: Sequence[T], batch: int, title: str) -> Iterator[T]:
+    """The groups, under a progress bar that tells images a second."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s"),
+        TimeRemainingColumn(),
+    )
+    started = time.perf_counter()
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(f"{title}, batch {batch}", total=len(groups), rate=0.0)
+        for index, group in enumerate(groups, start=1):
+            yield group
+            progress.update(task, advance=1, rate=index * batch / (time.perf_counter() - started))
+
+
+def evaluated(
+    facts: dict[str, Any], open_detector: Callable[[], Detector], dataset: CocoDataset, batches: Sequence[int], warmup: int
+) -> Evaluated:
+    """A form measured over `dataset` at each of `batches`; times, images a second and results at the first.
+
+    `facts` are what its metrics start from: who, what, where. The memory is what opening and running the
+    detector add to the process. Raises NotHere where it cannot be opened on this machine.
+    """
+    reset_peak_memory()
+    before = resident_memory_mb() or 0.0
+    with open_detector() as detector:
+        passes = {batch: run_over(detector, dataset, batch, warmup, facts["title"]) for batch in batches}
+    peak, first = peak_memory_mb(), passes[batches[0]]
+    scores = {batch: scored(done, dataset) for batch, done in passes.items()}
+    metrics = {
+        "status": "measured",
+        "reason": None,
+        "images": len(dataset.images),
+        "skipped": [{"file_name": name, "reason": reason} for name, reason in first.skipped.items()],
+        "score": {
+            str(batch): {kind: s.stats | {"per_class": s.per_class} for kind, s in by_kind.items()}
+            for batch, by_kind in scores.items()
+        },
+        "timing": first.timing(),
+        "images_per_second": len(dataset.images) / first.seconds,
+        "peak_mb": peak and peak - before,
+    }
+    curves = {kind: s.precision for kind, s in scores[batches[0]].items()}
+    return Evaluated(facts | metrics, curves, first.results)
+
+
+def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
+    """A form that this machine cannot run, with the reason that fills its cells."""
+    unmeasured = dict.fromkeys(("images", "score", "timing", "images_per_second", "peak_mb"))
+    return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
+
+
+def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
+    """The score of a pass by kind of IoU, on all images of the data set: one left out found nothing."""
+    return {"bbox": score(dataset.ground_truth, done.results, [record.id for record in dataset.images])}

@@ -1,0 +1,43 @@
+"""A network in plain PyTorch, eager."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from samebox.engine import NotHere
+from samebox.nets.contract import Deployable
+from samebox.spec import METADATA_KEY, Spec
+
+
+class TorchRunner:
+    """Runs `network` on `device` ("cpu" or "cuda"); raises NotHere on entry where torch has no such device."""
+
+    batch: int | None = None
+
+    def __init__(self, network: Deployable, spec: Spec, device: str = "cpu") -> None:
+        self._network = network.eval()
+        self._device = torch.device(device)
+        self.metadata = {METADATA_KEY: spec.to_json()}
+        self.name = spec.name
+
+    def __enter__(self) -> "TorchRunner":
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise NotHere("PyTorch on CUDA: no NVIDIA GPU that torch can use here")
+        self._network.to(self._device)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._network.to("cpu")
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
+        """images [B,3,H,W] and sizes [B,2] → the outputs by name, on the host."""
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
+            outputs = self._network(tensors["images"], tensors["sizes"])
+            return {name: output.cpu().numpy() for name, output in outputs.items()}

@@ -1,0 +1,43 @@
+"""All forms of a detector side by side; a loss of AP beyond the limit fails the stage."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from samebox import tables
+from samebox.coco.dataset import CocoDataset
+from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.files import write_json, write_text
+from samebox.report import Section, page
+from stages.axes import axis
+from stages.compose import main
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """Leave the table as text, Markdown, CSV and JSON, and the page; print the table; then judge."""
+    folder = Path(config.paths.compared) / config.detector.name
+    shown = section(config)
+    table = tables.text(shown.comparison)
+    write_text(folder / "table.txt", table)
+    write_text(folder / "table.md", tables.markdown(shown.comparison))
+    write_text(folder / "table.csv", tables.csv(shown.comparison))
+    write_json(folder / "table.json", tables.json(shown.comparison))
+    write_text(folder / "index.html", page([shown], config.detector.name, config.compare.images, config.compare.score))
+    print(table)
+    tables.check_drop(shown.comparison, config.compare.max_ap_drop)
+
+
+def section(config: DictConfig) -> Section:
+    """The forms that were evaluated, PyTorch first, with the data set and how to make them anew."""
+    dataset = CocoDataset(Path(config.dataset.images), Path(config.dataset.annotations))
+    return Section(forms(config), dataset, ["make demo", f"dvc repro compare@{config.detector.name}"])
+
+
+def forms(config: DictConfig) -> list[Evaluated]:
+    """The evaluated forms of the detector in the order of `runtimes`, the first the reference."""
+    return [read_evaluated(artifact(config, config.paths.evaluated, name)) for name in axis("runtimes")]
+
+
+if __name__ == "__main__":
+    main("compare", run)

@@ -1,0 +1,20 @@
+"""Bring a detector's checkpoint, and the data set that it is scored on."""
+
+from omegaconf import DictConfig
+
+from samebox.checkpoints.fetch import fetch
+from samebox.coco.archive import provide
+from stages.compose import main
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """The checkpoint at `detector.source` to its place among the artifacts; the data set to its own."""
+    target = artifact(config, config.paths.torch, config.paths.checkpoint_file)
+    fetch(config.detector.source, target, config.detector.sha256)
+    for archive in config.dataset.archives:
+        provide(archive)
+
+
+if __name__ == "__main__":
+    main("download", run)

@@ -1,0 +1,53 @@
+"""The simplified ONNX file to an engine."""
+
+from omegaconf import DictConfig
+
+from samebox.engine import NotHere, Profile, engine_from_onnx
+from samebox.files import write_text
+from samebox.graphs import metadata, onnx_model
+from samebox.preprocess import Preprocess
+from samebox.spec import Spec
+from stages.compose import main
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """Build for the targets and the profile of `engine`; where it cannot be built here, leave the reason."""
+    source = artifact(config, config.paths.simplified, config.paths.onnx_file)
+    target = artifact(config, config.runtime.folder, config.paths.engine_file)
+    flavour = config.runtime.name
+    try:
+        engine_from_onnx(
+            source,
+            target,
+            profile(config, Spec.from_metadata(metadata(onnx_model(source)), str(source)).preprocess),
+            flavour=flavour,
+            # the full TensorRT builds for the GPU here and takes no targets
+            targets=config.engine.targets if flavour == "tensorrt_rtx" else (),
+            workspace_mb=config.engine.workspace_mb,
+            tf32=config.engine.tf32,
+        )
+    except NotHere as reason:
+        write_text(target.with_name(config.paths.not_built_file), f"not built: {reason}\n")
+
+
+def profile(config: DictConfig, rule: Preprocess) -> Profile:
+    """The profile in `engine.profile`, heights and widths by the resize rule where it names none."""
+    asked, (heights, widths) = config.engine.profile, canvas_ranges(rule)
+    return Profile(asked.batch, asked.height or heights, asked.width or widths)
+
+
+def canvas_ranges(rule: Preprocess) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(least, usual, largest) height and width of the canvases that the rule leads to.
+
+    An image may be upright, so both sides reach the larger limit; usual is the lying one.
+    """
+    if rule.canvas:
+        height, width = rule.canvas
+        return (height, height, height), (width, width, width)
+    short, long = (-(-side // rule.divisor) * rule.divisor for side in sorted(rule.resize.scale))
+    return (rule.divisor, short, long), (rule.divisor, long, long)
+
+
+if __name__ == "__main__":
+    main("engine", run)

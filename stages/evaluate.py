@@ -1,0 +1,73 @@
+"""One form of a detector, scored on its data set."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from samebox.coco.dataset import CocoDataset
+from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.detector import Detector
+from samebox.engine import NotHere, engine_report, sidecar
+from samebox.environment import hardware, versions
+from samebox.evaluate import evaluated, not_run
+from samebox.files import read_json
+from stages.compose import main, plain
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """Evaluate the form `runtime`; where this machine cannot run it, what is left says so."""
+    write_evaluated(artifact(config, config.paths.evaluated, config.runtime.name), evaluate(config))
+
+
+def evaluate(config: DictConfig) -> Evaluated:
+    """The form measured, or the reason why it was not."""
+    path = artifact(config, config.runtime.folder, config.runtime.file)
+    dataset = CocoDataset(Path(config.dataset.images), Path(config.dataset.annotations))
+    runner = instantiate(config.runtime.runner)
+    try:
+        return evaluated(
+            facts(config, path),
+            lambda: Detector(runner(config, path).__enter__()),
+            dataset,
+            config.evaluate.batches,
+            config.evaluate.warmup,
+        )
+    except NotHere as reason:
+        return not_run(facts(config, path), f"{built(path)}not run: {reason}")
+
+
+def facts(config: DictConfig, path: Path) -> dict[str, Any]:
+    """What is known of a form before it runs."""
+    return {
+        "detector": config.detector.name,
+        "runtime": config.runtime.name,
+        "title": config.runtime.title,
+        "dataset": config.dataset.name,
+        "published": plain(config.detector.published),
+        "artifact_mb": path.stat().st_size / 1e6 if path.exists() else None,
+        "device_peak_mb": None,
+        "notes": notes(path.with_name(config.paths.simplify_file)),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def notes(simplify_report: Path) -> list[str]:
+    """What the table says of a file that was to be simplified and was not."""
+    reason = read_json(simplify_report)["reason"] if simplify_report.exists() else None
+    return [f"not simplified, the graph went on as it was: {reason}"] if reason else []
+
+
+def built(path: Path) -> str:
+    """For an engine, what it was built for; nothing for another form."""
+    if not sidecar(path).exists():
+        return ""
+    report = engine_report(path)
+    return f"built for {', '.join(report.targets)} in {report.build_seconds:.1f} s; "
+
+
+if __name__ == "__main__":
+    main("evaluate", run)

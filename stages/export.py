@@ -1,0 +1,26 @@
+"""The checkpoint to ONNX."""
+
+from omegaconf import DictConfig
+
+from samebox.export import export
+from stages.compose import main
+from stages.networks import artifact, batch_size, load_network
+
+
+def run(config: DictConfig) -> None:
+    """Export the detector at the opset, lowering and shape that `export` asks for."""
+    loaded = load_network(config, artifact(config, config.paths.torch, config.paths.checkpoint_file))
+    export(
+        loaded.network,
+        loaded.spec,
+        artifact(config, config.paths.onnx, config.paths.onnx_file),
+        opset=config.export.opset,
+        lowering=config.export.lowering,
+        batch=batch_size(config.export.batch),
+    )
+    if loaded.refusal:
+        print(loaded.refusal)
+
+
+if __name__ == "__main__":
+    main("export", run)

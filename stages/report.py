@@ -1,0 +1,22 @@
+"""One page for all detectors of the pipeline."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from samebox.files import write_text
+from samebox.report import page
+from stages.axes import axis
+from stages.compare import section
+from stages.compose import compose, main
+
+
+def run(config: DictConfig) -> None:
+    """Leave the page; each detector is composed for its own data set."""
+    sections = [section(compose("compare", [f"detector={name}"])) for name in axis("detectors")]
+    html = page(sections, images=config.compare.images, threshold=config.compare.score)
+    write_text(Path(config.paths.report) / "index.html", html)
+
+
+if __name__ == "__main__":
+    main("report", run)

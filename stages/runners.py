@@ -1,0 +1,31 @@
+"""What each choice of `conf/runtime` runs: config and artifact in, runner out."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from samebox.detector import Runner
+from samebox.engine import NotHere
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.tensorrt import TensorRTRunner
+from samebox.runners.torch import TorchRunner
+from stages.networks import load_network
+
+
+def torch_runner(config: DictConfig, path: Path, device: str) -> Runner:
+    """The network in eager PyTorch, from its checkpoint."""
+    loaded = load_network(config, path)
+    return TorchRunner(loaded.network, loaded.spec, device)
+
+
+def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:
+    """An ONNX file in ONNX Runtime."""
+    return OnnxRuntimeRunner(path, device)
+
+
+def engine_runner(config: DictConfig, path: Path) -> Runner:
+    """An engine in TensorRT. Raises NotHere with the reason that the engine stage left in its place."""
+    reason = path.with_name(config.paths.not_built_file)
+    if reason.exists():
+        raise NotHere(reason.read_text().strip())
+    return TensorRTRunner(path)

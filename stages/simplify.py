@@ -1,0 +1,27 @@
+"""The ONNX file through onnxsim; where that fails, the unsimplified graph goes on."""
+
+from omegaconf import DictConfig
+
+from samebox.files import write_json
+from samebox.simplify import simplified_onnx
+from stages.compose import main
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """Simplify, check against the unsimplified graph, and leave the report beside the file."""
+    target = artifact(config, config.paths.simplified, config.paths.onnx_file)
+    report = simplified_onnx(
+        artifact(config, config.paths.onnx, config.paths.onnx_file),
+        target,
+        config.simplify.shapes,
+        seconds=config.simplify.seconds,
+        memory_mb=config.simplify.memory_mb,
+    )
+    write_json(target.with_name(config.paths.simplify_file), report.as_dict())
+    if report.reason:
+        print(f"{target}: not simplified: {report.reason}")
+
+
+if __name__ == "__main__":
+    main("simplify", run)

@@ -1,0 +1,63 @@
+"""All forms of a detector as MLflow runs."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from samebox.coco.evaluated import Evaluated
+from samebox.environment import hardware
+from samebox.files import sha256, write_json
+from samebox.tracking import track
+from stages.compare import forms
+from stages.compose import main, plain
+from stages.networks import artifact
+
+
+def run(config: DictConfig) -> None:
+    """Record the runs, nested under one of the detector's own, and leave its id."""
+    values, found = dict(flat(plain(config))), forms(config)
+    run_id = track(
+        config.detector.name,
+        found,
+        store=f"sqlite:///{config.paths.store}",
+        key=key(values, found),
+        config=values,
+        tags=tags(),
+        models={"simplified": artifact(config, config.paths.simplified, config.paths.onnx_file)},
+    )
+    write_json(Path(config.paths.tracked) / f"{config.detector.name}.json", {"run_id": run_id})
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a nested config."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def key(config: Mapping[str, Any], found: list[Evaluated]) -> str:
+    """What stands for all that is recorded: the same for the same figures under the same config."""
+    content = json.dumps([config, [form.metrics for form in found]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def tags() -> dict[str, str]:
+    """The commit, the state of the pipeline and the machine."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    lock = Path("dvc.lock")
+    return {
+        "git.commit": commit.stdout.strip() or "not a git checkout",
+        "dvc.lock": sha256(lock) if lock.exists() else "run without DVC",
+        "hardware": json.dumps(hardware(), sort_keys=True),
+    }
+
+
+if __name__ == "__main__":
+    main("track", run)
