@@ -68,7 +68,7 @@ def onnx_from_network(
             opset_version=EXPORTER_OPSET,
             dynamic_shapes=(batch_axis | ({} if canvas else {2: dynamic, 3: dynamic}), batch_axis),
             input_names=["images", "sizes"],
-            output_names=list(network.network.outputs),
+            output_names=list(network.outputs),
             custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
@@ -83,7 +83,9 @@ def check_standard(model: onnx.ModelProto, opset: int) -> None:
     imports = [(entry.domain, entry.version) for entry in model.opset_import]
     foreign = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain})
     if imports != [("", opset)] or foreign or model.functions:
-        raise SameboxError(f"the graph is not plain ONNX at opset {opset}: it imports {imports}, uses {foreign}")
+        raise SameboxError(
+            f"the graph is not plain ONNX at opset {opset}: it imports {imports}, uses {foreign}"
+        )
 
 
 def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -115,5 +117,7 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -40,7 +40,9 @@ def _identity(opset: int) -> bytes:
 def check_opset(opset: int) -> None:
     """Raise SameboxError, naming the range, unless `opset` can be written and loaded here."""
     if not isinstance(opset, int) or not OLDEST <= opset <= newest():
-        raise SameboxError(f"export.opset: {opset} is outside {OLDEST}..{newest()}, what this ONNX Runtime takes")
+        raise SameboxError(
+            f"export.opset: {opset} is outside {OLDEST}..{newest()}, what this ONNX Runtime takes"
+        )
 
 
 def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

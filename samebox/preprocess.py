@@ -1,4 +1,4 @@
-"""From a decoded image to the canvas that a network sees: one resize rule, one padding rule, for all runtimes.
+"""From a decoded image to the canvas that a network sees: one resize and one padding rule for all runtimes.
 
 Normalisation is no part of it: it happens inside the graph (see `samebox.nets.contract`).
 """
@@ -30,7 +30,7 @@ def read_image(path: str | Path) -> Image:
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
         raise SameboxError(f"{path}: not an image that OpenCV can decode; save it anew as JPEG or PNG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ class Preprocess:
         arrays = np.zeros((len(images), 3, height, width), np.float32)
         for array, image, (h, w) in zip(arrays, images, sizes, strict=True):
             if h > height or w > width:
-                raise SameboxError(f"an image of {h}x{w} after the resize exceeds the canvas {height}x{width}")
+                raise SameboxError(
+                    f"an image of {h}x{w} after the resize exceeds the canvas {height}x{width}"
+                )
             resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
             array[:, :h, :w] = resized.transpose(2, 0, 1)
         return Batch(arrays, np.array(sizes, np.int64), np.array(originals, np.int64))

@@ -1,4 +1,4 @@
-"""Anchors centred on the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002)."""
+"""Anchors at the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002)."""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,9 @@ class FPN(nn.Module):
     out ("on_output"). Parameters: `lateral_convs.i.conv`, `fpn_convs.i.conv`.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_convs: str) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_convs: str
+    ) -> None:
         super().__init__()
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, activation=False) for channels in in_channels

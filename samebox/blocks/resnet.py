@@ -75,7 +75,11 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int, style: str = "pytorch", base_channels: int = 64, out_stages: Sequence[int] = (0, 1, 2, 3)
+        self,
+        depth: int,
+        style: str = "pytorch",
+        base_channels: int = 64,
+        out_stages: Sequence[int] = (0, 1, 2, 3),
     ) -> None:
         super().__init__()
         block, repeats = DEPTHS[depth]

@@ -1,6 +1,7 @@
 """What every network takes and gives, whatever its family."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class Deployable(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.network = network
+        self.outputs = cast(tuple[str, ...], network.outputs)
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """The named outputs of the contract, see the class."""

@@ -5,6 +5,7 @@ Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `bbox_head.{cls_
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,13 @@ from samebox.nets.contract import BOXES
 class RetinaHead(nn.Module):
     """Two towers of 3x3 convolutions, shared by all levels: class logits and box deltas per anchor."""
 
-    def __init__(self, in_channels: int, channels: int, convs: int, num_classes: int, anchors: Anchors) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, convs: int, num_classes: int, anchors: Anchors
+    ) -> None:
         super().__init__()
         widths = [in_channels, *[channels] * convs]
-        self.cls_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
-        self.reg_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in zip(widths, widths[1:], strict=False))
+        self.cls_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in pairwise(widths))
+        self.reg_convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in pairwise(widths))
         self.retina_cls = nn.Conv2d(channels, anchors.kinds * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(channels, anchors.kinds * 4, 3, padding=1)
         self.num_classes = num_classes
@@ -71,7 +74,9 @@ class RetinaNet(nn.Module):
         levels = [self.bbox_head(x) for x in self.neck(self.backbone(images))]
         return dict(zip(self.outputs, self.nms(*self._candidates(levels, sizes)), strict=True))
 
-    def _candidates(self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(
+        self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(logits, deltas) of each level → boxes [B,N,4], scores [B,N], labels [B,N], N = levels*nms_pre."""
         boxes, scores, labels = [], [], []
         for level, (logits, deltas) in enumerate(levels):

@@ -1,6 +1,6 @@
 """Axes of Pad: from the input that opset 18 added, to pads for every axis, as 13 wants.
 
-    Pad(x of rank 4, pads=[0, 0, 1, 1], value, axes=[2, 3])  →  Pad(x, pads=[0,0,0,0, 0,0,1,1], value)
+Pad(x of rank 4, pads=[0, 0, 1, 1], value, axes=[2, 3])  →  Pad(x, pads=[0,0,0,0, 0,0,1,1], value)
 """
 
 import numpy as np
@@ -13,11 +13,12 @@ def rewrite(model: ir.Model) -> bool:
     for node in model.graph.all_nodes():
         if node.op_type != "Pad" or len(node.inputs) < 4 or node.inputs[3] is None:
             continue
-        pads, axes = (ir.convenience.get_const_tensor(node.inputs[i]) for i in (1, 3))
+        pads, axes = _constant(node.inputs[1]), _constant(node.inputs[3])
         shape = node.inputs[0].shape if node.inputs[0] else None
         if pads is None or axes is None or shape is None or node.graph is None:
             continue
-        value = ir.Value(name=f"{node.name}_pads", const_value=_spread(pads.numpy(), axes.numpy(), len(shape)))
+        spread = _spread(pads.numpy(), axes.numpy(), len(shape))
+        value = ir.Value(name=f"{node.outputs[0].name}_pads", const_value=spread)
         node.graph.initializers.add(value)
         node.replace_input_with(1, value)
         node.resize_inputs(3)
@@ -25,7 +26,11 @@ def rewrite(model: ir.Model) -> bool:
     return changed
 
 
-def _spread(pads: np.ndarray, axes: np.ndarray, rank: int) -> ir.Tensor:
+def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    return ir.convenience.get_const_tensor(value) if value else None
+
+
+def _spread(pads: np.ndarray, axes: np.ndarray, rank: int) -> ir.TensorProtocol:
     spread = np.zeros((2, rank), np.int64)
     spread[:, axes] = pads.reshape(2, -1)
     return ir.tensor(spread.flatten())

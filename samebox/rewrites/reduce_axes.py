@@ -17,7 +17,7 @@ def rewrite(model: ir.Model) -> bool:
     """Turn every constant `axes` input of a reduction into an attribute."""
     changed = False
     for node in model.graph.all_nodes():
-        if node.op_type not in OPERATORS or node.attributes.get_int("noop_with_empty_axes", 0):
+        if node.op_type not in OPERATORS or node.attributes.get_int("noop_with_empty_axes", False):
             continue
         if len(node.inputs) == 2 and node.inputs[1] is not None:
             axes = ir.convenience.get_const_tensor(node.inputs[1])

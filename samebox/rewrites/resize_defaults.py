@@ -1,6 +1,6 @@
 """Attributes of Resize that opset 18 added: dropped where they say what 13 does anyway.
 
-    Resize[antialias=0, keep_aspect_ratio_policy="stretch"]  →  Resize[]
+Resize[antialias=0, keep_aspect_ratio_policy="stretch"]  →  Resize[]
 """
 
 import onnx_ir as ir

@@ -1,6 +1,6 @@
 """Split into equal parts: opset 18 counts them in an attribute, 13 by the outputs themselves.
 
-    a, b = Split[num_outputs=2](x)  →  a, b = Split[](x)
+a, b = Split[num_outputs=2](x)  →  a, b = Split[](x)
 """
 
 import onnx_ir as ir
