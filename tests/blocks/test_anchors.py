@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from samebox.blocks.anchors import Anchors, octave_scales
+
+
+def grid(anchors, level, height, width):
+    """All anchors of a map, as MMDetection lays them out: kinds fastest, then columns, then rows."""
+    index = torch.arange(height * width * anchors.kinds)
+    return anchors(level, index // anchors.kinds, index % anchors.kinds, width)
+
+
+def test_the_example_of_mmdetection():
+    """AnchorGenerator([16], [1.], [1.], [9]).grid_priors([(2, 2)]), from its documentation."""
+    found = grid(Anchors([16], [1.0], [9 / 16]), 0, 2, 2)
+    assert found.tolist() == [
+        [-4.5, -4.5, 4.5, 4.5],
+        [11.5, -4.5, 20.5, 4.5],
+        [-4.5, 11.5, 4.5, 20.5],
+        [11.5, 11.5, 20.5, 20.5],
+    ]
+
+
+@pytest.mark.parametrize(("level", "stride"), list(enumerate([8, 16, 32, 64, 128])))
+def test_the_grid_of_retinanet(level, stride):
+    ratios, scales = [0.5, 1.0, 2.0], octave_scales(4, 3)
+    anchors = Anchors([8, 16, 32, 64, 128], ratios, scales)
+    assert anchors.kinds == 9
+    expected = [
+        [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+        for y in (0, stride)
+        for x in (0, stride, 2 * stride)
+        for ratio in ratios
+        for scale in scales
+        for w, h in [(stride * scale / math.sqrt(ratio), stride * scale * math.sqrt(ratio))]
+    ]
+    torch.testing.assert_close(grid(anchors, level, 2, 3), torch.tensor(expected), rtol=1e-6, atol=1e-4)
+
+
+def test_a_ratio_is_height_to_width():
+    x1, y1, x2, y2 = Anchors([8], [2.0], [4.0])(0, torch.tensor(0), torch.tensor(0), 1).tolist()
+    assert (y2 - y1) / (x2 - x1) == pytest.approx(2)
+    assert (y2 - y1) * (x2 - x1) == pytest.approx(32 * 32)
+
+
+def test_octave_scales():
+    assert octave_scales(4, 3) == pytest.approx([4, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3)])
+
+
+def test_no_parameter_is_asked_of_a_checkpoint():
+    assert not Anchors([8], [1.0], [4.0]).state_dict()

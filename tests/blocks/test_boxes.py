@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+
+from samebox.blocks.boxes import areas, clip, decode_deltas, intersections, overlaps
+
+ANCHOR = [0.0, 0.0, 10.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("delta", "box"),
+    [
+        pytest.param([0, 0, 0, 0], ANCHOR, id="none"),
+        pytest.param([0.1, 0.2, 0, 0], [1, 4, 11, 24], id="centre, in anchor sizes"),
+        pytest.param([0, 0, math.log(2), math.log(0.5)], [-5, 5, 15, 15], id="size"),
+        pytest.param([0, 0, 100, 0], [5 - 312.5, 0, 5 + 312.5, 20], id="growth stops at 1000/16"),
+        pytest.param([0, 0, 0, -100], [0, 10 - 0.16, 10, 10 + 0.16], id="shrinking stops at 16/1000"),
+        pytest.param([-7, 0, 0, 0], [-70, 0, -60, 20], id="a centre moves as far as it likes"),
+    ],
+)
+def test_decode_deltas(delta, box):
+    found = decode_deltas(torch.tensor([[ANCHOR]]), torch.tensor([[delta]], dtype=torch.float32))
+    torch.testing.assert_close(found, torch.tensor([[box]], dtype=torch.float32), rtol=1e-5, atol=1e-4)
+
+
+def test_clip_moves_boxes_into_their_own_image():
+    boxes = torch.tensor([[-5.0, -5.0, 50.0, 50.0], [12.0, 3.0, 14.0, 4.0]]).repeat(2, 1, 1)
+    sizes = torch.tensor([[20, 40], [60, 10]])  # height, width
+    assert clip(boxes, sizes).tolist() == [[[0, 0, 40, 20], [12, 3, 14, 4]], [[0, 0, 10, 50], [10, 3, 10, 4]]]
+
+
+def test_areas():
+    assert areas(torch.tensor([[0, 0, 10, 20], [3, 3, 3, 9], [0.5, 0, 1, 1]])).tolist() == [200, 0, 0.5]
+
+
+def test_intersections_of_every_pair():
+    a = torch.tensor([[[0.0, 0, 10, 10], [20, 20, 30, 30]]])
+    b = torch.tensor([[[5.0, 5, 15, 15], [10, 0, 20, 10], [22, 21, 24, 25]]])
+    assert intersections(a, b).tolist() == [[[25, 0, 0], [0, 0, 8]]]
+
+
+def test_overlaps_exceed_the_threshold():
+    a, b = torch.tensor([[[0.0, 0, 2, 1]]]), torch.tensor([[[0.0, 0, 1, 1], [0, 0, 1.5, 1], [5, 5, 6, 6]]])
+    assert overlaps(a, b, 0.5).tolist() == [[[False, True, False]]]  # IoU 0.5, 0.75, 0
+
+
+def test_boxes_without_area_overlap_nothing():
+    empty = torch.zeros(1, 1, 4)
+    assert not overlaps(empty, empty, 0.0).any()
+    assert not overlaps(empty, torch.tensor([[[0.0, 0, 1, 1]]]), 0.0).any()

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from samebox.blocks.dense import Pairs, at_pairs, best_pairs
+
+THRESHOLD = 0.3
+
+
+def maps(seed, batch, channels, height, width):
+    return torch.from_numpy(
+        np.random.default_rng(seed).normal(0, 2, (batch, channels, height, width)).astype(np.float32)
+    )
+
+
+def sorted_pairs(logits, classes, count):
+    """Every pair of one image's [kinds*classes,H,W] above the threshold, the best `count` of them."""
+    channels, height, width = logits.shape
+    pairs = []
+    for channel in range(channels):
+        for cell in range(height * width):
+            score = 1 / (1 + np.exp(-logits[channel, cell // width, cell % width]))
+            if score > THRESHOLD:
+                pairs.append((score, channel % classes, cell, channel // classes))
+    return sorted(pairs, reverse=True)[:count]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "classes", "height", "width", "count"),
+    [
+        pytest.param(9, 6, 8, 11, 100, id="more anchors than wanted"),
+        pytest.param(9, 6, 2, 3, 100, id="fewer anchors than wanted"),
+        pytest.param(3, 2, 1, 1, 50, id="fewer pairs than wanted"),
+        pytest.param(1, 5, 7, 5, 20, id="one kind"),
+        pytest.param(3, 1, 7, 5, 20, id="one class"),
+        pytest.param(1, 1, 4, 4, 16, id="all of them wanted"),
+        pytest.param(2, 80, 3, 3, 10, id="many classes at few anchors"),
+    ],
+)
+def test_best_pairs_are_the_best_of_all(kinds, classes, height, width, count):
+    logits = maps(0, 2, kinds * classes, height, width)
+    pairs = best_pairs(logits, classes, count, THRESHOLD)
+    assert {field.shape for field in pairs} == {(2, count)}
+    for image in range(2):
+        expected = sorted_pairs(logits[image].numpy(), classes, count)
+        scores = pairs.scores[image].numpy()
+        assert (scores > 0).sum() == len(expected)
+        np.testing.assert_allclose(scores[: len(expected)], [pair[0] for pair in expected], rtol=1e-5)
+        found = torch.stack([pairs.labels[image], pairs.cells[image], pairs.kinds[image]], 1)
+        assert found[: len(expected)].tolist() == [list(pair[1:]) for pair in expected]
+
+
+def test_one_anchor_gives_several_classes():
+    logits = torch.full((1, 2 * 3, 4, 4), -9.0)
+    logits[0, 3:, 2, 1] = torch.tensor([1.0, 3.0, 2.0])  # kind 1 at row 2, column 1
+    pairs = best_pairs(logits, 3, 5, THRESHOLD)
+    assert (pairs.scores > 0).sum() == 3
+    assert pairs.labels[0, :3].tolist() == [1, 2, 0]
+    assert pairs.cells[0, :3].tolist() == [9, 9, 9]
+    assert pairs.kinds[0, :3].tolist() == [1, 1, 1]
+
+
+def test_a_score_has_to_exceed_the_threshold():
+    logits = torch.tensor([0.0, 1e-3]).reshape(1, 2, 1, 1)
+    assert (best_pairs(logits, 2, 2, 0.5).scores > 0).tolist() == [[True, False]]
+
+
+def test_at_pairs_takes_the_vector_of_each_pair():
+    width = 4
+    values = maps(1, 2, 3 * width, 5, 7)
+    cells, kinds = torch.tensor([[0, 34, 8], [7, 7, 20]]), torch.tensor([[2, 0, 1], [1, 2, 0]])
+    pairs = Pairs(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.int64), cells, kinds)
+    vectors = at_pairs(values, pairs, width)
+    assert vectors.shape == (2, 3, width)
+    for image in range(2):
+        for row in range(3):
+            cell, first = int(cells[image, row]), int(kinds[image, row]) * width
+            expected = values[image, first : first + width, cell // 7, cell % 7]
+            assert vectors[image, row].equal(expected)
