@@ -28,7 +28,9 @@ class Runner(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]: ...
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
+        """images [B,3,H,W] and sizes [B,2] → the outputs by name."""
+        ...
 
 
 class Detector:
@@ -122,5 +124,7 @@ def load(path: str | Path, runtime: str | None = None, device: str = "cpu") -> D
 
         runner = TensorRTRunner(Path(path))
     else:
-        raise SameboxError(f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}")
+        raise SameboxError(
+            f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}"
+        )
     return Detector(runner.__enter__())

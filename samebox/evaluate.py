@@ -121,7 +121,11 @@ def _shown(groups: Sequence[T], batch: int, title: str) -> Iterator[T]:
 
 
 def evaluated(
-    facts: dict[str, Any], open_detector: Callable[[], Detector], dataset: CocoDataset, batches: Sequence[int], warmup: int
+    facts: dict[str, Any],
+    open_detector: Callable[[], Detector],
+    dataset: CocoDataset,
+    batches: Sequence[int],
+    warmup: int,
 ) -> Evaluated:
     """A form measured over `dataset` at each of `batches`; times, images a second and results at the first.
 

@@ -9,4 +9,4 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 def axis(name: str) -> list[str]:
     """The choices on the axis `name`, in order."""
-    return list(OmegaConf.load(PARAMS)[name])
+    return list(OmegaConf.select(OmegaConf.load(PARAMS), name))

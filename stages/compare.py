@@ -23,7 +23,10 @@ def run(config: DictConfig) -> None:
     write_text(folder / "table.md", tables.markdown(shown.comparison))
     write_text(folder / "table.csv", tables.csv(shown.comparison))
     write_json(folder / "table.json", tables.json(shown.comparison))
-    write_text(folder / "index.html", page([shown], config.detector.name, config.compare.images, config.compare.score))
+    write_text(
+        folder / "index.html",
+        page([shown], config.detector.name, config.compare.images, config.compare.score),
+    )
     print(table)
     tables.check_drop(shown.comparison, config.compare.max_ap_drop)
 

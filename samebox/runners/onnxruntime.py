@@ -36,9 +36,14 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3  # warnings tell what graph optimisation removed
         try:
             self._session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=[self._provider, "CPUExecutionProvider"]
+                str(self.path), options, providers=list(dict.fromkeys([self._provider, PROVIDERS["cpu"]]))
             )
-        except (failures.InvalidProtobuf, failures.InvalidGraph, failures.Fail, failures.NotImplemented) as error:
+        except (
+            failures.InvalidProtobuf,
+            failures.InvalidGraph,
+            failures.Fail,
+            failures.NotImplemented,
+        ) as error:
             reason = " ".join(str(error).split())
             raise SameboxError(f"{self.path}: ONNX Runtime does not load it ({reason})") from None
         if self._session.get_providers()[0] != self._provider:

@@ -14,7 +14,7 @@ from samebox.spec import METADATA_KEY, Spec
 
 
 class TorchRunner:
-    """Runs `network` on `device` ("cpu" or "cuda"); raises NotHere on entry where torch has no such device."""
+    """Runs `network` on `device`, "cpu" or "cuda"; raises NotHere on entry where torch has no such device."""
 
     batch: int | None = None
 

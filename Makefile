@@ -1,0 +1,30 @@
+# Each target does its own set-up in .venv; PYTHON names the interpreter, 3.10 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench
+
+demo: $(BIN)/.ready
+	dvc repro
+	@cat artifacts/compared/*/table.txt
+	@echo "report: artifacts/report/index.html"
+	@echo "runs:   $(BIN)/mlflow ui --backend-store-uri sqlite:///artifacts/mlflow.db"
+
+test: $(BIN)/.ready
+	python -m pytest
+
+lint: $(BIN)/.ready
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(BIN)/.ready
+	python -m benchmarks.latency
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "samebox needs Python 3.10 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

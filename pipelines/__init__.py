@@ -1,0 +1,1 @@
+"""Compositions of the stages: without DVC, in one process, or over many points."""

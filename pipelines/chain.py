@@ -1,0 +1,117 @@
+"""All steps in one process, each done once for the same inputs.
+
+python -m pipelines.chain detector=retinanet_shapes export.opset=20
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+import stages.download
+import stages.engine
+import stages.evaluate
+import stages.export
+import stages.simplify
+from samebox import tables
+from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.environment import versions
+from samebox.files import sha256
+from samebox.tracking import track
+from stages.axes import axis
+from stages.compose import CONF, main, plain
+from stages.track import flat, key, tags
+
+
+def run(config: DictConfig, point: str = "") -> None:
+    """Run the chain, record it in MLflow as `point`, print its table, and judge the loss of AP."""
+    forms = chain(config)
+    comparison = tables.Comparison([form.metrics for form in forms])
+    values = dict(flat(plain(config)))
+    track(
+        config.detector.name,
+        forms,
+        store=f"sqlite:///{config.paths.store}",
+        key=key(values, forms),
+        config=values,
+        tags=tags() | {"point": point},
+        models={},
+    )
+    print(f"{point}\n{tables.text(comparison)}".lstrip())
+    tables.check_drop(comparison, config.compare.max_ap_drop)
+
+
+def chain(config: DictConfig) -> list[Evaluated]:
+    """The forms in `runtimes`, each measured, with every step before that they need."""
+    detector = {"detector": plain(config.detector)}
+    config = config.copy()
+    paths = config.paths
+    paths.torch = once(config, "torch", detector, stages.download.run)
+    checkpoint = content(config, paths.torch, paths.checkpoint_file)
+    asked = detector | {"dataset": plain(config.dataset), "export": plain(config.export)}
+    paths.onnx = once(config, "onnx", asked | checkpoint, stages.export.run)
+    made = content(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
+    paths.simplified = once(config, "simplified", made, stages.simplify.run)
+    return [form(config, runtime) for runtime in config.runtimes]
+
+
+def form(config: DictConfig, runtime: str) -> Evaluated:
+    """One form, evaluated; an engine is built first."""
+    config = config.copy()
+    config.runtime = OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml")
+    if runtime in axis("engines"):
+        source = content(config, config.paths.simplified, config.paths.onnx_file)
+        inputs = source | {"engine": plain(config.engine), "runtime": runtime}
+        config.runtime.folder = once(config, runtime, inputs, stages.engine.run)
+    inputs = {
+        "detector": plain(config.detector),
+        "dataset": plain(config.dataset),
+        "evaluate": plain(config.evaluate),
+        "shape": config.export.shape,
+        "runtime": {name: value for name, value in plain(config.runtime).items() if name != "folder"},
+    } | content(config, config.runtime.folder, config.runtime.file)
+    folder = once(config, "evaluated", inputs, stages.evaluate.run)
+    return read_evaluated(Path(folder) / config.detector.name / runtime)
+
+
+def content(config: DictConfig, folder: str, file: str) -> dict[str, str]:
+    """The hash of an artifact, which stands for it among the inputs of the next step."""
+    return {file: sha256(Path(folder) / config.detector.name / file)}
+
+
+def once(
+    config: DictConfig, step: str, inputs: Mapping[str, Any], stage: Callable[[DictConfig], None]
+) -> str:
+    """The folder in which `stage` left `step` for these inputs, run now unless it was before.
+
+    Another process that wants the same waits for it. A killed run leaves nothing under the final name.
+    """
+    digest = hashlib.sha256(json.dumps([step, inputs, versions()], sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(config.work) / step / digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            aside = folder.with_suffix(".part")
+            shutil.rmtree(aside, ignore_errors=True)
+            stage(placed(config, step, str(aside)))
+            aside.rename(folder)
+    return str(folder)
+
+
+def placed(config: DictConfig, step: str, folder: str) -> DictConfig:
+    """`config` with the output of `step` going to `folder`."""
+    moved = config.copy()
+    if step in moved.paths:
+        moved.paths[step] = folder
+    else:
+        moved.runtime.folder = folder
+    return moved
+
+
+if __name__ == "__main__":
+    main("chain", run)

@@ -1,0 +1,85 @@
+"""A checkpoint to one ONNX file, without DVC.
+
+python -m pipelines.export detector=retinanet_r50_fpn checkpoint=FILE.pth out=model.onnx
+    [export.opset=18] [export.lowering=portable|onnx] [export.shape=dynamic|800x1344]
+    [simplify=true] [verify=true image=FILE.jpg]
+"""
+
+import re
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from samebox.agreement import agreement
+from samebox.checkpoints.fetch import fetch
+from samebox.detector import Detector, load
+from samebox.errors import SameboxError
+from samebox.export import export
+from samebox.files import existing
+from samebox.runners.torch import TorchRunner
+from samebox.simplify import simplified_onnx
+from stages.compose import main
+from stages.networks import Loaded, batch_size, load_network
+
+# Float32 convolutions differ by less than this between runtimes, in pixels and in score
+ALIKE = {"box": 0.1, "score": 1e-3}
+LEAST_SHARE = 0.99
+
+
+def run(config: DictConfig) -> None:
+    """Load, export, and simplify and verify where asked."""
+    out = Path(config.out)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load_network(config, checkpoint(config, Path(folder)))
+        unsimplified = Path(folder) / "model.onnx" if config.simplify else out
+        export(
+            loaded.network,
+            loaded.spec,
+            unsimplified,
+            opset=config.export.opset,
+            lowering=config.export.lowering,
+            batch=batch_size(config.export.batch),
+        )
+        if config.simplify:
+            simplify(config, unsimplified, out)
+    if loaded.refusal:
+        print(loaded.refusal)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {config.export.opset}, {config.export.lowering}")
+    if config.verify:
+        verify(loaded, out, existing(config.image, "name one with image="))
+
+
+def checkpoint(config: DictConfig, folder: Path) -> Path:
+    """The checkpoint's file, fetched first where it is an address."""
+    source = str(config.checkpoint)
+    if re.match(r"https?://", source):
+        return fetch(source, folder / "checkpoint.pth")
+    return existing(source, "name a checkpoint's file or address with checkpoint=")
+
+
+def simplify(config: DictConfig, source: Path, out: Path) -> None:
+    """Simplify `source` into `out` and say what came of it."""
+    report = simplified_onnx(
+        source, out, config.limits.shapes, seconds=config.limits.seconds, memory_mb=config.limits.memory_mb
+    )
+    nodes = f"{sum(report.before.values())} nodes before, {sum(report.after.values())} after"
+    print(f"not simplified: {report.reason}" if report.reason else f"simplified: {nodes}")
+
+
+def verify(loaded: Loaded, out: Path, image: Path) -> None:
+    """Print how ONNX Runtime and PyTorch agree on `image`. Raises SameboxError where they do not."""
+    with Detector(TorchRunner(loaded.network, loaded.spec).__enter__()) as detector:
+        reference = detector(image)
+    with load(out) as detector:
+        compared = agreement(reference, detector(image))
+    print(f"{image}: {compared}")
+    if compared.share(**ALIKE) < LEAST_SHARE:
+        raise SameboxError(
+            f"{out}: less than {LEAST_SHARE:.0%} of the detections agree with PyTorch to {ALIKE['box']} px "
+            f"and {ALIKE['score']} in score; export with simplify=false, or with the other export.lowering"
+        )
+
+
+if __name__ == "__main__":
+    main("export_file", run)

@@ -1,0 +1,58 @@
+"""How far two answers to the same image agree."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samebox.detections import Detections
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two answers' detections, paired one to one by class and overlap.
+
+    `reference` and `found` count each answer's detections; `box` [N] is the largest difference of a
+    coordinate in pixels and `score` [N] the difference of the scores, of each of the N pairs.
+    """
+
+    reference: int
+    found: int
+    box: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+    def share(self, box: float, score: float) -> float:
+        """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`."""
+        agreeing = int(((self.box <= box) & (self.score <= score)).sum())
+        return agreeing / max(self.reference, self.found, 1) if self.reference or self.found else 1.0
+
+    def __str__(self) -> str:
+        """The figures in one line."""
+        largest = f"{self.box.max():.2g} px and {self.score.max():.2g} in score" if len(self.box) else "none"
+        pairs = f"{len(self.box)} of {self.reference} detections found again, {self.found} in all"
+        return f"{pairs}; largest difference {largest}"
+
+
+def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) -> Agreement:
+    """Pair the detections of two answers, best overlap first, within a class and from `least_iou` on."""
+    overlap = iou(reference.boxes, found.boxes) * (reference.labels[:, None] == found.labels[None])
+    ours, theirs = [], []
+    while overlap.size and overlap.max() >= least_iou:
+        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
+        ours.append(i)
+        theirs.append(j)
+        overlap[i, :] = overlap[:, j] = 0
+    return Agreement(
+        len(reference),
+        len(found),
+        np.abs(reference.boxes[ours] - found.boxes[theirs]).max(1, initial=0),
+        np.abs(reference.scores[ours] - found.scores[theirs]),
+    )
+
+
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes [N,4] and [M,4], x1 y1 x2 y2 → [N,M]."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    common = sides.clip(0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, np.finfo(np.float32).tiny)

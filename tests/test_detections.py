@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from samebox.detections import detections_from_outputs
+from samebox.preprocess import Batch
+
+NAMES = ("disc", "ring")
+
+
+@pytest.fixture
+def batch():
+    """Two images, the first enlarged twofold in x and threefold in y, the second halved."""
+    sizes, originals = np.array([[60, 40], [50, 100]]), np.array([[20, 20], [100, 200]])
+    return Batch(np.zeros((2, 3, 64, 128), np.float32), sizes, originals)
+
+
+@pytest.fixture
+def outputs():
+    return {
+        "boxes": np.array(
+            [[[4, 6, 40, 60], [2, 3, 8, 9], [0, 0, 0, 0]], [[1, 2, 3, 4], [0, 0, 0, 0], [0, 0, 0, 0]]],
+            np.float32,
+        ),
+        "scores": np.array([[0.9, 0.4, 0], [0.3, 0, 0]], np.float32),
+        "labels": np.array([[1, 0, 0], [1, 0, 0]]),
+    }
+
+
+def test_boxes_are_scaled_back_in_x_and_y_apart(outputs, batch):
+    first, second = detections_from_outputs(outputs, batch, NAMES)
+    np.testing.assert_allclose(first.boxes, [[2, 2, 20, 20], [1, 1, 4, 3]], rtol=1e-6)
+    np.testing.assert_allclose(second.boxes, [[2, 4, 6, 8]], rtol=1e-6)
+    assert first.boxes.dtype == np.float32
+
+
+def test_padding_is_dropped(outputs, batch):
+    first, second = detections_from_outputs(outputs, batch, NAMES)
+    assert (len(first), len(second)) == (2, 1)
+    np.testing.assert_array_equal(first.scores, np.array([0.9, 0.4], np.float32))
+    assert first.labels.tolist() == [1, 0]
+    assert second.labels.tolist() == [1]
+    assert first.class_names == NAMES
+    assert first.masks is None
+
+
+def test_nothing_found(outputs, batch):
+    outputs["scores"][:] = 0
+    for found in detections_from_outputs(outputs, batch, NAMES):
+        assert len(found) == 0
+        assert found.boxes.shape == (0, 4)
+        assert found.labels.shape == (0,)
+
+
+def test_the_arrays_of_the_runtime_are_left_as_they_were(outputs, batch):
+    before = {name: value.copy() for name, value in outputs.items()}
+    detections_from_outputs(outputs, batch, NAMES)
+    for name, value in outputs.items():
+        np.testing.assert_array_equal(value, before[name])
