@@ -35,10 +35,15 @@ class Spec:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "Spec":
-        """The record in a file's metadata. Raises SameboxError where `source` carries none."""
+        """The record in a file's metadata. Raises SameboxError where `source` has none that reads."""
         if METADATA_KEY not in metadata:
             raise SameboxError(f"{source}: carries no samebox metadata; export it with pipelines.export")
-        values = json.loads(metadata[METADATA_KEY])
-        values["class_names"] = tuple(values["class_names"])
-        values["preprocess"] = Preprocess.from_dict(values["preprocess"])
-        return cls(**values)
+        try:
+            values = json.loads(metadata[METADATA_KEY])
+            values["class_names"] = tuple(values["class_names"])
+            values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError):
+            raise SameboxError(
+                f"{source}: its samebox metadata is damaged or another version's; export it anew"
+            ) from None

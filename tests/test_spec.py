@@ -32,3 +32,18 @@ def test_the_same_record_is_the_same_line():
 def test_a_file_without_the_record():
     with pytest.raises(SameboxError, match=r"^net\.onnx: carries no samebox metadata; export it"):
         Spec.from_metadata({"other": "entry"}, "net.onnx")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param("{", id="no JSON"),
+        pytest.param("[]", id="no record"),
+        pytest.param('{"class_names": ["a"]}', id="fields missing"),
+        pytest.param(SPEC.to_json().replace('"opset"', '"later"'), id="a field of another version"),
+    ],
+)
+def test_a_damaged_record(record):
+    with pytest.raises(SameboxError, match=r"^net\.onnx: its samebox metadata is damaged") as caught:
+        Spec.from_metadata({METADATA_KEY: record}, "net.onnx")
+    assert "\n" not in str(caught.value)
