@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from samebox.preprocess import read_image
+from stages.compose import compose
+from stages.networks import load_network
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shapes():
+    """The demo's trained RetinaNet and its record."""
+    return load_network(
+        compose("export", ["detector=retinanet_shapes"]), ROOT / "demo/checkpoints/retinanet_shapes.pth"
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_images():
+    """Eight images of the demo, of different sizes."""
+    return [read_image(path) for path in sorted((ROOT / "demo/shapes/val").glob("*.jpg"))[:8]]
