@@ -72,6 +72,16 @@ def resident_memory_mb() -> float | None:
     return _status_mb("VmRSS")
 
 
+def gpu_memory_mb() -> float:
+    """The memory in use on the current GPU, all processes together, in MiB; 0 where torch sees none."""
+    import torch  # not for those who only want the host's figures
+
+    if not torch.cuda.is_available():
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / (1 << 20)
+
+
 def _status_mb(field: str) -> float | None:
     try:
         status = Path("/proc/self/status").read_text()

@@ -15,7 +15,7 @@ from samebox.coco.results import results_from_detections
 from samebox.coco.score import Scores, score
 from samebox.detections import Detections
 from samebox.detector import Detector, filled
-from samebox.environment import peak_memory_mb, reset_peak_memory, resident_memory_mb
+from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
 from samebox.errors import SameboxError
 from samebox.preprocess import Batch, Image, read_image
 
@@ -133,9 +133,11 @@ def evaluated(
     detector add to the process. Raises NotHere where it cannot be opened on this machine.
     """
     reset_peak_memory()
-    before = resident_memory_mb() or 0.0
+    before, gpu_before = resident_memory_mb() or 0.0, gpu_memory_mb()
     with open_detector() as detector:
         passes = {batch: run_over(detector, dataset, batch, warmup, facts["title"]) for batch in batches}
+        # what runtimes once took on a GPU they keep while they are open: now is the peak
+        on_gpu = gpu_memory_mb() - gpu_before
     peak, first = peak_memory_mb(), passes[batches[0]]
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
     metrics = {
@@ -150,6 +152,7 @@ def evaluated(
         "timing": first.timing(),
         "images_per_second": len(dataset.images) / first.seconds,
         "peak_mb": peak and peak - before,
+        "device_peak_mb": on_gpu if on_gpu > 0 else None,
     }
     curves = {kind: s.precision for kind, s in scores[batches[0]].items()}
     return Evaluated(facts | metrics, curves, first.results)
@@ -157,7 +160,9 @@ def evaluated(
 
 def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     """A form that this machine cannot run, with the reason that fills its cells."""
-    unmeasured = dict.fromkeys(("images", "score", "timing", "images_per_second", "peak_mb"))
+    unmeasured = dict.fromkeys(
+        ("images", "score", "timing", "images_per_second", "peak_mb", "device_peak_mb")
+    )
     return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 
 

@@ -48,7 +48,6 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
         "dataset": config.dataset.name,
         "published": plain(config.detector.published),
         "artifact_mb": path.stat().st_size / 1e6 if path.exists() else None,
-        "device_peak_mb": None,
         "notes": notes(path.with_name(config.paths.simplify_file)),
         "hardware": hardware(),
         "versions": versions(),
