@@ -1,0 +1,1 @@
+"""How fast the forms of a detector are, and how much more than its network a pipeline costs."""

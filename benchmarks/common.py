@@ -1,0 +1,164 @@
+"""What the benchmarks share: the network they measure, how they take turns, and what they leave."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from samebox.environment import hardware, versions
+from samebox.files import write_text
+from samebox.nets.contract import Deployable, Normalize
+from samebox.nets.retinanet import RetinaNet
+from samebox.spec import Spec
+from stages.compose import compose, plain
+from stages.networks import preprocess
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def retinanet_r50() -> tuple[Deployable, Spec]:
+    """RetinaNet-R50 as `conf/detector/retinanet_r50_fpn.yaml` has it, its weights drawn from seed 0.
+
+    Times do not depend on what the weights are, but for the candidates that they lead to; for these see
+    `bias_for`.
+    """
+    config = compose("export", ["detector=retinanet_r50_fpn"])
+    torch.manual_seed(0)
+    network = Deployable(Normalize(**plain(config.detector.normalize)), _drawn(config)).eval()
+    names = tuple(config.dataset.class_names)
+    return network, Spec(
+        config.detector.name, names, preprocess(config), plain(config.detector.normalize), "drawn from seed 0"
+    )
+
+
+def _drawn(config: DictConfig) -> RetinaNet:
+    OmegaConf.update(config.detector, "num_classes", len(config.dataset.class_names))
+    network: RetinaNet = instantiate(config.detector.network, _convert_="all")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # the default draws make maps fade from layer to layer
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    for module in network.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else each block would double what comes in
+            nn.init.constant_(module.weight, 0.5)
+    nn.init.normal_(network.bbox_head.retina_reg.weight, std=1e-3)  # boxes near their anchors
+    return network
+
+
+def retinanet(network: Deployable) -> RetinaNet:
+    """The network behind the normalisation."""
+    return cast(RetinaNet, network.network)
+
+
+def class_layer(network: Deployable) -> nn.Conv2d:
+    """The convolution that gives the class logits."""
+    return retinanet(network).bbox_head.retina_cls
+
+
+@torch.inference_mode()
+def class_logits(network: Deployable, images: Tensor, sizes: Tensor) -> Tensor:
+    """The class logits [N] of all levels at `images` and `sizes`, their bias put to 0."""
+    nn.init.zeros_(cast(Tensor, class_layer(network).bias))
+    retina = retinanet(network)
+    maps = retina.neck(retina.backbone(network.normalize(images, sizes)))
+    return torch.cat([retina.bbox_head(x)[0].flatten() for x in maps])
+
+
+def bias_for(candidates: int, logits: Tensor, threshold: float) -> float:
+    """What to add to `logits` [N] so that so many of their sigmoids, and no more, exceed `threshold`."""
+    last, first_out = logits.topk(candidates + 1).values[-2:].double()
+    return torch.logit(torch.tensor(threshold)).item() - (last + first_out).item() / 2
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with the least and the largest of the values it was taken of."""
+
+    median: float
+    least: float
+    largest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of one value or more."""
+        return cls(float(np.median(values)), min(values), max(values))
+
+    def __format__(self, form: str) -> str:
+        return f"{self.median:{form}} ({self.least:{form}}–{self.largest:{form}})"
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """The seconds of each call in each of `rounds`, in which the calls take turns.
+
+    So what else the machine does falls on all of them alike, and a ratio within a round means something.
+    `warmup` rounds before are not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for index in range(warmup + rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if index >= warmup:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def ratio(times: Mapping[str, Sequence[float]], one: str, other: str) -> Spread:
+    """The time of `one` over that of `other`, round by round."""
+    return Spread.of([a / b for a, b in zip(times[one], times[other], strict=True)])
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table under its title: the first column is what a row is about, the others are figures."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def rich(self) -> Table:
+        """The table for a terminal."""
+        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for index, heading in enumerate(self.headings):
+            table.add_column(heading, justify="right" if index else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, under a heading."""
+        lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
+        return f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def show(sheets: Sequence[Sheet]) -> None:
+    """Print the sheets."""
+    console = Console(width=120)
+    for sheet in sheets:
+        console.print(sheet.rich(), "")
+
+
+def write(name: str, title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> None:
+    """Write the sheets to `results/<name>.md` with the notes, the date, the machine and the versions."""
+    machine = hardware()
+    gpus = ", ".join(machine["gpus"]) or "none"
+    facts = [
+        f"Date: {date.today().isoformat()}",
+        f"Hardware: {machine['processor']}, {machine['cpus']} CPUs; GPUs: {gpus}",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}",
+    ]
+    tables = "\n".join([f"# {title}\n", *(sheet.markdown() for sheet in sheets)])
+    told = "".join(f"- {line}\n" for line in [*notes, *facts])
+    write_text(RESULTS / f"{name}.md", f"{tables}\n## How it was measured\n\n{told}")
+    print(f"written: {RESULTS.name}/{name}.md")
