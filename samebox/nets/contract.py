@@ -6,6 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from samebox.errors import SameboxError
+
 # The outputs of a network that finds boxes, in the order in which its graph has them
 BOXES = ("boxes", "scores", "labels")
 
@@ -16,6 +18,7 @@ class Normalize(nn.Module):
     `mean` and `std` are in 0..255 and in `channel_order` ("RGB" or "BGR"), as the source's config
     gives them. Everything beyond an image's own size becomes 0, which after normalisation is the mean
     colour: so the source pads, and so an image's surroundings on a canvas cannot change its answer.
+    Raises SameboxError for another `channel_order`.
     """
 
     mean: Tensor
@@ -23,6 +26,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], channel_order: str) -> None:
         super().__init__()
+        if channel_order not in ("RGB", "BGR"):
+            raise SameboxError(f"normalize.channel_order: {channel_order!r} is none of RGB, BGR")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None], persistent=False)
         self.channel_order = channel_order

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from samebox.errors import SameboxError
 from samebox.nets.contract import Deployable, Normalize
 
 MEAN, STD = [10.0, 20.0, 30.0], [2.0, 4.0, 5.0]
@@ -37,6 +38,11 @@ def test_what_lies_beyond_does_not_matter(images, rubbish):
     images[0, :, 4:] = rubbish
     images[1, :, :, 3:] = rubbish
     assert normalize(images, sizes).equal(expected)
+
+
+def test_another_channel_order_is_refused():
+    with pytest.raises(SameboxError, match=r"^normalize\.channel_order: 'bgr' is none of RGB, BGR$"):
+        Normalize(MEAN, STD, "bgr")
 
 
 def test_nothing_of_it_is_asked_of_a_checkpoint():
