@@ -6,7 +6,7 @@ python -m pipelines.chain detector=retinanet_shapes export.opset=20
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import stages.simplify
 from samebox import tables
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.environment import versions
+from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.tracking import track
 from stages.axes import axis
@@ -48,6 +49,7 @@ def run(config: DictConfig, point: str = "") -> None:
 
 def chain(config: DictConfig) -> list[Evaluated]:
     """The forms in `runtimes`, each measured, with every step before that they need."""
+    check_runtimes(config.runtimes)
     detector = {"detector": plain(config.detector)}
     config = config.copy()
     paths = config.paths
@@ -58,6 +60,13 @@ def chain(config: DictConfig) -> list[Evaluated]:
     made = content(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
     paths.simplified = once(config, "simplified", made, stages.simplify.run)
     return [form(config, runtime) for runtime in config.runtimes]
+
+
+def check_runtimes(runtimes: Sequence[str]) -> None:
+    """Raise SameboxError unless `runtimes` names choices of conf/runtime, one at least."""
+    choices = sorted(path.stem for path in (CONF / "runtime").glob("*.yaml"))
+    if not runtimes or any(runtime not in choices for runtime in runtimes):
+        raise SameboxError(f"runtimes: {list(runtimes)}: name one or more of {', '.join(choices)}")
 
 
 def form(config: DictConfig, runtime: str) -> Evaluated:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from pipelines.chain import run
 from samebox.errors import SameboxError
-from stages.compose import CONF, check, guarded
+from stages.compose import CONF, check, compose, guarded
 
 
 @hydra.main(config_path=str(CONF), config_name="chain", version_base="1.3")
@@ -26,8 +26,10 @@ def sweep(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Check the command line, then hand it to Hydra."""
-    check("chain", [argument for argument in sys.argv[1:] if "=" in argument])
+    """Check the command line, then hand it to Hydra, which would tell a mistake in many lines."""
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    many = {"-m", "--multirun"}.intersection(sys.argv)
+    (check if many else compose)("chain", overrides)
     sweep()
 
 

@@ -130,8 +130,10 @@ def evaluated(
     """A form measured over `dataset` at each of `batches`; times, images a second and results at the first.
 
     `facts` are what its metrics start from: who, what, where. The memory is what opening and running the
-    detector add to the process. Raises NotHere where it cannot be opened on this machine.
+    detector add to the process. Raises NotHere where it cannot be opened on this machine, SameboxError for
+    a batch below 1 and where no image could be run.
     """
+    check_numbers(batches, warmup)
     reset_peak_memory()
     before, gpu_before = resident_memory_mb() or 0.0, gpu_memory_mb()
     with open_detector() as detector:
@@ -139,6 +141,9 @@ def evaluated(
         # what runtimes once took on a GPU they keep while they are open: now is the peak
         on_gpu = gpu_memory_mb() - gpu_before
     peak, first = peak_memory_mb(), passes[batches[0]]
+    if len(first.skipped) == len(dataset.images):
+        reason = next(iter(first.skipped.values()), "there is none")
+        raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
     metrics = {
         "status": "measured",
@@ -156,6 +161,14 @@ def evaluated(
     }
     curves = {kind: s.precision for kind, s in scores[batches[0]].items()}
     return Evaluated(facts | metrics, curves, first.results)
+
+
+def check_numbers(batches: Sequence[int], warmup: int) -> None:
+    """Raise SameboxError for a batch below 1, for none at all, and for a warm-up below 0."""
+    if not batches or any(type(batch) is not int or batch < 1 for batch in batches):
+        raise SameboxError(f"evaluate.batches: {list(batches)}: give one number or more, each from 1 up")
+    if warmup < 0:
+        raise SameboxError(f"evaluate.warmup: {warmup}: give a number from 0 up")
 
 
 def not_run(facts: dict[str, Any], reason: str) -> Evaluated:

@@ -1,6 +1,7 @@
 """How a stage gets its configuration, and how a user's mistake ends: in one line."""
 
 import difflib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,16 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 # What Hydra adds to its messages for its own developers
 _NOISE = ("full_key:", "object_type=", "See https", "Config search path", "provider=", "To append")
 
+# The type of a default → what may replace it, in words and in types
+_KINDS: dict[type, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("a text or a number", (str, int, float)),
+    list: ("a list", (list,)),
+    dict: ("a mapping", (dict,)),
+}
+
 
 def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """The primary config `name` under conf/ with the overrides of a command line.
@@ -29,7 +40,10 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     whose key no config has or whose value is of another kind than the one it replaces.
     """
     check(name, overrides)
-    return _composed(name, overrides)
+    config = _composed(name, overrides)
+    if missing := OmegaConf.missing_keys(config):
+        raise SameboxError(f"{', '.join(sorted(missing))}: not given; add {min(missing)}=VALUE")
+    return config
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -44,26 +58,31 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def check(name: str, overrides: Sequence[str]) -> None:
     """Raise SameboxError for an override that the config `name` has no place for."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise SameboxError(told(error)) from None
-    values = [one for one in parsed if not (CONF / one.key_or_group).is_dir() and not _hydras_own(one)]
-    if values:
-        base = OmegaConf.to_container(_composed(name, _choices(parsed)))
-        known = dict(_leaves(base))
-        for one in values:
+    parsed = [_parsed(text) for text in overrides]
+    groups = [one for one in parsed if _is_group(one)]
+    chosen = [str(one.input_line) for one in groups if not one.is_sweep_override()]
+    base = _composed(name, chosen)
+    for swept in (one for one in groups if one.is_sweep_override()):
+        for choice in _values(swept):
+            _composed(name, [*chosen, f"{swept.key_or_group}={choice}"])
+    known = dict(_leaves(OmegaConf.to_container(base)))
+    for one in parsed:
+        if not (_is_group(one) or one.is_add() or one.key_or_group.startswith("hydra.")):
             _check_value(one, known)
 
 
-def _hydras_own(override: Override) -> bool:
-    return override.key_or_group.split("/")[0].split(".")[0] == "hydra" or override.is_add()
+def _parsed(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise SameboxError(f"{text!r}: not an override; write KEY=VALUE, such as export.opset=18") from None
+    if override.is_delete():
+        raise SameboxError(f"{text}: what a stage reads cannot be deleted; give it another value")
+    return override
 
 
-def _choices(parsed: Sequence[Override]) -> list[str]:
-    """The overrides that choose within a group; not a sweep over it, of which only one can be composed."""
-    groups = (one for one in parsed if (CONF / one.key_or_group).is_dir() and not one.is_sweep_override())
-    return [one.input_line for one in groups if one.input_line]
+def _is_group(override: Override) -> bool:
+    return override.key_or_group.startswith("hydra/") or (CONF / override.key_or_group).is_dir()
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,18 +99,26 @@ def _check_value(override: Override, known: dict[str, Any]) -> None:
     if key not in known:
         close = difflib.get_close_matches(key, known, 1)
         raise SameboxError(f"{key}: no such key" + (f"; did you mean {close[0]}?" if close else ""))
-    default, value = known[key], override.value()
-    if override.is_sweep_override() or override.is_delete():
+    for value in _values(override):
+        _check_kind(key, known[key], value)
+
+
+def _values(override: Override) -> list[Any]:
+    """The value, or those of a sweep that lists them; none of another sweep."""
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return [one.text if isinstance(one, QuotedString) else one for one in value.list]
+    return [] if override.is_sweep_override() else [value]
+
+
+def _check_kind(key: str, default: Any, value: Any) -> None:
+    if type(default) not in _KINDS:
         return
-    kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
-    wanted = kinds.get(type(default))
-    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)):
-        raise SameboxError(f"{key}: {value!r} is not {_KINDS[type(default)]}, such as {str(default).lower()}")
+    called, kinds = _KINDS[type(default)]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise SameboxError(f"{key}: {value!r} is not {called}, such as {json.dumps(default)}")
     if value == "" and isinstance(default, str):
         raise SameboxError(f"{key}: is empty; give a value")
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def told(error: Exception) -> str:
@@ -112,10 +139,12 @@ def main(name: str, run: Callable[[DictConfig], None]) -> None:
 
 
 def guarded(call: Callable[[], None]) -> None:
-    """Run `call`; a SameboxError is told in one line on stderr, with exit code 1."""
+    """Run `call`; a SameboxError, or one of Hydra's, is told in one line on stderr, with exit code 1."""
     # TensorRT warns at every build of what calls for no action
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     try:
         call()
     except SameboxError as error:
         sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:  # a value that only the network's parts check
+        sys.exit(f"error: {told(error)}")

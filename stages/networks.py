@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.checkpoints.weights import load_strictly
 from samebox.errors import SameboxError
-from samebox.files import sha256
+from samebox.files import existing, sha256
 from samebox.nets.contract import Deployable, Normalize
 from samebox.preprocess import Preprocess
 from samebox.spec import Spec
@@ -31,7 +31,7 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
 
     `config.export.shape` fixes the canvas. Raises SameboxError where the checkpoint is another network's.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(existing(path, "run stages.download first"))
     detector = config.detector
     names = class_names(config, checkpoint)
     OmegaConf.update(detector, "num_classes", len(names))

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from samebox.detector import Runner
 from samebox.engine import NotHere
+from samebox.files import existing
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.tensorrt import TensorRTRunner
 from samebox.runners.torch import TorchRunner
@@ -20,7 +21,7 @@ def torch_runner(config: DictConfig, path: Path, device: str) -> Runner:
 
 def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:
     """An ONNX file in ONNX Runtime."""
-    return OnnxRuntimeRunner(path, device)
+    return OnnxRuntimeRunner(existing(path, "run the stage before, which makes it"), device)
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:

@@ -9,16 +9,24 @@ import torch
 from numpy.typing import NDArray
 
 from samebox.engine import NotHere
+from samebox.errors import SameboxError
 from samebox.nets.contract import Deployable
 from samebox.spec import METADATA_KEY, Spec
 
+DEVICES = ("cpu", "cuda")
+
 
 class TorchRunner:
-    """Runs `network` on `device`, "cpu" or "cuda"; raises NotHere on entry where torch has no such device."""
+    """Runs `network` on `device`, "cpu" or "cuda"; raises NotHere on entry where torch has no such device.
+
+    Raises SameboxError for any other device.
+    """
 
     batch: int | None = None
 
     def __init__(self, network: Deployable, spec: Spec, device: str = "cpu") -> None:
+        if device not in DEVICES:
+            raise SameboxError(f"device: {device!r} is none of {', '.join(DEVICES)}")
         self._network = network.eval()
         self._device = torch.device(device)
         self.metadata = {METADATA_KEY: spec.to_json()}
