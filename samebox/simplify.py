@@ -182,7 +182,7 @@ def _check_form(model: onnx.ModelProto, path: Path) -> None:
         simplified = onnx_model(path)
         onnx.checker.check_model(simplified)
     except (SameboxError, onnx.checker.ValidationError) as error:
-        raise RefusedError(f"the simplified graph is invalid: {str(error).strip().splitlines()[0]}") from None
+        raise RefusedError(f"the simplified graph is invalid: {_first_line(error)}") from None
     for what, promised in _form(model).items():
         found = _form(simplified)[what]
         if found != promised:
