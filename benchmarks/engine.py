@@ -3,9 +3,11 @@
 python -m benchmarks.engine
 """
 
+import logging
 import multiprocessing
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Sheet, retinanet_r50, show, write
@@ -19,7 +21,8 @@ from stages.engine import profile
 
 def built(path: Path, served: Profile, targets: list[str]) -> EngineReport:
     """The engine's record; it is built in a process of its own, whose memory is the build's alone."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    quiet = partial(logging.basicConfig, level=logging.ERROR)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
         return pool.submit(
             engine_from_onnx, path, path.with_suffix(".engine"), served, targets=targets
         ).result()
