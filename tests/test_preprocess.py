@@ -137,6 +137,7 @@ class TestResize:
 
     def test_halves_are_rounded_up(self):
         assert Resize((4, 4))(8, 5) == (4, 3)  # 2.5; Python's round gives 2
+        assert Resize((4, 4))(5, 8) == (3, 4)
         assert Resize((4, 4))(8, 7) == (4, 4)  # 3.5
 
     def test_without_the_ratio_exactly_the_scale(self):
