@@ -1,0 +1,129 @@
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from samebox.coco import archive
+from samebox.coco.archive import provide, unpack
+from samebox.errors import SameboxError
+
+FILES = {"val/1.jpg": b"first" * 1000, "val/2.jpg": b"second" * 1000, "annotations/val.json": b"{}"}
+
+
+@pytest.fixture
+def packed(tmp_path):
+    return pack(tmp_path / "source" / "set.zip", FILES)
+
+
+def pack(path, files):
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return path
+
+
+def record(source, folder):
+    return {"source": str(source), "folder": str(folder), "bytes": source.stat().st_size}
+
+
+def unpacked(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_archive_is_unpacked_and_not_kept(packed, tmp_path):
+    provide(record(packed, tmp_path / "data"))
+    assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
+    assert packed.exists()
+
+
+def test_what_is_done_is_not_done_again(packed, tmp_path):
+    asked = record(packed, tmp_path / "data")
+    provide(asked)
+    (tmp_path / "data/val/1.jpg").write_bytes(b"my own")
+    packed.unlink()
+    provide(asked)
+    assert (tmp_path / "data/val/1.jpg").read_bytes() == b"my own"
+
+
+def test_two_archives_share_a_folder(packed, tmp_path):
+    other = pack(tmp_path / "source" / "more.zip", {"val/3.jpg": b"third"})
+    for source in (packed, other):
+        provide(record(source, tmp_path / "data"))
+    assert {name for name in unpacked(tmp_path / "data") if "unpacked" not in name} == {*FILES, "val/3.jpg"}
+
+
+def test_an_archive_of_another_size_is_refused(packed, tmp_path):
+    asked = record(packed, tmp_path / "data") | {"bytes": 12}
+    with pytest.raises(SameboxError, match=r"set\.zip: \d+ bytes instead of 12; delete it and try again"):
+        provide(asked)
+    assert not (tmp_path / "data/val").exists()
+
+
+def test_a_zip_that_lies_there_whole_is_not_fetched_again(packed, tmp_path):
+    asked = record(packed, tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    packed.rename(tmp_path / "data" / packed.name)
+    provide(asked)
+    assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "val/../../outside.txt", "/outside.txt"])
+def test_an_entry_that_leads_out_is_refused(tmp_path, name):
+    evil = pack(tmp_path / "source" / "evil.zip", {name: b"x"})
+    with pytest.raises(SameboxError, match=r"evil\.zip: the entry .*outside\.txt' leads out of .*; refused"):
+        provide(record(evil, tmp_path / "data"))
+    assert not list(tmp_path.rglob("outside.txt"))
+    assert not Path("/outside.txt").exists()
+    assert not (tmp_path / "data/evil.zip.unpacked").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not a zip", "empty"])
+def test_a_damaged_archive_is_told_of_and_never_counts_as_done(packed, tmp_path, damage):
+    content = bytearray(packed.read_bytes())
+    if damage == "flipped":
+        content[content.index(b"firstfirst")] ^= 1
+    damaged = {"truncated": content[:-30], "flipped": content, "not a zip": b"<html>", "empty": b""}[damage]
+    packed.write_bytes(damaged)
+    with pytest.raises(
+        SameboxError, match=r"set\.zip: a damaged archive .*; delete it and try again"
+    ) as told:
+        provide(record(packed, tmp_path / "data"))
+    assert "\n" not in str(told.value)
+    assert set(unpacked(tmp_path / "data")) <= {"set.zip"}  # no half of the entry that is damaged
+
+
+def test_after_a_kill_only_what_is_missing_is_unpacked(packed, tmp_path, monkeypatch):
+    folder, copied = tmp_path / "data", []
+    (folder / "val").mkdir(parents=True)
+    (folder / "val/1.jpg").write_bytes(FILES["val/1.jpg"])
+    (folder / "val/2.jpg").write_bytes(b"half")
+    copy = archive.shutil.copyfileobj
+    monkeypatch.setattr(
+        archive.shutil, "copyfileobj", lambda source, file: (copied.append(source.name), copy(source, file))
+    )
+    unpack(packed, folder)
+    assert copied == ["val/2.jpg", "annotations/val.json"]
+    assert unpacked(folder) == FILES
+
+
+def test_a_file_is_whole_or_absent_when_unpacking_breaks(packed, tmp_path, monkeypatch):
+    def broken(_, file):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", broken)
+    with pytest.raises(OSError, match="no space left"):
+        unpack(packed, tmp_path / "data")
+    assert unpacked(tmp_path / "data") == {}
+
+
+def test_folders_and_deep_files_are_made(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.writestr("empty/", "")
+        made.writestr("a/b/c.txt", "deep")
+    (tmp_path / "deep.zip").write_bytes(buffer.getvalue())
+    unpack(tmp_path / "deep.zip", tmp_path / "data")
+    assert unpacked(tmp_path / "data") == {"a/b/c.txt": b"deep"}

@@ -1,0 +1,97 @@
+"""The configs as they stand: every choice composes, every network is built, every name is known."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from samebox.nets.contract import BOXES
+from samebox.preprocess import Preprocess
+from stages.axes import axis
+from stages.compose import CONF, compose
+
+DETECTORS = sorted(path.stem for path in (CONF / "detector").glob("*.yaml"))
+PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "paths")
+FILES = sorted(CONF.rglob("*.yaml"))
+
+
+def composed(primary, *overrides):
+    # a file that is to be exported has no default
+    given = ["checkpoint=a.pth", "out=a.onnx"] if primary == "export_file" else []
+    return compose(primary, [*given, *overrides])
+
+
+def keys(node):
+    """Every key of nested mappings and lists."""
+    if isinstance(node, dict):
+        yield from node
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from keys(value)
+
+
+@pytest.mark.parametrize(("primary", "detector"), [*product(PRIMARY, DETECTORS)])
+def test_every_detector_composes_under_every_primary_config(primary, detector):
+    config = composed(primary, f"detector={detector}")
+    assert config.detector.name == detector
+    assert (CONF / "dataset" / f"{config.dataset.name}.yaml").exists()
+
+
+@pytest.mark.parametrize(("group", "primary"), [("runtime", "evaluate"), ("dataset", "download")])
+def test_every_choice_of_a_group_is_called_like_its_file(group, primary):
+    for path in (CONF / group).glob("*.yaml"):
+        assert composed(primary, f"{group}={path.stem}")[group].name == path.stem
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_network_is_built_from_its_config(detector):
+    config = composed("export", f"detector={detector}")
+    config.detector.num_classes = 7  # stages take it from the class names
+    with torch.device("meta"):  # shapes without values: the largest network is built as fast as the least
+        network = instantiate(config.detector.network, _convert_="all")
+    assert network.outputs[:3] == BOXES
+    assert sum(parameter.numel() for parameter in network.parameters()) > 1e6
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_detector_has_its_record(detector):
+    record = composed("export", f"detector={detector}").detector
+    assert re.match(r"https://|demo/", record.source)
+    assert re.fullmatch("[0-9a-f]{8,64}", record.sha256)
+    assert re.fullmatch(r"[\w.-]+", record.licence)
+    assert set(record.published) in ({"bbox"}, {"bbox", "segm"})
+    assert all(0 < points < 100 for points in record.published.values())
+    assert record.normalize.channel_order in {"RGB", "BGR"}
+    assert len(record.normalize.mean) == len(record.normalize["std"]) == 3
+    assert Preprocess.from_dict(OmegaConf.to_container(record.preprocess)).divisor == 32
+
+
+def test_every_name_on_an_axis_has_a_config():
+    assert axis("detectors")
+    assert set(axis("detectors")) <= set(DETECTORS)
+    runtimes = {path.stem for path in (CONF / "runtime").glob("*.yaml")}
+    assert set(axis("engines")) <= set(axis("runtimes")) <= runtimes
+    assert axis("runtimes")[0] == "torch"  # the reference of every comparison
+
+
+def test_runtimes_run_what_their_folder_holds():
+    for path in (CONF / "runtime").glob("*.yaml"):
+        runtime = composed("evaluate", f"runtime={path.stem}").runtime
+        assert Path(runtime.folder).name == path.stem
+        assert callable(instantiate(runtime.runner))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_no_key_is_one_that_dvc_leaves_out_of_its_cache_key(path):
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    assert not {"size", "nfiles"} & {str(key) for key in keys(OmegaConf.to_container(config))}
+
+
+def test_paths_are_plain_names():
+    assert "${" not in (CONF / "paths.yaml").read_text()

@@ -1,0 +1,171 @@
+"""dvc.yaml against the stages: DVC follows neither imports nor configs; what it is not told of goes stale."""
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = GRAPH["stages"]
+# What every stage calls and nothing that is made depends on
+COMMON = {"samebox.errors", "samebox.files", "stages.compose", "stages.axes"}
+# What a detector's own file always says, whatever its family
+OWN = {"name", "source", "sha256", "licence", "published"}
+
+
+@cache
+def tree(module):
+    return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text())
+
+
+def defined(module):
+    """The functions and classes of a module."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {node.name: node for node in tree(module).body if isinstance(node, kinds)}
+
+
+def origins(module):
+    """What a module imports by name: the name there → module and name where it is from."""
+    imports = [node for node in tree(module).body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
+
+
+def called(module, name, found):
+    """Add to `found` what the function reaches by name, through the stages' modules but not the library's."""
+    if (module, name) in found:
+        return
+    found.add((module, name))
+    if not module.startswith("stages.") or name not in defined(module):
+        return
+    for node in ast.walk(defined(module)[name]):
+        if isinstance(node, ast.Name):
+            target = (module, node.id) if node.id in defined(module) else origins(module).get(node.id)
+            if target is not None:
+                called(*target, found)
+
+
+@cache
+def reached(stage):
+    """(module, name) of everything that a stage calls, the runners that Hydra calls for it included."""
+    found = set()
+    called(f"stages.{stage}", "run", found)
+    if "runtime.runner" in keys_read(found):
+        for path in (ROOT / "conf/runtime").glob("*.yaml"):
+            called(*OmegaConf.load(path).runner["_target_"].rsplit(".", 1), found)
+    return found
+
+
+def keys_read(found):
+    """The dotted keys that functions of the stages read of their `config`."""
+    keys = set()
+
+    def visit(node):
+        names, inner = [], node
+        while isinstance(inner, ast.Attribute):
+            names.insert(0, inner.attr)
+            inner = inner.value
+        if names and isinstance(inner, ast.Name) and inner.id == "config":
+            keys.add(".".join(names))
+            return
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    for module, name in found:
+        if module.startswith("stages.") and module != "stages.compose" and name in defined(module):
+            visit(defined(module)[name])
+    return keys
+
+
+def file_of(module, name):
+    """The file in which an imported name lies, a module of a package included."""
+    path = Path(*module.split("."))
+    return path / f"{name}.py" if (ROOT / path / f"{name}.py").exists() else path.with_suffix(".py")
+
+
+def parameters(stage):
+    """File → the keys of it that a stage declares, None for all; params.yaml's own come as plain names."""
+    declared = [entry for entry in STAGES[stage].get("params", []) if isinstance(entry, dict)]
+    return {file: keys for entry in declared for file, keys in entry.items()}
+
+
+def declares(stage, file, key=None):
+    """Whether a change of `key` in `file` makes the stage run."""
+    if any(Path(file).is_relative_to(dep) for dep in STAGES[stage]["deps"]):
+        return True
+    found = [keys for name, keys in parameters(stage).items() if file.startswith(name.partition("${")[0])]
+    return any(not keys or key in keys for keys in found)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_its_module_and_its_config_share_a_name(stage):
+    command = STAGES[stage]["cmd"].split()
+    assert command[:3] == ["python", "-m", f"stages.{stage}"]
+    assert {f"stages/{stage}.py", f"conf/{stage}.yaml"} <= set(STAGES[stage]["deps"])
+    assert f'main("{stage}", run)' in (ROOT / "stages" / f"{stage}.py").read_text()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_modules_that_it_calls(stage):
+    called = {(module, name) for module, name in reached(stage) if module.startswith(("samebox", "stages"))}
+    files = {
+        str(file_of(*at)) for at in called if at[0] not in COMMON and at != ("stages.networks", "artifact")
+    }
+    assert f"stages/{stage}.py" in files
+    assert sorted(file for file in files if not declares(stage, file)) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_configs_that_it_reads(stage):
+    groups = [
+        entry if isinstance(entry, str) else next(iter(entry))
+        for entry in OmegaConf.load(ROOT / "conf" / f"{stage}.yaml").defaults
+    ]
+    keys = {key for key in keys_read(reached(stage)) if not key.startswith("paths.")}
+    if "items" in keys:  # all of it
+        keys = {group.removeprefix("step/") for group in groups} - {"paths", "_self_"}
+    missing = []
+    for group, _, key in (key.partition(".") for key in sorted(keys)):
+        first = key.partition(".")[0] or None
+        assert group in groups or f"step/{group}" in groups, f"conf/{stage}.yaml does not compose {group}"
+        if f"step/{group}" in groups:
+            wanted = [f"conf/step/{group}.yaml"]
+        elif group == "detector":
+            # the name of a choice is the name of its file, which the command line has
+            wanted = [] if first == "name" else ["conf/detector/any.yaml"]
+            wanted += [] if first in OWN else ["conf/family/any.yaml"]
+        else:
+            wanted = (
+                []
+                if (group, first) in {("runtime", "name"), ("runtime", "folder")}
+                else [f"conf/{group}/any.yaml"]
+            )
+        missing += [f"{file}: {first or 'all'}" for file in wanted if not declares(stage, file, first)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("stage", ["export", "evaluate"])
+def test_networks_are_built_of_declared_modules(stage):
+    text = "".join(path.read_text() for path in (ROOT / "conf/family").glob("*.yaml"))
+    targets = {
+        line.partition("_target_:")[2].split(",")[0].strip(" }")
+        for line in text.splitlines()
+        if "_target_:" in line
+    }
+    assert len(targets) > 5
+    for target in targets:
+        assert declares(stage, str(file_of(*target.rsplit(".", 1)))), target
+
+
+def test_every_declared_file_is_in_the_repository():
+    declared = {dep for stage in STAGES.values() for dep in stage["deps"] if "${" not in dep}
+    declared |= {file for stage in STAGES for file in parameters(stage) if "${" not in file}
+    assert [dep for dep in sorted(declared) if not (ROOT / dep).exists()] == []
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode == 0:  # an unpacked archive of the project is no checkout
+        files = [Path(line) for line in tracked.stdout.splitlines()]
+        assert [dep for dep in sorted(declared) if not any(f.is_relative_to(dep) for f in files)] == []

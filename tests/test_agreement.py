@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from samebox.agreement import agreement, iou
+from samebox.detections import Detections
+
+
+def detections(*rows):
+    """Of rows x1 y1 x2 y2 score label."""
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64), ("a", "b"))
+
+
+LEFT, RIGHT = (0, 0, 10, 10, 0.9, 0), (20, 0, 40, 10, 0.5, 1)
+
+
+def test_iou_is_common_over_joined_area():
+    a = np.array([[0, 0, 10, 10], [5, 5, 5, 9]], np.float32)
+    b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [5, 5, 5, 9]], np.float32)
+    np.testing.assert_allclose(iou(a, b), [[1, 1 / 3, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+
+
+def test_an_answer_agrees_with_itself_in_any_order():
+    compared = agreement(detections(LEFT, RIGHT), detections(RIGHT, LEFT))
+    assert (compared.reference, compared.found) == (2, 2)
+    assert compared.box.tolist() == compared.score.tolist() == [0, 0]
+    assert compared.share(0, 0) == 1
+
+
+def test_differences_are_the_largest_of_a_box_and_that_of_the_score():
+    moved = (0.25, 0, 10, 9.5, 0.8, 0)
+    compared = agreement(detections(LEFT), detections(moved))
+    assert compared.box.tolist() == [0.5]
+    assert compared.score == pytest.approx([0.1], abs=1e-6)
+    assert compared.share(box=0.5, score=0.11) == 1
+    assert compared.share(box=0.4, score=0.11) == 0
+    assert compared.share(box=0.5, score=0.09) == 0
+
+
+def test_each_detection_is_paired_once():
+    compared = agreement(detections(LEFT), detections(LEFT, LEFT))
+    assert len(compared.box) == 1
+    assert compared.share(0.1, 0.1) == 0.5
+
+
+def test_the_better_overlap_is_paired_first():
+    near, nearer = (0, 0, 10, 9, 0.7, 0), (0, 0, 10, 9.9, 0.6, 0)
+    compared = agreement(detections(LEFT), detections(near, nearer))
+    assert compared.score == pytest.approx([0.3], abs=1e-6)
+
+
+def test_another_class_or_place_is_another_detection():
+    compared = agreement(detections(LEFT), detections((*LEFT[:5], 1), (8, 8, 18, 18, 0.9, 0)))
+    assert len(compared.box) == 0
+    assert compared.share(1000, 1) == 0
+    assert str(compared) == "0 of 1 detections found again, 2 in all; largest difference none"
+
+
+@pytest.mark.parametrize(("ours", "theirs", "share"), [((), (), 1), ((LEFT,), (), 0), ((), (LEFT,), 0)])
+def test_answers_without_a_detection(ours, theirs, share):
+    assert agreement(detections(*ours), detections(*theirs)).share(0.1, 0.1) == share
+
+
+def test_one_line_tells_the_figures():
+    told = str(agreement(detections(LEFT, RIGHT), detections((0, 0, 10.5, 10, 0.875, 0))))
+    assert told == "1 of 2 detections found again, 1 in all; largest difference 0.5 px and 0.025 in score"
