@@ -76,9 +76,12 @@ def _at(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _known(node: onnx.NodeProto, opset: int) -> bool:
-    """Whether the operator at `opset` has this node's inputs and attributes."""
+    """Whether the operator at `opset` has this node's inputs, attributes and kind of reduction."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError:
         return False
-    return len(node.input) <= schema.max_input and all(a.name in schema.attributes for a in node.attribute)
+    # scattering gained these two in 18, under an attribute that is older
+    newer = any(a.name == "reduction" and a.s in (b"max", b"min") for a in node.attribute)
+    fits = len(node.input) <= schema.max_input and all(a.name in schema.attributes for a in node.attribute)
+    return fits and not (newer and opset < EXPORTER_OPSET)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.checkpoints.weights import load_strictly
@@ -14,7 +16,7 @@ from samebox.files import existing, sha256
 from samebox.nets.contract import Deployable, Normalize
 from samebox.preprocess import Preprocess
 from samebox.spec import Spec
-from stages.compose import plain
+from stages.compose import plain, told
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
     detector = config.detector
     names = class_names(config, checkpoint)
     OmegaConf.update(detector, "num_classes", len(names))
-    network = instantiate(detector.network, _convert_="all")
+    network = built(detector.network)
     load_strictly(network, checkpoint.state, str(path))
     spec = Spec(
         name=detector.name,
@@ -46,6 +48,15 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
     )
     deployable = Deployable(Normalize(**plain(detector.normalize)), network).eval()
     return Loaded(deployable, spec, checkpoint.refusal_line())
+
+
+def built(network: DictConfig) -> nn.Module:
+    """The network that a config's `_target_`s name. Raises SameboxError for a value that they refuse."""
+    try:
+        return instantiate(network, _convert_="all")
+    except InstantiationException as error:
+        reason = error.__cause__ if isinstance(error.__cause__, SameboxError) else told(error)
+        raise SameboxError(f"detector.network: {reason}") from None
 
 
 def class_names(config: DictConfig, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -87,6 +87,12 @@ def test_the_model_given_stays_as_it_is(version):
             id="an attribute of 18",
         ),
         pytest.param(
+            "ScatterND",
+            """g (float[n] x, int64[m,1] i, float[m] u) => (float[n] y)
+            { y = ScatterND<reduction = "max">(x, i, u) }""",
+            id="a value of an attribute of 18",
+        ),
+        pytest.param(
             "Mish",
             """g (float[n] x) => (float[n] y) <int64 trips = {2}, bool on = {1}> {
               y = Loop(trips, on, x) <body = body (int64 i, bool go, float[n] s) => (bool go_on, float[n] t)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samebox.blocks.conv import ConvModule
+from samebox.errors import SameboxError
 
 
 class FPN(nn.Module):
@@ -20,6 +21,8 @@ class FPN(nn.Module):
         self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_convs: str
     ) -> None:
         super().__init__()
+        if extra_convs not in ("on_input", "on_output"):
+            raise SameboxError(f"FPN has no extra_convs {extra_convs!r}; take on_input or on_output")
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, activation=False) for channels in in_channels
         )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from samebox.errors import SameboxError
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
@@ -82,6 +84,10 @@ class ResNet(nn.Module):
         out_stages: Sequence[int] = (0, 1, 2, 3),
     ) -> None:
         super().__init__()
+        if depth not in DEPTHS:
+            raise SameboxError(f"ResNet has no depth {depth}; take one of {', '.join(map(str, DEPTHS))}")
+        if style not in ("pytorch", "caffe"):
+            raise SameboxError(f"ResNet has no style {style!r}; take pytorch or caffe")
         block, repeats = DEPTHS[depth]
         self.conv1 = nn.Conv2d(3, base_channels, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from samebox.blocks.fpn import FPN
+from samebox.errors import SameboxError
 
 
 def pyramid(sizes, channels=(2, 3, 4)):
@@ -57,3 +58,8 @@ def test_where_the_extra_levels_are_taken_from(extra_convs):
         source = maps[-1] if extra_convs == "on_input" else outs[2]
         torch.testing.assert_close(outs[3], fpn.fpn_convs[3](source))
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3]))
+
+
+def test_an_unknown_source_of_the_extra_levels_is_refused():
+    with pytest.raises(SameboxError, match="take on_input or on_output"):
+        FPN([8, 16], 8, 3, "on_lateral")

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from samebox.blocks.resnet import Bottleneck, ResNet
+from samebox.errors import SameboxError
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -66,3 +67,11 @@ def test_where_the_stride_of_a_bottleneck_is(style, strides):
 def test_a_basic_block_has_its_stride_in_the_first_convolution_whatever_the_style():
     block = ResNet(18, "caffe", base_channels=8).get_submodule("layer2.0")
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"), [({"depth": 20}, "take one of 18"), ({"style": "tf"}, "take pytorch")]
+)
+def test_what_it_has_no_form_of_is_refused(wrong, told):
+    with pytest.raises(SameboxError, match=told):
+        ResNet(**({"depth": 18} | wrong))
