@@ -41,6 +41,7 @@ class OnnxRuntimeRunner:
         except (
             failures.InvalidProtobuf,
             failures.InvalidGraph,
+            failures.InvalidArgument,
             failures.Fail,
             failures.NotImplemented,
         ) as error:

@@ -1,0 +1,70 @@
+"""The demo as the tests of detector, evaluation, stages and pipelines take it; each file is made once."""
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from pipelines import export as pipeline
+from samebox.coco.dataset import CocoDataset
+from samebox.export import export
+from stages.compose import compose
+from stages.networks import load_network
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "demo/checkpoints/retinanet_shapes.pth"
+IMAGES = ROOT / "demo/shapes/val"
+ANNOTATIONS = ROOT / "demo/shapes/annotations/instances_val.json"
+CANVAS, BATCH = (192, 224), 2
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="samebox-tests-")
+
+
+def folder() -> Path:
+    """Goes when the tests end."""
+    return Path(_FOLDER.name)
+
+
+def loaded(*overrides: str):
+    """The network with its trained weights, and its record."""
+    return load_network(compose("export", overrides), CHECKPOINT)
+
+
+@cache
+def dynamic() -> Path:
+    """The ONNX file of any batch, height and width; tracing it takes most of a minute."""
+    demo = loaded()
+    export(demo.network, demo.spec, folder() / "dynamic.onnx", opset=18, lowering="portable")
+    return folder() / "dynamic.onnx"
+
+
+@cache
+def fixed() -> tuple[Path, str]:
+    """The ONNX file of one batch and canvas, simplified, and what the pipeline printed of it."""
+    out, printed = folder() / "fixed.onnx", io.StringIO()
+    asked = [f"checkpoint={CHECKPOINT}", f"out={out}", "simplify=true", "verify=true"]
+    shape = ["export.shape={}x{}".format(*CANVAS), f"export.batch={BATCH}"]
+    with contextlib.redirect_stdout(printed):
+        pipeline.run(compose("export_file", [*asked, *shape, f"image={IMAGES}/000020000000.jpg"]))
+    return out, printed.getvalue()
+
+
+def whole_set() -> CocoDataset:
+    """All 200 images."""
+    return CocoDataset(IMAGES, ANNOTATIONS)
+
+
+def small_set(target: Path, count: int = 6) -> CocoDataset:
+    """The first images, copied to the folder `target`/val, with annotations.json beside it."""
+    document = json.loads(ANNOTATIONS.read_text())
+    document["images"] = sorted(document["images"], key=lambda image: image["id"])[:count]
+    kept = {image["id"] for image in document["images"]}
+    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in kept]
+    (target / "val").mkdir(parents=True)
+    for image in document["images"]:
+        shutil.copy(IMAGES / image["file_name"], target / "val")
+    (target / "annotations.json").write_text(json.dumps(document))
+    return CocoDataset(target / "val", target / "annotations.json")

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from samebox.engine import NotHere
+from samebox.errors import SameboxError
+from samebox.nets.contract import Deployable, Normalize
+from samebox.preprocess import Preprocess, Resize
+from samebox.runners.torch import TorchRunner
+from samebox.spec import Spec
+
+SPEC = Spec("echo", ("a",), Preprocess(Resize((64, 64))), {"channel_order": "RGB"}, "0" * 64)
+FEED = {"images": np.full((2, 3, 4, 4), 7, np.float32), "sizes": np.array([[4, 4], [4, 2]])}
+
+
+class Echo(nn.Module):
+    """Says what it was given, and whether it was asked as one deploys it."""
+
+    outputs = ("images", "sizes", "deployed")
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images, sizes):
+        deployed = torch.tensor([not self.training, not (images * self.weight).requires_grad])
+        return {"images": images * self.weight, "sizes": sizes, "deployed": deployed}
+
+
+@pytest.fixture
+def network():
+    return Deployable(Normalize([5.0] * 3, [2.0] * 3, "RGB"), Echo())
+
+
+def test_arrays_go_in_and_come_out_by_name(network):
+    with TorchRunner(network.train(), SPEC) as runner:
+        found = runner(FEED)
+    assert (found["images"][0] == 1).all()
+    assert (found["images"][1, :, :, 2:] == 0).all()  # beyond its size
+    np.testing.assert_array_equal(found["sizes"], FEED["sizes"])
+    assert found["deployed"].all()
+
+
+def test_it_tells_its_record_and_takes_any_batch(network):
+    with TorchRunner(network, SPEC) as runner:
+        assert Spec.from_metadata(runner.metadata, "a test") == SPEC
+        assert (runner.name, runner.batch) == ("echo", None)
+
+
+def test_another_device_is_refused(network):
+    with pytest.raises(SameboxError, match="device: 'tpu' is none of cpu, cuda"):
+        TorchRunner(network, SPEC, "tpu")
+
+
+def test_without_cuda_it_is_not_run(network, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NotHere, match="no NVIDIA GPU that torch can use here"):
+        TorchRunner(network, SPEC, "cuda").__enter__()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+def test_on_cuda_it_answers_the_same_and_gives_the_network_back(network):
+    with TorchRunner(network, SPEC, "cuda") as runner:
+        assert next(network.parameters()).is_cuda
+        np.testing.assert_array_equal(
+            runner(FEED)["images"], TorchRunner(network.cpu(), SPEC)(FEED)["images"]
+        )
+    assert not next(network.parameters()).is_cuda
