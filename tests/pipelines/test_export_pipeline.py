@@ -1,0 +1,66 @@
+import re
+
+import demo_forms
+import numpy as np
+import onnx
+import pytest
+
+from pipelines import export as pipeline
+from samebox.agreement import Agreement
+from samebox.errors import SameboxError
+from samebox.files import sha256
+from samebox.graphs import input_shapes, metadata, onnx_model
+from samebox.spec import Spec
+from stages.compose import compose
+
+IMAGE = demo_forms.IMAGES / "000020000000.jpg"
+
+
+def test_one_command_gives_one_file_of_the_shape_asked_for():
+    out, _ = demo_forms.fixed()
+    model = onnx_model(out)
+    onnx.checker.check_model(model, full_check=True)
+    height, width = demo_forms.CANVAS
+    assert input_shapes(model, out) == {"images": [2, 3, height, width], "sizes": [2, 2]}
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18}
+
+
+def test_the_file_says_what_it_is():
+    out, _ = demo_forms.fixed()
+    spec = Spec.from_metadata(metadata(onnx_model(out)), str(out))
+    assert (spec.name, spec.opset, spec.lowering) == ("retinanet_shapes", 18, "portable")
+    assert spec.checkpoint_sha256 == sha256(demo_forms.CHECKPOINT)
+    assert spec.preprocess.canvas == demo_forms.CANVAS
+
+
+def test_it_says_what_it_did():
+    _, printed = demo_forms.fixed()
+    assert re.search(r"^simplified: \d+ nodes before, \d+ after$", printed, re.M)
+    assert re.search(r"fixed\.onnx: \d\.\d MB, opset 18, portable$", printed, re.M)
+    found = re.search(r"jpg: (\d+) of (\d+) detections found again, (\d+) in all; largest diff", printed)
+    assert len({*found.groups()}) == 1
+    assert int(found[1]) > 10
+
+
+def test_disagreement_with_pytorch_is_an_error(monkeypatch):
+    apart = Agreement(4, 4, np.array([0, 0, 0, 5.0]), np.zeros(4))
+    monkeypatch.setattr(pipeline, "agreement", lambda *_: apart)
+    demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
+    with pytest.raises(SameboxError, match=r"less than 99% of the detections agree with PyTorch to 0\.1 px"):
+        pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
+
+
+def test_a_simplification_that_fails_is_said_and_the_graph_goes_on(tmp_path, capsys):
+    limits = ["checkpoint=a", "out=b", "limits.seconds=0"]
+    source, out = demo_forms.fixed()[0], tmp_path / "out.onnx"
+    pipeline.simplify(compose("export_file", limits), source, out)
+    assert capsys.readouterr().out == "not simplified: the simplifier did not end within 0 s\n"
+    assert out.read_bytes() == source.read_bytes()
+
+
+def test_an_address_is_fetched(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pipeline, "fetch", lambda source, target: asked.append(source) or target)
+    config = compose("export_file", ["checkpoint=https://a.example/b.pth", "out=c.onnx"])
+    assert pipeline.checkpoint(config, tmp_path) == tmp_path / "checkpoint.pth"
+    assert asked == ["https://a.example/b.pth"]
