@@ -211,7 +211,7 @@ def _targets(trt: Any, flavour: str, targets: Sequence[str]) -> list[str]:
                 f"targets={list(targets)}: TensorRT builds for the GPU here; leave targets empty, "
                 "or take flavour=tensorrt_rtx"
             )
-        return [_gpu_here("TensorRT builds on the GPU that the engine will run on")]
+        return [_gpu_here("TensorRT builds on the one that the engine will run on")]
     known = sorted((name for name in trt.ComputeCapability.__members__ if name.startswith("SM")), key=_number)
     unknown = [name for name in targets if name not in known]
     if unknown or not targets:
@@ -227,7 +227,7 @@ def _gpu_here(purpose: str) -> str:
     """The compute capability of the GPU that CUDA takes by default."""
     found = gpus()
     if not found:
-        raise NotHere(f"{purpose}: no NVIDIA GPU or driver here")
+        raise NotHere(f"no GPU here; {purpose}")
     return found[0].target
 
 
@@ -382,7 +382,7 @@ def engine_report(engine: Path) -> EngineReport:
 def check_loadable(report: EngineReport) -> None:
     """Raises NotHere where this machine cannot run the engine: no GPU, another one, or another TensorRT."""
     name = FLAVOURS[report.flavour][0]
-    here = _gpu_here(f"{name} runs on an NVIDIA GPU")
+    here = _gpu_here(f"{name} needs one of NVIDIA's, and its driver")
     if here not in report.targets:
         raise NotHere(f"the engine runs on {', '.join(report.targets)}, and the GPU here is {here}")
     version = tensorrt_module(report.flavour).__version__
