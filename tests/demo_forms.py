@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -68,3 +70,33 @@ def small_set(target: Path, count: int = 6) -> CocoDataset:
         shutil.copy(IMAGES / image["file_name"], target / "val")
     (target / "annotations.json").write_text(json.dumps(document))
     return CocoDataset(target / "val", target / "annotations.json")
+
+
+def project(target: Path) -> Path:
+    """A copy of the repository to run DVC in: all that the pipeline reads, the data set cut to six images."""
+    for name in ("conf", "samebox", "stages", "demo/checkpoints"):
+        shutil.copytree(
+            ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("dvc.yaml", "params.yaml", "constraints.txt", ".dvcignore"):
+        shutil.copy(ROOT / name, target)
+    small_set(target / "demo/shapes")
+    (target / "demo/shapes/annotations").mkdir()
+    (target / "demo/shapes/annotations.json").rename(target / "demo/shapes/annotations" / ANNOTATIONS.name)
+    (target / ".dvc").mkdir()
+    (target / ".dvc/config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    )
+    return target
+
+
+def dvc(*arguments: str) -> list[str]:
+    """The command line of DVC."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """That of a process which finds this interpreter as `python`."""
+    found = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Threads that wait by spinning take thirty times as long where they share a core
+    return os.environ | {"PATH": found, "OMP_WAIT_POLICY": "PASSIVE"}
