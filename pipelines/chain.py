@@ -20,12 +20,13 @@ import stages.export
 import stages.simplify
 from samebox import tables
 from samebox.coco.evaluated import Evaluated, read_evaluated
-from samebox.environment import versions
+from samebox.environment import hardware, versions
 from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.tracking import track
 from stages.axes import axis
 from stages.compose import CONF, main, plain
+from stages.networks import artifact
 from stages.track import flat, key, tags
 
 
@@ -50,12 +51,13 @@ def run(config: DictConfig, point: str = "") -> None:
 def chain(config: DictConfig) -> list[Evaluated]:
     """The forms in `runtimes`, each measured, with every step before that they need."""
     check_runtimes(config.runtimes)
-    detector = {"detector": plain(config.detector)}
     config = config.copy()
     paths = config.paths
-    paths.torch = once(config, "torch", detector, stages.download.run)
+    fetched = {name: config.detector[name] for name in ("name", "source", "sha256")}
+    fetched["archives"] = plain(config.dataset.archives)
+    paths.torch = once(config, "torch", fetched, stages.download.run)
     checkpoint = content(config, paths.torch, paths.checkpoint_file)
-    asked = detector | {"dataset": plain(config.dataset), "export": plain(config.export)}
+    asked = {name: plain(config[name]) for name in ("detector", "dataset", "export")}
     paths.onnx = once(config, "onnx", asked | checkpoint, stages.export.run)
     made = content(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
     paths.simplified = once(config, "simplified", made, stages.simplify.run)
@@ -75,7 +77,7 @@ def form(config: DictConfig, runtime: str) -> Evaluated:
     config.runtime = OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml")
     if runtime in axis("engines"):
         source = content(config, config.paths.simplified, config.paths.onnx_file)
-        inputs = source | {"engine": plain(config.engine), "runtime": runtime}
+        inputs = source | {"engine": plain(config.engine), "runtime": runtime, "hardware": hardware()}
         config.runtime.folder = once(config, runtime, inputs, stages.engine.run)
     inputs = {
         "detector": plain(config.detector),
@@ -83,14 +85,21 @@ def form(config: DictConfig, runtime: str) -> Evaluated:
         "evaluate": plain(config.evaluate),
         "shape": config.export.shape,
         "runtime": {name: value for name, value in plain(config.runtime).items() if name != "folder"},
-    } | content(config, config.runtime.folder, config.runtime.file)
+        "hardware": hardware(),
+    } | content(config, config.runtime.folder, made(config))
     folder = once(config, "evaluated", inputs, stages.evaluate.run)
     return read_evaluated(Path(folder) / config.detector.name / runtime)
 
 
+def made(config: DictConfig) -> str:
+    """The file of a form, or the one that says why an engine was not built here."""
+    built = artifact(config, config.runtime.folder, config.runtime.file).exists()
+    return config.runtime.file if built else config.paths.not_built_file
+
+
 def content(config: DictConfig, folder: str, file: str) -> dict[str, str]:
     """The hash of an artifact, which stands for it among the inputs of the next step."""
-    return {file: sha256(Path(folder) / config.detector.name / file)}
+    return {file: sha256(artifact(config, folder, file))}
 
 
 def once(
