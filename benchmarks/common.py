@@ -131,7 +131,7 @@ class Sheet:
         """The table for a terminal."""
         table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for index, heading in enumerate(self.headings):
-            table.add_column(heading, justify="right" if index else "left")
+            table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -144,7 +144,7 @@ class Sheet:
 
 def show(sheets: Sequence[Sheet]) -> None:
     """Print the sheets."""
-    console = Console(width=120)
+    console = Console(width=130)
     for sheet in sheets:
         console.print(sheet.rich(), "")
 
