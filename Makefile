@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Threads that wait by spinning, as OpenMP's do, take many times as long where two of them share a core
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint bench
 
