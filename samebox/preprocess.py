@@ -90,6 +90,11 @@ class Preprocess:
     divisor: int = 32
     canvas: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises SameboxError for a divisor below 1."""
+        if self.divisor < 1:
+            raise SameboxError(f"preprocess.divisor: {self.divisor}: give a number from 1 up")
+
     def onto(self, height: int, width: int) -> "Preprocess":
         """The same rule for a network whose canvas is fixed: images are fitted into height × width."""
         resize = replace(self.resize, scale=(width, height), fit=self.resize.keep_ratio)

@@ -183,10 +183,10 @@ def _check_form(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(simplified)
     except (SameboxError, onnx.checker.ValidationError) as error:
         raise RefusedError(f"the simplified graph is invalid: {_first_line(error)}") from None
+    found = _form(simplified)
     for what, promised in _form(model).items():
-        found = _form(simplified)[what]
-        if found != promised:
-            raise RefusedError(f"{what} changed from {promised} to {found}")
+        if found[what] != promised:
+            raise RefusedError(f"{what} changed from {promised} to {found[what]}")
 
 
 def _first_line(error: Exception) -> str:

@@ -235,3 +235,8 @@ class TestPreprocess:
     )
     def test_survives_json(self, rule):
         assert Preprocess.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+
+
+def test_a_divisor_below_one_is_refused():
+    with pytest.raises(SameboxError, match=r"preprocess\.divisor: 0"):
+        Preprocess(Resize((384, 256)), divisor=0)

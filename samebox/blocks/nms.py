@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.boxes import overlaps
 from samebox.blocks.loop import State, while_loop
+from samebox.errors import SameboxError
 
 # Candidates looked at together: the largest intermediate is [B,BLOCK,BLOCK], and an ordinary image
 # has fewer candidates than this and is done in one turn.
@@ -26,6 +27,8 @@ class GreedyNMS(nn.Module):
 
     def __init__(self, iou_threshold: float, count: int) -> None:
         super().__init__()
+        if count < 1:
+            raise SameboxError(f"nms.count: {count}: give a number from 1 up")
         self.iou_threshold = iou_threshold
         self.count = count
 

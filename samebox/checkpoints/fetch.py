@@ -143,11 +143,7 @@ class _Download:
                 with self.part.open("ab") as file:
                     for block in response.iter_content(_BLOCK):
                         bars.advance(task, file.write(block))
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+        except _BROKEN as error:
             raise _PassingError(f"the transfer broke ({one_line(error)})") from None
         except requests.RequestException as error:
             raise SameboxError(f"{self.url}: {one_line(error)}; check the address") from None

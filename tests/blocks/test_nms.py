@@ -4,6 +4,7 @@ import torch
 
 from samebox.blocks import nms
 from samebox.blocks.nms import BLOCK, GreedyNMS, fixpoint, gather_rows
+from samebox.errors import SameboxError
 
 THRESHOLD = 0.5
 
@@ -198,3 +199,8 @@ def test_gather_rows():
     x = torch.arange(24).reshape(2, 3, 4)
     got = gather_rows(x, torch.tensor([[2, 0], [1, 1]]))
     assert got.tolist() == [x[0, [2, 0]].tolist(), x[1, [1, 1]].tolist()]
+
+
+def test_a_count_below_one_is_refused():
+    with pytest.raises(SameboxError, match=r"nms\.count: 0"):
+        GreedyNMS(0.5, 0)
