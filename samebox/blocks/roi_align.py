@@ -1,0 +1,154 @@
+"""RoIAlign (He et al., 2017, arXiv:1703.06870) over a pyramid, from plain operators."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from samebox.blocks.boxes import areas
+from samebox.blocks.loop import State, while_loop
+from samebox.blocks.nms import gather_rows
+
+# Side of the squares of cells that are read at once: most regions of a pyramid need one to four of them
+TILE = 16
+
+# Samples in a row that a tile serves: they lie at most one cell apart, and the last needs one cell more
+SAMPLES = TILE - 1
+
+# Side, in strides of the finest level, of the smallest region that is left to the second finest, halved
+CANONICAL = 14
+
+
+class Axis(NamedTuple):
+    """Where the samples of regions lie along one axis, each field [B,N], in cells of the region's level.
+
+    `start`: of the region. `length`: of a bin. `samples`: in a bin. `extent`: cells of the level.
+    """
+
+    start: Tensor
+    length: Tensor
+    samples: Tensor
+    extent: Tensor
+
+    def rows(self, index: Tensor) -> "Axis":
+        """The regions of `index` [B,M] alone."""
+        return Axis(*(field.gather(1, index) for field in self))
+
+    def tiles(self, size: int) -> Tensor:
+        """How many tiles the samples of `size` bins take: [B,N]."""
+        return torch.ceil(self.samples * size / SAMPLES)
+
+    def weights(self, size: int, tile: Tensor) -> tuple[Tensor, Tensor]:
+        """What each cell of a tile counts in each bin; tile [B,N], its number → [B,N,size,TILE].
+
+        And the cell [B,N], int64, at which the tile begins.
+        """
+        per_bin = self.samples.clamp(min=1)[..., None]
+        number = tile[..., None] * SAMPLES + torch.arange(SAMPLES, device=tile.device)
+        owner = torch.floor(number / per_bin)  # [B,N,SAMPLES]: the bin
+        at = self.start[..., None] + (number + 0.5) * (self.length[..., None] / per_bin)
+        extent = self.extent[..., None]
+        counts = (number < self.samples[..., None] * size) & (at >= -1) & (at <= extent)
+        at = torch.minimum(at.clamp(min=0), extent - 1)
+        begin = at[..., :1].floor()
+        cells = begin + torch.arange(TILE, device=tile.device)
+        hats = (1 - (at[..., None] - cells[..., None, :]).abs()).clamp(min=0)  # [B,N,SAMPLES,TILE]
+        bins = torch.arange(size, device=tile.device)[:, None]
+        shares = ((owner[..., None, :] == bins) & counts[..., None, :]) / per_bin[..., None]
+        return shares @ hats, begin[..., 0].to(torch.int64)
+
+
+class RoIAlign(nn.Module):
+    """The features of regions, `size` x `size` bins each, from the pyramid level that suits their area.
+
+    `strides`: of the levels that regions may come from, finest first, each twice the one before. A bin is
+    the average of bilinear samples at most one cell apart, as many as that takes; coordinates are those of
+    cell centres ("aligned"). A sample more than one cell outside its level is 0, and so is a region without
+    area.
+
+    The samples of a region form a grid, so that it is a product of two small matrices of weights with the
+    cells under it. Cells are read in tiles, and a loop takes as many of them as the regions need: sorted by
+    that number and in blocks, most do not wait for the few that need many.
+    """
+
+    def __init__(self, size: int, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.size = size
+        self.strides = tuple(strides)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """maps [B,C,H,W], finest first, boxes [B,N,4] x1 y1 x2 y2 in pixels → [B,N,C,size,size].
+
+        Maps beyond the strides are left alone.
+        """
+        batch, count, _ = boxes.shape
+        maps = maps[: len(self.strides)]
+        x, y, first = self._placed(maps, boxes)
+        cells = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1)  # [B*cells,C]
+        order = (x.tiles(self.size) * y.tiles(self.size)).topk(count).indices
+        blocks = [
+            self._block(cells, x.rows(index), y.rows(index), first.gather(1, index))
+            for index in (order[:, a:b] for a, b in pairwise([0, count // 16, count // 4, count // 2, count]))
+            if index.shape[1]
+        ]
+        ranks = torch.arange(count, device=order.device).expand_as(order)
+        rank = torch.zeros_like(order).scatter(1, order, ranks)
+        aligned = gather_rows(torch.cat(blocks, 1).flatten(2), rank)
+        return aligned.reshape(batch, count, self.size, self.size, -1).movedim(4, 2)
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """boxes [B,N,4] → [B,N] int64, the map of each: by the square root of its area (FPN, equation 1)."""
+        sides = areas(boxes).sqrt() / (CANONICAL * self.strides[0])
+        return torch.log2(sides + 1e-6).floor().clamp(0, len(self.strides) - 1).to(torch.int64)
+
+    def _placed(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Axis, Axis, Tensor]:
+        """The samples of boxes [B,N,4] along x and y, and the row [B,N] of their level's first cell."""
+        level = self.levels(boxes)
+        scale = widths = heights = offset = torch.zeros_like(level)
+        before = 0
+        for index, (stride, one) in enumerate(zip(self.strides, maps, strict=True)):
+            mine = (level == index).to(torch.int64)
+            height, width = one.shape[2:]
+            scale = scale + mine / stride
+            widths, heights, offset = widths + mine * width, heights + mine * height, offset + mine * before
+            before = before + height * width
+        start, end = (boxes * scale[..., None] - 0.5).split(2, -1)
+        length = (end - start) / self.size
+        samples = length.ceil().clamp(min=0)
+        image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
+        x, y = (
+            Axis(start[..., i], length[..., i], samples[..., i], extent)
+            for i, extent in enumerate((widths, heights))
+        )
+        return x, y, offset + image * before
+
+    def _block(self, cells: Tensor, x: Axis, y: Axis, first: Tensor) -> Tensor:
+        """Some regions' features: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""
+        batch, count = first.shape
+        channels = cells.shape[1]
+        across = x.tiles(self.size).clamp(min=1)
+        most = (across * y.tiles(self.size)).amax()
+
+        def unfinished(tile: Tensor, _features: Tensor) -> Tensor:
+            return tile < most
+
+        def next_tile(tile: Tensor, features: Tensor) -> State:
+            down = torch.floor(tile / across)
+            x_weights, x_begin = x.weights(self.size, tile - down * across)
+            y_weights, y_begin = y.weights(self.size, down)
+            steps = torch.arange(TILE, device=tile.device)
+            rows = torch.minimum(y_begin[..., None] + steps, y.extent[..., None] - 1)
+            columns = torch.minimum(x_begin[..., None] + steps, x.extent[..., None] - 1)
+            index = (first[..., None] + rows * x.extent[..., None])[..., None] + columns[..., None, :]
+            window = cells.index_select(0, index.flatten()).reshape(-1, TILE, TILE * channels)
+            by_row = torch.bmm(y_weights.flatten(0, 1), window).reshape(-1, TILE, channels)
+            tall = x_weights[:, :, None].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
+            return tile + 1, features + torch.bmm(tall, by_row).reshape(features.shape)
+
+        start = (
+            torch.zeros_like(most),
+            cells.new_zeros(batch, count, self.size, self.size, channels),
+        )
+        return while_loop(unfinished, next_tile, start)[1]
