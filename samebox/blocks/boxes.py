@@ -9,11 +9,14 @@ from torch import Tensor
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
-def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
+def decode_deltas(anchors: Tensor, deltas: Tensor, stds: Tensor | None = None) -> Tensor:
     """Boxes from centre and log-size deltas relative to anchors (R-CNN, arXiv:1311.2524, appendix C).
 
-    anchors, deltas (dx, dy, dw, dh) and the result: [...,4].
+    anchors, deltas (dx, dy, dw, dh) and the result: [...,4]. `stds` [4]: the deltas' unit, where that is
+    not 1: R-CNN heads are trained on deltas divided by their spread.
     """
+    if stds is not None:
+        deltas = deltas * stds
     sizes = anchors[..., 2:] - anchors[..., :2]
     centres = (anchors[..., :2] + anchors[..., 2:]) * 0.5 + deltas[..., :2] * sizes
     halves = sizes * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5

@@ -1,10 +1,15 @@
 """From the maps of a dense head to the candidates of the NMS."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from samebox.blocks.anchors import Anchors
+from samebox.blocks.boxes import clip, decode_deltas
+from samebox.blocks.top import best
 
 
 class Pairs(NamedTuple):
@@ -25,14 +30,15 @@ def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pa
 
     logits [B,kinds*classes,H,W], classes fastest. Two steps, because sorting every pair of a fine map
     costs more than its convolutions: no pair among the `count` best lies at an anchor whose own best
-    class is not among the `count` best anchors. The maps are never transposed.
+    class is not among the `count` best anchors. The maps are never transposed. Ranks go by score, not by
+    logit: where the sigmoid saturates, scores are equal, and the first anchor comes first.
     """
     batch, channels, height, width = logits.shape
     kinds, area = channels // classes, height * width
     by_class = logits.reshape(batch, kinds, classes, area)
-    best = by_class.amax(2).transpose(1, 2).reshape(batch, area * kinds)
+    by_anchor = by_class.amax(2).sigmoid().transpose(1, 2).reshape(batch, area * kinds)
     # a small map has fewer anchors than `count`: the rows to spare must exist, and lose
-    anchors = F.pad(best, (0, count), value=-torch.inf).topk(count).indices
+    _, anchors = best(F.pad(by_anchor, (0, count)), count)
     real = anchors < area * kinds
     anchors = torch.where(real, anchors, 0)
     cells, kind = anchors // kinds, anchors % kinds  # [B,count]
@@ -40,9 +46,8 @@ def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pa
     channel = kind[..., None] * classes + torch.arange(classes, device=logits.device)  # [B,count,classes]
     index = (channel * area + cells[..., None]).flatten(1)
     chosen = logits.flatten(1).gather(1, index).reshape(batch, count, classes)
-    chosen = torch.where(real[..., None], chosen, -torch.inf)
-    top, pair = chosen.flatten(1).topk(count)
-    scores = top.sigmoid()
+    chosen = torch.where(real[..., None], chosen.sigmoid(), 0.0)
+    scores, pair = best(chosen.flatten(1), count)
     owner = pair // classes
     return Pairs(
         torch.where(scores > threshold, scores, 0.0),
@@ -59,3 +64,29 @@ def at_pairs(values: Tensor, pairs: Pairs, width: int) -> Tensor:
     channel = pairs.kinds[..., None] * width + torch.arange(width, device=values.device)
     index = (channel * area + pairs.cells[..., None]).flatten(1)
     return values.flatten(1).gather(1, index).reshape(batch, -1, width)
+
+
+def candidates(
+    levels: Sequence[tuple[Tensor, Tensor]],
+    anchors: Anchors,
+    classes: int,
+    count: int,
+    threshold: float,
+    sizes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs of every level, decoded and clipped: boxes [B,N,4], scores [B,N], labels [B,N].
+
+    `levels`: logits [B,kinds*classes,H,W] and deltas [B,kinds*4,H,W] of each, finest first; N =
+    levels*count, level by level. The score is 0 where there is no pair, and where clipping to its image
+    leaves a box without an area.
+    """
+    boxes, scores, labels = [], [], []
+    for level, (logits, deltas) in enumerate(levels):
+        pairs = best_pairs(logits, classes, count, threshold)
+        priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
+        boxes.append(clip(decode_deltas(priors, at_pairs(deltas, pairs, 4)), sizes))
+        scores.append(pairs.scores)
+        labels.append(pairs.labels)
+    all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
+    seen = (all_boxes[..., 2:] > all_boxes[..., :2]).all(-1)
+    return all_boxes, all_scores * seen, torch.cat(labels, 1)

@@ -8,31 +8,38 @@ from torch import Tensor, nn
 from samebox.blocks.conv import ConvModule
 from samebox.errors import SameboxError
 
+EXTRA_LEVELS = ("pool", "conv_on_input", "conv_on_output")
+
 
 class FPN(nn.Module):
     """Backbone maps of ascending stride → `num_outs` maps of `out_channels` channels.
 
-    `in_channels`: of the maps that come in, finest first. Levels beyond them are stride-2 3x3
-    convolutions, the first of them taken from the coarsest map that came in ("on_input") or that goes
-    out ("on_output"). Parameters: `lateral_convs.i.conv`, `fpn_convs.i.conv`.
+    `in_channels`: of the maps that come in, finest first. `extra_levels` tells how levels beyond them come
+    about: each takes every second cell of the one before ("pool"), or is a stride-2 3x3 convolution of it,
+    the first of them of the coarsest map that came in ("conv_on_input") or that goes out
+    ("conv_on_output"). Parameters: `lateral_convs.i.conv`, `fpn_convs.i.conv`. Raises SameboxError for
+    another value of `extra_levels`.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_convs: str
+        self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_levels: str
     ) -> None:
         super().__init__()
-        if extra_convs not in ("on_input", "on_output"):
-            raise SameboxError(f"FPN has no extra_convs {extra_convs!r}; take on_input or on_output")
+        if extra_levels not in EXTRA_LEVELS:
+            known = ", ".join(EXTRA_LEVELS)
+            raise SameboxError(f"neck.extra_levels: {extra_levels!r} is none of {known}")
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, activation=False) for channels in in_channels
         )
         self.fpn_convs = nn.ModuleList(
             ConvModule(out_channels, out_channels, 3, activation=False) for _ in in_channels
         )
-        first = in_channels[-1] if extra_convs == "on_input" else out_channels
-        for channels in [first, *[out_channels] * num_outs][: num_outs - len(in_channels)]:
-            self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, activation=False))
-        self.extra_convs = extra_convs
+        self.extra = num_outs - len(in_channels)
+        self.extra_levels = extra_levels
+        if extra_levels != "pool":
+            first = in_channels[-1] if extra_levels == "conv_on_input" else out_channels
+            for channels in [first, *[out_channels] * num_outs][: self.extra]:
+                self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, activation=False))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """[B,C_i,H_i,W_i], finest first → [B,out_channels,H_i,W_i], then each level half the one before."""
@@ -42,8 +49,9 @@ class FPN(nn.Module):
             finer = laterals[level - 1]
             laterals[level - 1] = finer + F.interpolate(laterals[level], size=finer.shape[2:], mode="nearest")
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
-        extra = maps[-1] if self.extra_convs == "on_input" else outs[-1]
-        for conv in list(self.fpn_convs)[len(outs) :]:
-            extra = conv(extra)
+        extra = maps[-1] if self.extra_levels == "conv_on_input" else outs[-1]
+        for level in range(len(outs), len(outs) + self.extra):
+            pooled = self.extra_levels == "pool"
+            extra = F.max_pool2d(extra, 1, stride=2) if pooled else self.fpn_convs[level](extra)
             outs.append(extra)
         return outs

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.boxes import overlaps
 from samebox.blocks.loop import State, while_loop
+from samebox.blocks.top import best
 from samebox.errors import SameboxError
 
 # Candidates looked at together: the largest intermediate is [B,BLOCK,BLOCK], and an ordinary image
@@ -35,7 +36,7 @@ class GreedyNMS(nn.Module):
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """boxes [B,N,4], scores [B,N] (0: no candidate), labels [B,N] → the same with N = `count`.
 
-        By descending score; rows to spare are zero.
+        By descending score, equal scores in the order they came in; rows to spare are zero.
         """
         batch = scores.shape[0]
         state = (
@@ -49,7 +50,7 @@ class GreedyNMS(nn.Module):
             return ((left > 0).any(1) & (kept[:, -1] == 0)).any()
 
         def next_block(left: Tensor, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor) -> State:
-            block_scores, index = left.topk(min(BLOCK, left.shape[1]))
+            block_scores, index = best(left, min(BLOCK, left.shape[1]))
             block_boxes, block_labels = gather_rows(boxes, index), labels.gather(1, index)
             struck = self._strikes(kept_boxes, kept_labels, block_boxes, block_labels).any(1)
             strikes = self._strikes(block_boxes, block_labels, block_boxes, block_labels)
@@ -72,10 +73,10 @@ class GreedyNMS(nn.Module):
         return same & overlaps(boxes, others, self.iou_threshold)
 
     def _best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        best, index = scores.topk(self.count)
-        found = best > 0
+        top, index = best(scores, self.count)
+        found = top > 0
         # rows to spare are whatever the sort put there: emptied, or they would strike in the next block
-        return gather_rows(boxes, index) * found[..., None], best, labels.gather(1, index) * found
+        return gather_rows(boxes, index) * found[..., None], top, labels.gather(1, index) * found
 
 
 def fixpoint(candidates: Tensor, strikes: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from samebox.errors import SameboxError
 
 # The outputs of a network that finds boxes, in the order in which its graph has them
 BOXES = ("boxes", "scores", "labels")
+# … and of one that finds a mask in each box as well
+MASKS = (*BOXES, "masks")
 
 
 class Normalize(nn.Module):
@@ -48,7 +50,9 @@ class Deployable(nn.Module):
 
     images [B,3,H,W] float32, raw RGB 0..255; sizes [B,2] int64, the valid height and width of each →
     boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
-    rows to spare zero. `network` names its outputs in `network.outputs`, in their order.
+    and masks [B,K,M,M], the probability in 0..1 that a point is the object's, on a grid of cells over
+    the row's own box; rows to spare are zero. `network` names its outputs in `network.outputs`, in their
+    order: BOXES or MASKS.
     """
 
     def __init__(self, normalize: Normalize, network: nn.Module) -> None:

@@ -4,16 +4,13 @@ Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `bbox_head.{cls_
 `bbox_head.retina_{cls,reg}`.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from samebox.blocks.anchors import Anchors
-from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.conv import ConvModule
-from samebox.blocks.dense import at_pairs, best_pairs
+from samebox.blocks.dense import candidates
 from samebox.blocks.nms import GreedyNMS
 from samebox.nets.contract import BOXES
 
@@ -72,19 +69,6 @@ class RetinaNet(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
         levels = [self.bbox_head(x) for x in self.neck(self.backbone(images))]
-        return dict(zip(self.outputs, self.nms(*self._candidates(levels, sizes)), strict=True))
-
-    def _candidates(
-        self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits, deltas) of each level → boxes [B,N,4], scores [B,N], labels [B,N], N = levels*nms_pre."""
-        boxes, scores, labels = [], [], []
-        for level, (logits, deltas) in enumerate(levels):
-            pairs = best_pairs(logits, self.bbox_head.num_classes, self.nms_pre, self.score_threshold)
-            anchors = self.bbox_head.anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
-            boxes.append(clip(decode_deltas(anchors, at_pairs(deltas, pairs, 4)), sizes))
-            scores.append(pairs.scores)
-            labels.append(pairs.labels)
-        all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
-        seen = (all_boxes[..., 2:] > all_boxes[..., :2]).all(-1)
-        return all_boxes, all_scores * seen, torch.cat(labels, 1)
+        head = self.bbox_head
+        found = candidates(levels, head.anchors, head.num_classes, self.nms_pre, self.score_threshold, sizes)
+        return dict(zip(self.outputs, self.nms(*found), strict=True))

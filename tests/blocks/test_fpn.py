@@ -18,25 +18,25 @@ def pyramid(sizes, channels=(2, 3, 4)):
         pytest.param([(3, 1), (2, 1), (1, 1)], [(1, 1), (1, 1)], id="smallest"),
     ],
 )
-@pytest.mark.parametrize("extra_convs", ["on_input", "on_output"])
-def test_sizes_of_the_levels(sizes, beyond, extra_convs):
-    outs = FPN([2, 3, 4], 6, 5, extra_convs)(pyramid(sizes))
+@pytest.mark.parametrize("extra_levels", ["conv_on_input", "conv_on_output"])
+def test_sizes_of_the_levels(sizes, beyond, extra_levels):
+    outs = FPN([2, 3, 4], 6, 5, extra_levels)(pyramid(sizes))
     assert [out.shape for out in outs] == [(1, 6, *size) for size in [*sizes, *beyond]]
 
 
 def test_names_and_channels_of_the_extra_levels():
     names = [f"{kind}.{i}.conv.{p}" for kind, n in (("lateral_convs", 3), ("fpn_convs", 5)) for i in range(n)
              for p in ("weight", "bias")]  # fmt: skip
-    fpn = FPN([2, 3, 4], 6, 5, "on_input")
+    fpn = FPN([2, 3, 4], 6, 5, "conv_on_input")
     assert list(fpn.state_dict()) == names
     assert fpn.state_dict()["fpn_convs.3.conv.weight"].shape == (6, 4, 3, 3)
     assert fpn.state_dict()["fpn_convs.4.conv.weight"].shape == (6, 6, 3, 3)
-    assert FPN([2, 3, 4], 6, 5, "on_output").state_dict()["fpn_convs.3.conv.weight"].shape == (6, 6, 3, 3)
-    assert len(FPN([2, 3, 4], 6, 3, "on_output").fpn_convs) == 3
+    assert FPN([2, 3, 4], 6, 5, "conv_on_output").state_dict()["fpn_convs.3.conv.weight"].shape == (6, 6, 3, 3)
+    assert len(FPN([2, 3, 4], 6, 3, "conv_on_output").fpn_convs) == 3
 
 
 def test_coarse_levels_are_added_to_fine_ones_by_the_nearest_cell():
-    fpn = FPN([2, 3, 4], 6, 3, "on_output")
+    fpn = FPN([2, 3, 4], 6, 3, "conv_on_output")
     maps = pyramid([(5, 7), (3, 4), (2, 2)])
     with torch.no_grad():
         outs = fpn(maps)
@@ -50,12 +50,12 @@ def test_coarse_levels_are_added_to_fine_ones_by_the_nearest_cell():
             torch.testing.assert_close(outs[level], fpn.fpn_convs[level](total))
 
 
-@pytest.mark.parametrize("extra_convs", ["on_input", "on_output"])
-def test_where_the_extra_levels_are_taken_from(extra_convs):
-    fpn, maps = FPN([2, 3, 6], 6, 5, extra_convs), pyramid([(9, 9), (5, 5), (3, 3)], (2, 3, 6))
+@pytest.mark.parametrize("extra_levels", ["conv_on_input", "conv_on_output"])
+def test_where_the_extra_levels_are_taken_from(extra_levels):
+    fpn, maps = FPN([2, 3, 6], 6, 5, extra_levels), pyramid([(9, 9), (5, 5), (3, 3)], (2, 3, 6))
     with torch.no_grad():
         outs = fpn(maps)
-        source = maps[-1] if extra_convs == "on_input" else outs[2]
+        source = maps[-1] if extra_levels == "conv_on_input" else outs[2]
         torch.testing.assert_close(outs[3], fpn.fpn_convs[3](source))
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3]))
 

@@ -1,0 +1,172 @@
+"""Faster R-CNN (Ren et al., 2015, arXiv:1506.01497) and Mask R-CNN (He et al., 2017, arXiv:1703.06870).
+
+Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `rpn_head.*`,
+`roi_head.bbox_head.{shared_fcs.i,fc_cls,fc_reg}`, `roi_head.mask_head.{convs.i.conv,upsample,conv_logits}`.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from samebox.blocks.boxes import clip, decode_deltas
+from samebox.blocks.conv import ConvModule
+from samebox.blocks.nms import GreedyNMS
+from samebox.blocks.roi_align import RoIAlign
+from samebox.nets.contract import BOXES, MASKS
+from samebox.nets.rpn import RPNHead
+
+
+class BoxHead(nn.Module):
+    """Class and box of each region: two shared fully connected layers, then one for either.
+
+    `stds` [4]: the unit of the deltas. `class_agnostic`: one box a region instead of one a class. Below,
+    C is the number of classes, and D that of boxes a region: C or 1.
+    """
+
+    stds: Tensor
+
+    def __init__(
+        self,
+        roi_align: RoIAlign,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        stds: Sequence[float],
+        class_agnostic: bool = False,
+    ) -> None:
+        super().__init__()
+        self.roi_align = roi_align
+        widths = [in_channels * roi_align.size**2, channels, channels]
+        self.shared_fcs = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.relu = nn.ReLU()
+        self.fc_cls = nn.Linear(channels, num_classes + 1)
+        self.fc_reg = nn.Linear(channels, 4 if class_agnostic else 4 * num_classes)
+        self.register_buffer("stds", torch.tensor(stds), persistent=False)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Pyramid, finest first, boxes [B,N,4], sizes [B,2] → boxes [B,N,D,4], probabilities [B,N,C]."""
+        refined, logits = self.refine(maps, boxes, sizes)
+        return refined, probabilities(logits)
+
+    def refine(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, with logits [B,N,C+1] in place of probabilities."""
+        logits, deltas = self.predict(self.roi_align(maps, boxes))
+        moved = decode_deltas(boxes[:, :, None], deltas, self.stds)
+        return clip(moved.flatten(1, 2), sizes).unflatten(1, deltas.shape[1:3]), logits
+
+    def predict(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """[B,N,in_channels,S,S] → logits [B,N,C+1], the background last, and deltas [B,N,D,4]."""
+        x = crops.flatten(2)
+        for fc in self.shared_fcs:
+            x = self.relu(fc(x))
+        return self.fc_cls(x), self.fc_reg(x).unflatten(2, (-1, 4))
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Logits [B,N,C+1], the background last → [B,N,C]."""
+    return logits.softmax(2)[..., :-1]
+
+
+class FCNMaskHead(nn.Module):
+    """The mask of each box: 3x3 convolutions on its crop, enlarged twofold, then one map a class."""
+
+    def __init__(
+        self, roi_align: RoIAlign, in_channels: int, channels: int, convs: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.roi_align = roi_align
+        widths = [in_channels, *[channels] * convs]
+        self.convs = nn.ModuleList(ConvModule(i, o, 3) for i, o in pairwise(widths))
+        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.relu = nn.ReLU()
+        self.conv_logits = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Pyramid, finest first, boxes [B,K,4], labels [B,K] → probabilities [B,K,2S,2S] of the labels."""
+        return self.predict(self.roi_align(maps, boxes), labels)
+
+    def predict(self, crops: Tensor, labels: Tensor) -> Tensor:
+        """[B,K,in_channels,S,S], labels [B,K] → probabilities [B,K,2S,2S] of the labels."""
+        x = self.features(crops.flatten(0, 1))
+        # conv_logits for the one class of each crop alone
+        own = labels.flatten()
+        weight = self.conv_logits.weight.flatten(1).index_select(0, own)  # [B*K,channels]
+        bias = cast(Tensor, self.conv_logits.bias).index_select(0, own)
+        logits = torch.bmm(weight[:, None], x.flatten(2)) + bias[:, None, None]
+        return logits.sigmoid().reshape(*labels.shape, *x.shape[2:])
+
+    def features(self, crops: Tensor) -> Tensor:
+        """[R,in_channels,S,S] → [R,channels,2S,2S], what `conv_logits` is for."""
+        for conv in self.convs:
+            crops = conv(crops)
+        return self.relu(self.upsample(crops))
+
+
+class RoIHead(nn.Module):
+    """The second stage: proposals to objects, with a mask each where there is a mask head.
+
+    Every (proposal, class) pair with a score above `score_threshold` enters one NMS. `bbox_head`: as
+    BoxHead. `mask_head`: as FCNMaskHead.
+    """
+
+    def __init__(
+        self,
+        bbox_head: nn.Module,
+        nms: GreedyNMS,
+        score_threshold: float,
+        mask_head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.bbox_head = bbox_head
+        self.nms = nms
+        self.score_threshold = score_threshold
+        self.mask_head = mask_head
+        self.outputs = BOXES if mask_head is None else MASKS
+
+    def forward(
+        self, maps: Sequence[Tensor], proposals: Tensor, objectness: Tensor, sizes: Tensor
+    ) -> dict[str, Tensor]:
+        """Pyramid, proposals [B,N,4], objectness [B,N] (0: no proposal), sizes [B,2] → the outputs."""
+        boxes, scores = self.bbox_head(maps, proposals, sizes)
+        found = self.nms(*self._candidates(boxes, scores, objectness > 0))
+        outputs = dict(zip(BOXES, found, strict=True))
+        if self.mask_head is not None:
+            masks = self.masks(maps, outputs["boxes"], outputs["labels"])
+            taken = outputs["scores"] > 0
+            outputs["masks"] = torch.where(taken[..., None, None], masks, 0.0)
+        return outputs
+
+    def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """The mask head's answer: boxes [B,K,4], labels [B,K] → probabilities [B,K,M,M]."""
+        return cast(nn.Module, self.mask_head)(maps, boxes, labels)
+
+    def _candidates(self, boxes: Tensor, scores: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B,N,D,4], [B,N,C] and which proposals are real, [B,N] → the pairs [B,N*C,…] for the NMS."""
+        classes = scores.shape[2]
+        labels = torch.arange(classes, device=scores.device).expand_as(scores)
+        wanted = (scores > self.score_threshold) & real[..., None]
+        return (
+            boxes.expand(-1, -1, classes, -1).flatten(1, 2),
+            torch.where(wanted, scores, 0.0).flatten(1),
+            labels.flatten(1),
+        )
+
+
+class RCNN(nn.Module):
+    """Backbone, pyramid, proposals, and a head that looks at each of them."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, rpn_head: RPNHead, roi_head: RoIHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+        self.outputs = roi_head.outputs
+
+    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
+        maps = self.neck(self.backbone(images))
+        return self.roi_head(maps, *self.rpn_head(maps, sizes), sizes)

@@ -1,0 +1,47 @@
+"""Region Proposal Network of Faster R-CNN (Ren et al., 2015, arXiv:1506.01497).
+
+Parameters are named as in MMDetection: `rpn_conv`, `rpn_cls`, `rpn_reg`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from samebox.blocks.anchors import Anchors
+from samebox.blocks.dense import candidates
+from samebox.blocks.nms import GreedyNMS
+
+
+class RPNHead(nn.Module):
+    """Where objects may be: the `nms_pre` best anchors of each level, decoded, and one NMS level by level."""
+
+    def __init__(
+        self, in_channels: int, channels: int, anchors: Anchors, nms: GreedyNMS, nms_pre: int
+    ) -> None:
+        super().__init__()
+        self.rpn_conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.rpn_cls = nn.Conv2d(channels, anchors.kinds, 1)
+        self.rpn_reg = nn.Conv2d(channels, anchors.kinds * 4, 1)
+        self.anchors = anchors
+        self.nms = nms
+        self.nms_pre = nms_pre
+
+    def forward(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps [B,in_channels,H,W], finest first, and sizes [B,2] → proposals [B,N,4], objectness [B,N].
+
+        N = `nms.count`, by descending objectness; rows to spare are zero. A proposal is in canvas pixels
+        and lies within its own image.
+        """
+        levels = [self.predict(x) for x in maps]
+        boxes, scores, _ = candidates(levels, self.anchors, 1, self.nms_pre, 0.0, sizes)
+        # the NMS keeps classes apart, here those are the levels
+        level = torch.arange(len(levels), device=boxes.device).repeat_interleave(self.nms_pre)
+        kept, objectness, _ = self.nms(boxes, scores, level.expand_as(scores))
+        return kept, objectness
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B,in_channels,H,W] → objectness logits [B,kinds,H,W], deltas [B,kinds*4,H,W]."""
+        x = self.relu(self.rpn_conv(x))
+        return self.rpn_cls(x), self.rpn_reg(x)
