@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samebox.masks import paste
 from samebox.preprocess import Batch
 
 
@@ -32,16 +33,17 @@ class Detections:
 def detections_from_outputs(
     outputs: Mapping[str, NDArray[Any]], batch: Batch, class_names: tuple[str, ...]
 ) -> list[Detections]:
-    """One `Detections` an image from a network's named outputs: padding dropped, boxes scaled back.
+    """One `Detections` an image from a network's named outputs, in the pixels of the image as it was.
 
-    `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, labels [B,K].
+    `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, which is dropped, labels [B,K];
+    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box.
     """
     # x and y are scaled apart: rounding made their factors differ
     factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
     found = []
-    for boxes, scores, labels, factor in zip(
-        outputs["boxes"], outputs["scores"], outputs["labels"], factors, strict=True
-    ):
-        kept = scores > 0
-        found.append(Detections(boxes[kept] / factor, scores[kept], labels[kept], class_names))
+    for index, (factor, original) in enumerate(zip(factors, batch.originals.tolist(), strict=True)):
+        rows = {name: output[index][outputs["scores"][index] > 0] for name, output in outputs.items()}
+        boxes = rows["boxes"] / factor
+        masks = paste(rows["masks"], boxes, *original) if "masks" in rows else None
+        found.append(Detections(boxes, rows["scores"], rows["labels"], class_names, masks))
     return found

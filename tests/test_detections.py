@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from samebox.detections import detections_from_outputs
+from samebox.masks import paste
 from samebox.preprocess import Batch
 
 NAMES = ("disc", "ring")
@@ -55,3 +56,28 @@ def test_the_arrays_of_the_runtime_are_left_as_they_were(outputs, batch):
     detections_from_outputs(outputs, batch, NAMES)
     for name, value in outputs.items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_masks_are_pasted_at_the_size_of_each_image(outputs, batch):
+    outputs["masks"] = np.random.default_rng(0).random((2, 3, 28, 28), np.float32)
+    for index, found in enumerate(detections_from_outputs(outputs, batch, NAMES)):
+        height, width = batch.originals[index]
+        assert (found.masks.shape, found.masks.dtype) == ((len(found), height, width), np.bool_)
+        expected = paste(outputs["masks"][index, : len(found)], found.boxes, height, width)
+        np.testing.assert_array_equal(found.masks, expected)
+        assert 0 < expected.sum() < expected.size
+
+
+def test_masks_fill_their_boxes_where_the_network_is_sure(outputs, batch):
+    outputs["masks"] = np.ones((2, 3, 28, 28), np.float32)
+    first, second = detections_from_outputs(outputs, batch, NAMES)
+    rows, columns = np.nonzero(first.masks[0])  # of the box 2 2 20 20
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 19, 2, 19)
+    assert second.masks.sum() == 4 * 4  # of the box 2 4 6 8
+
+
+def test_nothing_found_by_a_network_with_masks_is_no_mask_of_the_images_size(outputs, batch):
+    outputs["scores"][:] = 0
+    outputs["masks"] = np.zeros((2, 3, 28, 28), np.float32)
+    shapes = [found.masks.shape for found in detections_from_outputs(outputs, batch, NAMES)]
+    assert shapes == [(0, 20, 20), (0, 100, 200)]

@@ -6,7 +6,9 @@ import pytest
 from pycocotools import mask as rle
 
 from samebox.coco.results import (
+    decoded,
     detections_from_results,
+    encoded,
     read_results,
     results_from_detections,
     write_results,
@@ -57,6 +59,35 @@ def test_masks_become_run_lengths_that_coco_reads():
     assert json.loads(json.dumps(results)) == results
     assert rle.area([result["segmentation"] for result in results]).tolist() == [28, 12]
     assert results[0]["segmentation"]["size"] == [10, 8]
+
+
+def masks_of_all_kinds():
+    """Noise, stripes along each axis, empty, full, and a single pixel in each corner: [N,7,5]."""
+    generator = np.random.default_rng(0)
+    noise = generator.random((40, 7, 5)) < generator.random((40, 1, 1))
+    stripes = np.zeros((2, 7, 5), bool)
+    stripes[0, :, ::2], stripes[1, ::2] = True, True
+    uniform = np.zeros((2, 7, 5), bool)
+    uniform[1] = True
+    corners = np.zeros((4, 7, 5), bool)
+    corners[range(4), [0, 0, -1, -1], [0, -1, 0, -1]] = True
+    return np.concatenate([noise, stripes, uniform, corners])
+
+
+def columnwise(masks):
+    return np.ascontiguousarray(masks.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize("laid", [np.ascontiguousarray, columnwise])
+@pytest.mark.parametrize("enlarged", [1, 30])
+def test_run_lengths_are_pycocotools_own_however_masks_lie_in_memory(laid, enlarged):
+    masks = masks_of_all_kinds().repeat(enlarged, 1).repeat(enlarged, 2)
+    codes = encoded(laid(masks))
+    theirs = rle.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    assert [(code["size"], code["counts"].encode()) for code in codes] == [
+        (code["size"], code["counts"]) for code in theirs
+    ]
+    np.testing.assert_array_equal(decoded(codes), masks)
 
 
 def test_no_detection_gives_no_result():

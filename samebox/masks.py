@@ -1,0 +1,67 @@
+"""Masks after the network: from probabilities over boxes to pixels of the image."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Float = NDArray[np.float32]
+_Steps = tuple[NDArray[np.intp], _Float]
+
+
+def paste(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDArray[np.bool_]:
+    """Probabilities [N,M,M] in 0..1 over boxes [N,4], x1 y1 x2 y2 in pixels → masks [N,height,width].
+
+    A pixel belongs to a mask where the map, sampled bilinearly at the pixel's centre and 0 beyond its edge,
+    is at least 0.5. So MMDetection pastes on the CPU, also what it makes of a box without width or height:
+    the map's middle, on the pixels next to the box.
+
+    The masks lie in memory column by column, the order in which COCO's run lengths count.
+    """
+    count, side = probabilities.shape[:2]
+    maps = np.zeros((count, side + 2, side + 2), np.float32)  # a ring of the zeros beyond
+    maps[:, 1:-1, 1:-1] = probabilities
+    rows = _samples(boxes[:, 1], boxes[:, 3], height, side)
+    columns = _samples(boxes[:, 0], boxes[:, 2], width, side)
+    pasted = np.zeros((count, width, height), np.bool_)
+    for mask, values, (ys, by_row), (xs, by_column) in zip(pasted, maps, rows, columns, strict=True):
+        # bilinear sampling is separable: first the rows, [side+2,h], then the columns, [w,h]
+        sampled = _interpolated(_interpolated(values, *by_row).T.copy(), *by_column)
+        np.greater_equal(sampled, np.float32(0.5), out=mask[xs, ys])
+    return pasted.transpose(0, 2, 1)
+
+
+def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Masks [N,H,W] and as many others → the IoU of each with its counterpart [N], 1 where both are empty."""
+    joined = np.array([np.count_nonzero(one | other) for one, other in zip(a, b, strict=True)], np.float64)
+    common = np.array([np.count_nonzero(one & other) for one, other in zip(a, b, strict=True)], np.float64)
+    return np.divide(common, joined, out=np.ones_like(joined), where=joined > 0)
+
+
+def _samples(low: _Float, high: _Float, pixels: int, side: int) -> Iterator[tuple[slice, _Steps]]:
+    """For each box on one axis: its window of pixels, and of each pixel its place in the map in its ring.
+
+    A place is the index of the cell before and the way from there to the next cell, 0..1. The formulas are
+    those of MMDetection and of `grid_sample` step by step, so that float32 rounds alike.
+    """
+    centres = np.arange(pixels, dtype=np.float32) + np.float32(0.5)
+    with np.errstate(all="ignore"):  # a box without extent divides by zero
+        at = (centres - low[:, None]) / (high - low)[:, None] * 2 - 1  # -1..1 over the box
+        at[np.isinf(at)] = 0
+        at = ((at + 1) * side - 1) / 2  # the centre of a cell is its index
+    at = np.nan_to_num(at, nan=-1).clip(-1, side)
+    before = np.floor(at).clip(max=side - 1)
+    index, way = before.astype(np.intp) + 1, (at - before)[:, :, None]
+    first = (np.floor(low) - 1).clip(0, pixels).astype(int)
+    last = (np.ceil(high) + 1).clip(0, pixels).astype(int)
+    for box, window in enumerate(map(slice, first, last)):
+        yield window, (index[box, window], way[box, window])
+
+
+def _interpolated(values: _Float, index: NDArray[np.intp], way: _Float) -> _Float:
+    """Rows [K,L] at `index` [P], moved by `way` [P,1] in 0..1 towards the next → [P,L]."""
+    before, sampled = values.take(index, axis=0), values.take(index + 1, axis=0)
+    sampled -= before
+    sampled *= way
+    sampled += before
+    return sampled
