@@ -17,8 +17,8 @@ _MASK_OPACITY = 0.45
 def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: Colour | None = None) -> Image:
     """A copy of the image [H,W,3], RGB, with the detections of at least the threshold's score.
 
-    Each has its box, its class and score, and its mask where there is one, in `colour` or in the colour
-    of its class. The highest score lies on top.
+    Each has its box, its class and score, and its mask under an outline where there is one, in `colour` or
+    in the colour of its class. The highest score lies on top.
     """
     drawn = image.copy()
     kept = np.flatnonzero(detections.scores >= threshold)
@@ -26,7 +26,7 @@ def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: C
         label = int(detections.labels[index])
         paint = colour or class_colour(label)
         if detections.masks is not None:
-            _blend(drawn, detections.masks[index], paint)
+            _mask(drawn, detections.masks[index], paint)
         corner = _box(drawn, detections.boxes[index], paint)
         _label(drawn, f"{detections.class_names[label]} {detections.scores[index]:.2f}", corner, paint)
     return drawn
@@ -43,9 +43,12 @@ def _line_width(image: Image) -> int:
     return max(1, round(min(image.shape[:2]) / 240))
 
 
-def _blend(image: Image, mask: np.ndarray, colour: Colour) -> None:
+def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
+    """Tint the mask's pixels, and draw its outer and inner edges."""
     blended = (1 - _MASK_OPACITY) * image[mask] + _MASK_OPACITY * np.array(colour)
     image[mask] = blended.round().astype(np.uint8)
+    edges, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(image, edges, -1, colour, _line_width(image))
 
 
 def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:

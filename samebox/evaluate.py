@@ -2,18 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.evaluated import Evaluated
 from samebox.coco.results import results_from_detections
 from samebox.coco.score import Scores, score
-from samebox.detections import Detections
 from samebox.detector import Detector, filled
 from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
 from samebox.errors import SameboxError
@@ -27,10 +27,12 @@ T = TypeVar("T")
 class Pass:
     """One run over the data set: COCO results, images left out with the reason, and times.
 
-    `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole pass takes.
+    `masks` says whether the detector gives masks, be there a detection or not; `times` are milliseconds an
+    image, one entry a batch, by part; `seconds` the whole pass takes.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
+    masks: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
@@ -59,20 +61,23 @@ def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, 
     category_ids = dataset.category_ids(detector.spec.class_names)
     groups = [dataset.images[i : i + batch] for i in range(0, len(dataset.images), batch)]
     for group in groups[:warmup]:
-        _answers(detector, dataset, group, Pass())
+        _answers(detector, dataset, category_ids, group, Pass())
     done = Pass()
     started = time.perf_counter()
     for group in _shown(groups, batch, title):
-        for record, found in _answers(detector, dataset, group, done):
-            done.results += results_from_detections(record.id, found, category_ids)
+        done.results += _answers(detector, dataset, category_ids, group, done)
     done.seconds = time.perf_counter() - started
     return done
 
 
 def _answers(
-    detector: Detector, dataset: CocoDataset, group: Sequence[ImageRecord], done: Pass
-) -> list[tuple[ImageRecord, Detections]]:
-    """The detections of each image of a group that could be read and run."""
+    detector: Detector,
+    dataset: CocoDataset,
+    category_ids: Sequence[int],
+    group: Sequence[ImageRecord],
+    done: Pass,
+) -> list[dict[str, Any]]:
+    """The COCO results of each image of a group that could be read and run."""
     count = len(group)
     try:
         records, batch = done.timed("preprocess", count, lambda: _prepared(detector, dataset, group, done))
@@ -80,14 +85,37 @@ def _answers(
             return []
         asked = filled(batch, detector.runner.batch or len(records)).inputs()
         outputs = done.timed("network", count, lambda: detector.runner(asked))
-        found = done.timed("postprocess", count, lambda: detector.finish(outputs, batch))
+        found = done.timed(
+            "postprocess", count, lambda: _results(detector, category_ids, records, outputs, batch)
+        )
     except SameboxError as error:
         if count > 1:
             # together they need a canvas that is too large: each may still fit its own
-            return [pair for record in group for pair in _answers(detector, dataset, [record], done)]
+            return [
+                result
+                for record in group
+                for result in _answers(detector, dataset, category_ids, [record], done)
+            ]
         done.skipped[group[0].file_name] = str(error)
         return []
-    return list(zip(records, found, strict=True))
+    done.masks = "masks" in outputs
+    return found
+
+
+def _results(
+    detector: Detector,
+    category_ids: Sequence[int],
+    records: Sequence[ImageRecord],
+    outputs: Mapping[str, NDArray[Any]],
+    batch: Batch,
+) -> list[dict[str, Any]]:
+    """The network's answer to the batch of the records, as COCO results."""
+    found = zip(records, detector.finish(outputs, batch), strict=True)
+    return [
+        result
+        for record, detections in found
+        for result in results_from_detections(record.id, detections, category_ids)
+    ]
 
 
 def _prepared(
@@ -145,7 +173,9 @@ def evaluated(
         reason = next(iter(first.skipped.values()), "there is none")
         raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
+    notes = [NO_GROUND_TRUTH] if first.masks and "segm" not in scores[batches[0]] else []
     metrics = {
+        "notes": [*facts["notes"], *notes],
         "status": "measured",
         "reason": None,
         "images": len(dataset.images),
@@ -179,6 +209,17 @@ def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 
 
+# What the table says of masks that there is nothing to hold against
+NO_GROUND_TRUTH = "masks are not scored: annotations of the data set have no `segmentation`"
+
+
 def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
-    """The score of a pass by kind of IoU, on all images of the data set: one left out found nothing."""
-    return {"bbox": score(dataset.ground_truth, done.results, [record.id for record in dataset.images])}
+    """The score of a pass by kind of IoU, on all images of the data set: one left out found nothing.
+
+    Masks are scored where the detector gives them and every object of the data set has one.
+    """
+    kinds = ["bbox"]
+    if done.masks and all(entry.get("segmentation") for entry in dataset.ground_truth.anns.values()):
+        kinds.append("segm")
+    ids = [record.id for record in dataset.images]
+    return {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}

@@ -67,6 +67,24 @@ def test_a_mask_is_blended_inside_its_pixels_alone():
     assert tuple(drawn[120, 110]) == (100, 100, 100)
 
 
+def test_a_mask_is_outlined_and_its_holes_are():
+    mask = np.zeros((1, 240, 320), bool)
+    mask[0, 90:150, 50:110] = True
+    mask[0, 110:130, 70:90] = False
+    for laid in (mask, np.asfortranarray(mask)):
+        drawn = draw(blank(), detections([20, 60, 120, 160], masks=laid), colour=GREEN)
+        for x, y in [(50, 120), (109, 120), (80, 90), (80, 149), (69, 120), (90, 120)]:
+            assert tuple(drawn[y, x]) == GREEN
+        assert tuple(drawn[120, 80]) == (100, 100, 100)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_mask_of_all_or_none_of_the_pixels_is_drawn(fill):
+    masks = np.full((1, 240, 320), fill)
+    drawn = draw(blank(), detections([20, 60, 120, 160], masks=masks), colour=GREEN)
+    assert tuple(drawn[200, 200]) == ((55, 170, 55) if fill else (100, 100, 100))
+
+
 def test_the_label_stands_above_the_box_or_inside_it_at_the_upper_edge():
     above = draw(blank(), detections([20, 60, 120, 160]), colour=RED)
     assert (above[50:58, 22:60] != 100).any()

@@ -1,15 +1,18 @@
 import json
+import time
 
 import demo_forms
 import numpy as np
 import pytest
+from truth_runner import TruthRunner
 
 from samebox.coco.dataset import CocoDataset
+from samebox.coco.results import results_from_detections
 from samebox.coco.score import score
 from samebox.detector import Detector, load
 from samebox.engine import NotHere
 from samebox.errors import SameboxError
-from samebox.evaluate import PARTS, Pass, evaluated, not_run, run_over
+from samebox.evaluate import NO_GROUND_TRUTH, PARTS, Pass, evaluated, not_run, run_over, scored
 from samebox.preprocess import read_image
 from samebox.runners.torch import TorchRunner
 
@@ -22,7 +25,7 @@ MMDETECTION = {
     "APm": 39.1182,
     "APl": 30.7687,
 }
-FACTS = {"title": "ONNX Runtime", "dataset": "shapes", "runtime": "onnx"}
+FACTS = {"title": "ONNX Runtime", "dataset": "shapes", "runtime": "onnx", "notes": ["simplified"]}
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,74 @@ def test_a_form_that_was_not_run_says_why():
     assert not form.measured
     assert form.metrics["reason"] == "not run: no GPU"
     assert form.metrics["score"] is form.metrics["timing"] is form.metrics["peak_mb"] is None
+
+
+def with_truth(dataset, masks="true", batches=(1, 4)):
+    """The form that finds what the annotations say."""
+    return evaluated(FACTS, lambda: Detector(TruthRunner(dataset, masks)), dataset, batches, warmup=0)
+
+
+def test_masks_are_scored_beside_boxes_at_each_batch(dataset):
+    form = with_truth(dataset)
+    for by_kind in form.metrics["score"].values():
+        assert set(by_kind) == set(form.curves) == {"bbox", "segm"}
+        assert by_kind["bbox"]["AP"] == pytest.approx(100)
+        assert by_kind["segm"]["AP"] > 95  # what 28x28 cells can tell of a shape
+        assert set(by_kind["segm"]["per_class"]) == set(dataset.class_names)
+    assert form.metrics["notes"] == FACTS["notes"]
+    sizes = {record.id: [record.height, record.width] for record in dataset.images}
+    assert all(result["segmentation"]["size"] == sizes[result["image_id"]] for result in form.results)
+    json.dumps([form.metrics, form.curves, form.results])
+
+
+def test_masks_that_are_wrong_lose_ap_where_their_boxes_do_not(dataset):
+    scores = with_truth(dataset, masks="full", batches=[1]).metrics["score"]["1"]
+    assert scores["bbox"]["AP"] == pytest.approx(100)
+    assert scores["segm"]["AP"] < 60
+
+
+def test_a_network_without_masks_is_scored_by_boxes_alone(dataset):
+    form = with_truth(dataset, masks=None)
+    assert set(form.metrics["score"]["1"]) == set(form.metrics["score"]["4"]) == {"bbox"}
+    assert form.metrics["notes"] == FACTS["notes"]
+    assert not any("segmentation" in result for result in form.results)
+
+
+@pytest.mark.parametrize("given", [None, []])
+def test_a_data_set_whose_objects_lack_masks_is_scored_by_boxes_and_the_table_says_so(dataset, given):
+    form_of = TruthRunner(demo_forms.whole_set())
+    entry = next(iter(dataset.ground_truth.anns.values()))
+    if given is None:
+        del entry["segmentation"]
+    else:
+        entry["segmentation"] = given
+    form = evaluated(FACTS, lambda: Detector(form_of), dataset, [1], warmup=0)
+    assert set(form.metrics["score"]["1"]) == {"bbox"}
+    assert form.metrics["notes"] == [*FACTS["notes"], NO_GROUND_TRUTH]
+
+
+def test_a_network_with_masks_that_finds_nothing_has_a_mask_ap_of_nought(dataset, tmp_path):
+    crowds = demo_forms.small_set(tmp_path / "crowds")
+    for entry in crowds.ground_truth.anns.values():
+        entry["iscrowd"] = 1
+    done = run_over(Detector(TruthRunner(crowds)), dataset, 1, warmup=0)
+    assert done.results == []
+    assert {kind: found.stats["AP"] for kind, found in scored(done, dataset).items()} == {
+        "bbox": 0,
+        "segm": 0,
+    }
+
+
+def test_the_time_after_the_network_is_that_of_pasting_and_encoding_too(dataset, monkeypatch):
+    def slow(call):
+        return lambda *given: time.sleep(0.02) or call(*given)
+
+    monkeypatch.setattr("samebox.evaluate.results_from_detections", slow(results_from_detections))
+    monkeypatch.setattr(Detector, "finish", slow(Detector.finish))
+    done = run_over(Detector(TruthRunner(dataset)), dataset, 1, warmup=0)
+    assert len(done.times["postprocess"]) == len(dataset.images)
+    assert min(done.times["postprocess"]) >= 40
+    assert min(done.times["network"]) < 20
 
 
 def test_the_whole_set_scores_as_mmdetection_measures_it(detector, shapes):
