@@ -17,8 +17,23 @@ TILE = 16
 # Samples in a row that a tile serves: they lie at most one cell apart, and the last needs one cell more
 SAMPLES = TILE - 1
 
+# Regions that eager PyTorch aligns at once
+EAGER_BLOCK = 64
+
 # Side, in strides of the finest level, of the smallest region that is left to the second finest, halved
 CANONICAL = 14
+
+
+def split(count: int) -> list[int]:
+    """The lengths of the blocks that `count` sorted regions are aligned in.
+
+    In a graph each block is a loop of its own: few, the first ones small. Eager PyTorch takes small ones
+    throughout, because its allocator asks the system anew for each tensor of more than 32 MB.
+    """
+    if not torch.compiler.is_exporting():
+        return [min(EAGER_BLOCK, count - start) for start in range(0, count, EAGER_BLOCK)]
+    ends = [0, count // 16, count // 4, count // 2, count]
+    return [b - a for a, b in pairwise(ends) if b > a]
 
 
 class Axis(NamedTuple):
@@ -48,7 +63,8 @@ class Axis(NamedTuple):
         per_bin = self.samples.clamp(min=1)[..., None]
         number = tile[..., None] * SAMPLES + torch.arange(SAMPLES, device=tile.device)
         owner = torch.floor(number / per_bin)  # [B,N,SAMPLES]: the bin
-        at = self.start[..., None] + (number + 0.5) * (self.length[..., None] / per_bin)
+        within = (number - owner * per_bin + 0.5) / per_bin
+        at = self.start[..., None] + (owner + within) * self.length[..., None]
         extent = self.extent[..., None]
         counts = (number < self.samples[..., None] * size) & (at >= -1) & (at <= extent)
         at = torch.minimum(at.clamp(min=0), extent - 1)
@@ -90,8 +106,7 @@ class RoIAlign(nn.Module):
         order = (x.tiles(self.size) * y.tiles(self.size)).topk(count).indices
         blocks = [
             self._block(cells, x.rows(index), y.rows(index), first.gather(1, index))
-            for index in (order[:, a:b] for a, b in pairwise([0, count // 16, count // 4, count // 2, count]))
-            if index.shape[1]
+            for index in order.split(split(count), 1)
         ]
         ranks = torch.arange(count, device=order.device).expand_as(order)
         rank = torch.zeros_like(order).scatter(1, order, ranks)
@@ -125,11 +140,11 @@ class RoIAlign(nn.Module):
         return x, y, offset + image * before
 
     def _block(self, cells: Tensor, x: Axis, y: Axis, first: Tensor) -> Tensor:
-        """Some regions' features: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""
+        """Some regions: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""
         batch, count = first.shape
         channels = cells.shape[1]
         across = x.tiles(self.size).clamp(min=1)
-        most = (across * y.tiles(self.size)).amax()
+        most = (across * y.tiles(self.size)).max()
 
         def unfinished(tile: Tensor, _features: Tensor) -> Tensor:
             return tile < most
