@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.detections import Detections
+from samebox.masks import mask_iou
 
 
 @dataclass(frozen=True)
@@ -13,24 +14,35 @@ class Agreement:
     """Two answers' detections, paired one to one by class and overlap.
 
     `reference` and `found` count each answer's detections; `box` [N] is the largest difference of a
-    coordinate in pixels and `score` [N] the difference of the scores, of each of the N pairs.
+    coordinate in pixels, `score` [N] the difference of the scores and `mask` [N] the IoU of the masks, of
+    each of the N pairs; `mask` is None where an answer has no masks.
     """
 
     reference: int
     found: int
     box: NDArray[np.float32]
     score: NDArray[np.float32]
+    mask: NDArray[np.float64] | None = None
 
-    def share(self, box: float, score: float) -> float:
-        """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`."""
-        agreeing = int(((self.box <= box) & (self.score <= score)).sum())
+    def share(self, box: float, score: float, mask: float = 0.0) -> float:
+        """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`.
+
+        Where there are masks, theirs must have an IoU of `mask` at least.
+        """
+        alike = (self.box <= box) & (self.score <= score)
+        if self.mask is not None:
+            alike &= self.mask >= mask
+        agreeing = int(alike.sum())
         return agreeing / max(self.reference, self.found, 1) if self.reference or self.found else 1.0
 
     def __str__(self) -> str:
         """The figures in one line."""
         largest = f"{self.box.max():.2g} px and {self.score.max():.2g} in score" if len(self.box) else "none"
         pairs = f"{len(self.box)} of {self.reference} detections found again, {self.found} in all"
-        return f"{pairs}; largest difference {largest}"
+        told = f"{pairs}; largest difference {largest}"
+        if self.mask is None or not len(self.mask):
+            return told
+        return f"{told}; least mask IoU {self.mask.min():.4g}"
 
 
 def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) -> Agreement:
@@ -42,11 +54,15 @@ def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) 
         ours.append(i)
         theirs.append(j)
         overlap[i, :] = overlap[:, j] = 0
+    masks = None
+    if reference.masks is not None and found.masks is not None:
+        masks = mask_iou(reference.masks[ours], found.masks[theirs])
     return Agreement(
         len(reference),
         len(found),
         np.abs(reference.boxes[ours] - found.boxes[theirs]).max(1, initial=0),
         np.abs(reference.scores[ours] - found.scores[theirs]),
+        masks,
     )
 
 

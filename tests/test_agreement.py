@@ -5,10 +5,18 @@ from samebox.agreement import agreement, iou
 from samebox.detections import Detections
 
 
-def detections(*rows):
+def detections(*rows, masks=None):
     """Of rows x1 y1 x2 y2 score label."""
     table = np.array(rows, np.float32).reshape(-1, 6)
-    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64), ("a", "b"))
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64), ("a", "b"), masks)
+
+
+def filled(*boxes):
+    """Masks [N,20,50] of boxes x1 y1 x2 y2 in whole pixels."""
+    masks = np.zeros((len(boxes), 20, 50), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
 
 
 LEFT, RIGHT = (0, 0, 10, 10, 0.9, 0), (20, 0, 40, 10, 0.5, 1)
@@ -64,3 +72,28 @@ def test_answers_without_a_detection(ours, theirs, share):
 def test_one_line_tells_the_figures():
     told = str(agreement(detections(LEFT, RIGHT), detections((0, 0, 10.5, 10, 0.875, 0))))
     assert told == "1 of 2 detections found again, 1 in all; largest difference 0.5 px and 0.025 in score"
+
+
+def test_masks_of_a_pair_are_held_against_each_other_by_their_iou():
+    ours = detections(LEFT, RIGHT, masks=filled((0, 0, 10, 10), (20, 0, 40, 10)))
+    theirs = detections(RIGHT, LEFT, masks=filled((20, 0, 40, 10), (0, 0, 10, 8)))
+    compared = agreement(ours, theirs)
+    assert sorted(compared.mask) == [0.8, 1]
+    assert compared.share(0, 0) == compared.share(0, 0, mask=0.8) == 1
+    assert compared.share(0, 0, mask=0.81) == 0.5
+    assert str(compared).endswith("0 px and 0 in score; least mask IoU 0.8")
+
+
+def test_masks_of_one_answer_alone_are_not_compared():
+    masked, bare = detections(LEFT, masks=filled((0, 0, 10, 10))), detections(LEFT)
+    compared = agreement(masked, bare)
+    assert compared.mask is None
+    assert compared.share(0, 0, mask=1) == 1
+    assert "IoU" not in str(compared)
+
+
+def test_masks_of_answers_without_a_pair():
+    compared = agreement(detections(masks=filled()), detections(LEFT, masks=filled((0, 0, 10, 10))))
+    assert compared.mask.shape == (0,)
+    assert compared.share(0, 0, mask=0.99) == 0
+    assert "IoU" not in str(compared)

@@ -42,11 +42,21 @@ def test_it_says_what_it_did():
     assert int(found[1]) > 10
 
 
-def test_disagreement_with_pytorch_is_an_error(monkeypatch):
-    apart = Agreement(4, 4, np.array([0, 0, 0, 5.0]), np.zeros(4))
+@pytest.mark.parametrize(
+    ("apart", "limits"),
+    [
+        (Agreement(4, 4, np.array([0, 0, 0, 5.0]), np.zeros(4)), r"0\.1 px and 0\.001 in score; export"),
+        (
+            Agreement(4, 4, np.zeros(4), np.zeros(4), np.array([1, 1, 1, 0.98])),
+            r"0\.1 px and 0\.001 in score, with masks to an IoU of 0\.99; export",
+        ),
+    ],
+    ids=["box", "mask"],
+)
+def test_disagreement_with_pytorch_is_an_error(monkeypatch, apart, limits):
     monkeypatch.setattr(pipeline, "agreement", lambda *_: apart)
     demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
-    with pytest.raises(SameboxError, match=r"less than 99% of the detections agree with PyTorch to 0\.1 px"):
+    with pytest.raises(SameboxError, match=f"less than 99% of the detections agree with PyTorch to {limits}"):
         pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
 
 
