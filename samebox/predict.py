@@ -22,7 +22,8 @@ def predict(detector: Detector, images: list[Path], out: Path, threshold: float)
     """Write a picture for each image and `detections.json` for all to `out`; what failed, by image.
 
     The detections are COCO results: image_id counts the images from 1 in their order, category_id is the
-    label counted from 1, file_name the image's path. All are written, those from `threshold` on drawn.
+    label counted from 1, file_name the image's path, segmentation the mask where the detector gives any. All
+    are written, those from `threshold` on drawn.
     """
     categories = range(1, len(detector.spec.class_names) + 1)
     results, failed = [], {}

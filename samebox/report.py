@@ -22,7 +22,7 @@ from samebox.plots import LEVELS, precision_recall, svg
 from samebox.preprocess import Image, read_image
 from samebox.tables import KINDS, Comparison, average_precision
 
-# Two detections of the same class are alike within these: IoU of the boxes, difference of the scores.
+# Two detections of the same class are alike within these: IoU of boxes and masks, difference of the scores.
 _ALIKE_IOU = 0.9
 _ALIKE_SCORE = 0.05
 
@@ -186,11 +186,21 @@ def _alone(results: _Results, others: _Results, threshold: float) -> int:
     shown = [result for result in results if result["score"] >= threshold]
     if not shown or not others:
         return len(shown)
-    overlap = rle.iou(_column(shown, "bbox"), _column(others, "bbox"), [0] * len(others))
     same_class = _column(shown, "category_id")[:, None] == _column(others, "category_id")
     score_apart = abs(_column(shown, "score")[:, None] - _column(others, "score"))
-    alike = same_class & (overlap >= _ALIKE_IOU) & (score_apart <= _ALIKE_SCORE)
+    alike = same_class & (_overlap(shown, others) >= _ALIKE_IOU) & (score_apart <= _ALIKE_SCORE)
     return int((~alike.any(1)).sum())
+
+
+def _overlap(results: _Results, others: _Results) -> np.ndarray:
+    """IoU [N,M] of the boxes of N results with M others, or of their masks where those overlap less."""
+    crowds = [0] * len(others)
+    boxes = rle.iou(_column(results, "bbox"), _column(others, "bbox"), crowds)
+    if not all("segmentation" in result for result in (*results, *others)):
+        return boxes
+    codes, other_codes = ([result["segmentation"] for result in side] for side in (results, others))
+    both_empty = np.logical_or.outer(rle.area(codes), rle.area(other_codes)) == 0
+    return np.minimum(boxes, np.where(both_empty, 1, rle.iou(codes, other_codes, crowds)))
 
 
 def _column(results: _Results, key: str) -> np.ndarray:

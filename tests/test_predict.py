@@ -6,9 +6,12 @@ import cv2
 import demo_forms
 import numpy as np
 import pytest
+from pycocotools import mask as rle
+from truth_runner import TruthRunner
 
 from samebox import predict
-from samebox.detector import load
+from samebox.coco.results import decoded
+from samebox.detector import Detector, load
 from samebox.preprocess import read_image
 
 FIRST, SECOND = (demo_forms.IMAGES / f"00002000000{number}.jpg" for number in range(2))
@@ -50,6 +53,26 @@ def test_the_results_are_cocos_and_name_their_image(tmp_path, monkeypatch):
     assert best["bbox"] == [x1, y1, x2 - x1, y2 - y1]
     assert best["score"] == float(expected[0].scores[0])
     assert best["category_id"] == expected[0].labels[0] + 1
+
+
+def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
+    dataset = demo_forms.whole_set()
+    images = [dataset.path(record) for record in dataset.images[:2]]
+    for masks in ("true", None):
+        detector = Detector(TruthRunner(dataset, masks))
+        assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3) == {}
+    found = results(tmp_path / "true")
+    objects = [one for record in dataset.images[:2] for one in dataset.ground_truth.imgToAnns[record.id]]
+    for result, entry in zip(found, [one for one in objects if not one["iscrowd"]], strict=True):
+        (overlap,) = rle.iou([result["segmentation"]], [entry["segmentation"]], [0])[0]
+        assert overlap > 0.8
+    assert all("segmentation" not in result for result in results(tmp_path / "None"))
+    name = f"0001_{images[0].name}"
+    masked, bare = (read_image(tmp_path / kind / name).astype(int) for kind in ("true", "None"))
+    apart = np.abs(masked - bare).max(-1) > 50
+    inside = decoded([result["segmentation"] for result in found if result["image_id"] == 1]).any(0)
+    assert apart[inside].mean() > 0.3
+    assert apart[~inside].mean() < 0.02
 
 
 def test_the_threshold_is_of_what_is_drawn_alone(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from samebox import report
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import Evaluated
+from samebox.coco.results import encoded
 from samebox.coco.score import score
 from samebox.errors import SameboxError
 from samebox.report import Section, page
@@ -25,18 +26,19 @@ def dataset():
     return CocoDataset(SHAPES / "val", SHAPES / "annotations/instances_val.json")
 
 
-def measured(dataset, title, results, **changes):
-    found = score(dataset.ground_truth, results, [record.id for record in dataset.images])
+def measured(dataset, title, results, kinds=("bbox",), **changes):
+    ids = [record.id for record in dataset.images]
+    found = {kind: score(dataset.ground_truth, results, ids, kind) for kind in kinds}
     steps = ("preprocess", "network", "postprocess")
     metrics = {
         "detector": "retinanet_shapes", "runtime": title, "title": title, "dataset": "shapes",
         "status": "measured", "reason": None, "images": 200, "skipped": [],
-        "score": {"1": {"bbox": {**found.stats, "per_class": found.per_class}}},
+        "score": {"1": {kind: {**one.stats, "per_class": one.per_class} for kind, one in found.items()}},
         "timing": {step: {"median": 1.5, "p95": 2.5} for step in steps}, "images_per_second": 40.0,
         "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8, "published": None, "notes": [],
         "hardware": {"cpu": "some CPU"}, "versions": {"torch": "2.9"}, **changes,
     }  # fmt: skip
-    return Evaluated(metrics, {"bbox": found.precision}, results)
+    return Evaluated(metrics, {kind: one.precision for kind, one in found.items()}, results)
 
 
 def not_run(form, title="TensorRT-RTX fp32"):
@@ -198,17 +200,54 @@ def test_a_detector_of_which_nothing_was_run_has_its_page(dataset, forms):
     assert "<img" not in shown
 
 
-def test_masks_are_drawn_where_the_results_have_them(dataset, results):
+@pytest.fixture(scope="module")
+def masked(dataset, results):
+    """The results with the true masks."""
     codes = {
         (entry["image_id"], *entry["bbox"]): entry["segmentation"]
         for entry in dataset.ground_truth.dataset["annotations"]
     }
-    masked = [{**result, "segmentation": codes[(result["image_id"], *result["bbox"])]} for result in results]
+    return [{**result, "segmentation": codes[(result["image_id"], *result["bbox"])]} for result in results]
+
+
+def test_masks_are_drawn_where_the_results_have_them(dataset, results, masked):
     plain, drawn = (
         page([Section([measured(dataset, "PyTorch", found)], dataset, [])], images=1)
         for found in (results, masked)
     )
     assert pictures(plain) != pictures(drawn)
+
+
+def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes(dataset, results, masked):
+    """All that changes is one mask of an image, which becomes empty."""
+    changed = copy.deepcopy(masked)
+    one = next(result for result in changed if result["image_id"] == 20000042)
+    one["segmentation"] = encoded(np.zeros((1, *one["segmentation"]["size"]), bool))[0]
+    kinds = ("bbox", "segm")
+    forms = [
+        measured(dataset, title, found, kinds) for title, found in (("PyTorch", masked), ("ONNX", changed))
+    ]
+    forms.append(measured(dataset, "boxes alone", results))
+    section = Section(forms, dataset, [])
+    shown = page([section], images=1)
+    cells = Outline(shown).cells
+    assert {"box AP", "box ΔAP", "mask AP", "mask ΔAP"} <= set(cells)
+    assert "gives no masks" in cells
+    assert 'alt="000020000042.jpg with' in shown
+    assert "000020000042.jpg: 2 detections\nwithout a counterpart" in shown
+    assert "Box precision over recall" in shown
+    assert "Mask precision over recall" in shown
+    assert "Mask AP of each class" in shown
+    loss = -section.comparison.rows[1].values["segm/AP_delta"]
+    assert loss > 0.01
+    assert f"The largest loss against PyTorch (100.00 mask AP) is {loss:.2f}, by ONNX." in shown
+
+
+def test_masks_that_are_empty_on_both_sides_are_alike(dataset, masked):
+    size = masked[0]["segmentation"]["size"]
+    empty = [{**masked[0], "segmentation": encoded(np.zeros((1, *size), bool))[0]}]
+    assert report._differing(empty, copy.deepcopy(empty), 0.3) == 0
+    assert report._differing(empty, masked[:1], 0.3) == 2
 
 
 def test_a_missing_image_is_named(forms, tmp_path):

@@ -151,6 +151,24 @@ def test_json(comparison):
     assert document["per_class"]["bbox"]["cross"]["PyTorch"] == "no such objects"
 
 
+def test_masks_stand_in_each_format_beside_the_boxes():
+    masked = with_masks(measured("PyTorch", 35, published={"bbox": 38.2, "segm": 34.7}))
+    comparison = tables.Comparison([masked, measured("ONNX Runtime", 35)])
+    heading, _, first, second, *_ = tables.markdown(comparison).splitlines()
+    assert "| mask AP | mask AP50 | mask AP75 | mask ΔAP | mask AP at batch 4 |" in heading
+    assert "| 31.00 | 47.00 | 31.00 | reference | 31.00 |" in first
+    assert second.split(" | ").count("gives no masks") == 5
+    rows = list(csv.DictReader(io.StringIO(tables.csv(comparison))))
+    assert [row["segm/AP_batch4"] for row in rows] == ["31", "gives no masks"]
+    document = tables.json(comparison)
+    assert document["rows"][0]["segm/AP50"] == 47
+    assert document["per_class"]["segm"]["disc"] == {"PyTorch": 36, "ONNX Runtime": "not scored"}
+    assert comparison.notes == [
+        "published by the detector's authors: 38.2 box AP",
+        "published by the detector's authors: 34.7 mask AP",
+    ]
+
+
 def test_notes_name_the_forms_they_are_about():
     skipped = [{"file_name": f"{name}.jpg", "reason": "torn"} for name in "abcd"]
     forms = [
@@ -207,6 +225,19 @@ def test_a_drop_of_masks_is_seen():
     forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP"):
         tables.check_drop(tables.Comparison(forms), 0.1)
+
+
+def test_a_drop_of_masks_at_another_batch_size_is_seen():
+    forms = [with_masks(measured("PyTorch", 35)) for _ in range(2)]
+    forms[1]["title"] = "ONNX Runtime"
+    forms[1]["score"]["4"]["segm"]["AP"] -= 0.5
+    with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP at batch 4"):
+        tables.check_drop(tables.Comparison(forms), 0.1)
+
+
+def test_a_form_that_gives_boxes_alone_loses_no_masks():
+    forms = [with_masks(measured("PyTorch", 35)), measured("ONNX Runtime", 35)]
+    tables.check_drop(tables.Comparison(forms), 0.1)
 
 
 def test_no_drop_can_be_told_without_the_reference():

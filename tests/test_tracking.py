@@ -122,6 +122,25 @@ def test_metrics_are_flat_and_what_was_not_measured_is_left_out(tracked):
     assert engine.data.metrics == {}
 
 
+def test_masks_are_recorded_beside_boxes(store):
+    forms = [measured("pytorch", "PyTorch", "masked"), measured("onnx", "ONNX Runtime", "masked")]
+    for form in forms:
+        for by_kind in form.metrics["score"].values():
+            by_kind["segm"] = {**by_kind["bbox"], "AP": 30.5}
+        form.curves["segm"] = CURVE
+    tracking.track("masked", forms, store=store, key="k1", config={}, tags={}, models={})
+    parent, *runs = runs_of(store, "masked")
+    for run in runs:
+        assert (run.data.metrics["segm/AP"], run.data.metrics["segm/AP_batch4"]) == (30.5, 30.5)
+        assert run.data.metrics["bbox/AP"] == 35.5
+    root = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert (root / "precision_recall_segm.png").read_bytes().startswith(b"\x89PNG")
+    table = json.loads((root / "comparison.json").read_text())
+    assert [dict(zip(table["columns"], row, strict=True))["segm/AP_delta"] for row in table["data"]] == [
+        "reference", 0,
+    ]  # fmt: skip
+
+
 def test_tags_hold_commit_lock_hardware_and_why_a_form_was_not_run(tracked):
     _, (parent, simplified, _, engine) = tracked
     assert all(run.data.tags["git_commit"] == "abc" for run in (parent, simplified, engine))
