@@ -61,5 +61,5 @@ def test_where_the_extra_levels_are_taken_from(extra_levels):
 
 
 def test_an_unknown_source_of_the_extra_levels_is_refused():
-    with pytest.raises(SameboxError, match="take on_input or on_output"):
+    with pytest.raises(SameboxError, match=r"^neck\.extra_levels: 'on_lateral' is none of pool, conv_on_in"):
         FPN([8, 16], 8, 3, "on_lateral")
