@@ -25,7 +25,7 @@ def tiny_network() -> Deployable:
     torch.manual_seed(0)
     head = RetinaHead(8, 8, 1, 2, Anchors([4, 8], [1.0], [4.0]))
     backbone = ResNet(18, base_channels=8, out_stages=(0,))
-    network = RetinaNet(backbone, FPN([8], 8, 2, "on_input"), head, GreedyNMS(0.5, 10), 20, 0.05)
+    network = RetinaNet(backbone, FPN([8], 8, 2, "conv_on_input"), head, GreedyNMS(0.5, 10), 20, 0.05)
     return Deployable(Normalize(**NORMALIZE), network).eval()
 
 
