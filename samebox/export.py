@@ -40,7 +40,8 @@ def export(
     """
     check_opset(opset)
     spec = replace(spec, opset=opset, lowering=lowering)
-    model = at_opset(onnx_from_network(network, lowering, batch, spec.preprocess.canvas), opset)
+    network = lowered(network, lowering, opset)
+    model = at_opset(onnx_from_network(network, batch, spec.preprocess.canvas), opset)
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     check_standard(model, opset)
     with written_aside(path) as aside:
@@ -49,7 +50,7 @@ def export(
 
 
 def onnx_from_network(
-    network: Deployable, lowering: str, batch: int | None = None, canvas: tuple[int, int] | None = None
+    network: Deployable, batch: int | None = None, canvas: tuple[int, int] | None = None
 ) -> onnx.ModelProto:
     """`network` at the exporter's own opset, inputs and outputs as `samebox.nets.contract` names them.
 
@@ -62,7 +63,7 @@ def onnx_from_network(
     batch_axis = {} if batch else {0: dynamic}
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            lowered(network, lowering).eval(),
+            network.eval(),
             (images, sizes),
             dynamo=True,
             opset_version=EXPORTER_OPSET,

@@ -5,22 +5,29 @@
 """
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from onnxscript import opset18 as op
 from torch import Tensor, nn
 
 from samebox.blocks.nms import GreedyNMS, gather_rows
+from samebox.blocks.roi_align import RoIAlign
 from samebox.errors import SameboxError
 
 LOWERINGS = ("portable", "onnx")
 
-# For the exporter alone, which asks an operator for shapes and translates it: it has no kernel.
+Network = TypeVar("Network", bound=nn.Module)
+
+# For the exporter alone, which asks an operator for shapes and translates it: they have no kernels.
 torch.library.define(
     "samebox::suppress",
     "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, int count) -> Tensor",
+)
+torch.library.define(
+    "samebox::align",
+    "(Tensor into, Tensor features, Tensor boxes, Tensor mine, int size, float scale) -> Tensor",
 )
 
 
@@ -49,7 +56,36 @@ def suppress(boxes: Any, scores: Any, labels: Any, iou_threshold: float, count: 
     return op.Mul(scores, op.ScatterND(op.Mul(scores, 0.0), where, ones))
 
 
-TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.samebox.suppress.default: suppress}
+@torch.library.register_fake("samebox::align")
+def _(into: Tensor, features: Tensor, boxes: Tensor, mine: Tensor, size: int, scale: float) -> Tensor:
+    return torch.empty_like(into)
+
+
+def align(into: Any, features: Any, boxes: Any, mine: Any, size: int, scale: float) -> Any:
+    """ONNX for samebox::align: into [B*N,C,size,size] with the rows of `mine` [B*N] bool put in.
+
+    features [B,C,H,W] are those of one level, boxes [B*N,4] in pixels, image by image.
+    """
+    rows = op.NonZero(mine)  # [1,M]
+    per_image = op.Div(op.Shape(boxes, start=0, end=1), op.Shape(features, start=0, end=1))
+    rows = op.Squeeze(rows, [0])
+    aligned = op.RoiAlign(
+        features,
+        op.Gather(boxes, rows),
+        op.Div(rows, per_image),
+        output_height=size,
+        output_width=size,
+        sampling_ratio=0,
+        spatial_scale=scale,
+        coordinate_transformation_mode="half_pixel",
+    )
+    return op.ScatterND(into, op.Unsqueeze(rows, [1]), aligned)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.samebox.suppress.default: suppress,
+    torch.ops.samebox.align.default: align,
+}
 
 
 class OperatorNMS(nn.Module):
@@ -68,13 +104,38 @@ class OperatorNMS(nn.Module):
         return gather_rows(boxes, index) * found[..., None], best, labels.gather(1, index) * found
 
 
-OPERATORS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {GreedyNMS: OperatorNMS}
+class OperatorRoIAlign(nn.Module):
+    """RoIAlign's contract by way of ONNX RoiAlign: each level is asked for its own regions alone."""
+
+    def __init__(self, portable: RoIAlign) -> None:
+        super().__init__()
+        self.portable = portable
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """As RoIAlign.forward."""
+        size, level = self.portable.size, self.portable.levels(boxes).flatten()
+        flat = boxes.flatten(0, 1)
+        out = boxes.new_zeros(flat.shape[0], maps[0].shape[1], size, size)
+        for index, (stride, features) in enumerate(zip(self.portable.strides, maps, strict=False)):
+            out = torch.ops.samebox.align(out, features, flat, level == index, size, 1 / stride)
+        return out.unflatten(0, boxes.shape[:2])
 
 
-def lowered(network: nn.Module, lowering: str) -> nn.Module:
+OPERATORS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    GreedyNMS: OperatorNMS,
+    RoIAlign: OperatorRoIAlign,
+}
+
+# The newest opset at which ONNX Runtime runs an operator on the CPU, where it is not the newest of all:
+# 1.31 has no RoiAlign of opset 22
+NEWEST: dict[Callable[[Any], nn.Module], int] = {OperatorRoIAlign: 21}
+
+
+def lowered(network: Network, lowering: str, opset: int) -> Network:
     """`network` itself for "portable", or a copy with ONNX's operators in place for "onnx".
 
-    Raises SameboxError for another name.
+    An operator that ONNX Runtime does not run at `opset` is left in plain ones. Raises SameboxError for
+    another name.
     """
     if lowering not in LOWERINGS:
         raise SameboxError(f"export.lowering: {lowering!r} is none of {', '.join(LOWERINGS)}")
@@ -82,6 +143,7 @@ def lowered(network: nn.Module, lowering: str) -> nn.Module:
         return network
     copied = copy.deepcopy(network)
     for name, module in list(copied.named_modules()):
-        if type(module) in OPERATORS:
-            copied.set_submodule(name, OPERATORS[type(module)](module))
+        operator = OPERATORS.get(type(module))
+        if operator and opset <= NEWEST.get(operator, opset):
+            copied.set_submodule(name, operator(module))
     return copied

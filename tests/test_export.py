@@ -19,7 +19,7 @@ import samebox.export
 from samebox.errors import SameboxError
 from samebox.export import check_standard, export, onnx_from_network
 from samebox.graphs import all_nodes, metadata
-from samebox.lowering import LOWERINGS
+from samebox.lowering import LOWERINGS, lowered
 from samebox.opset import newest
 from samebox.preprocess import Batch, Preprocess, Resize
 from samebox.simplify import Tolerance, compare_answers
@@ -81,13 +81,16 @@ def expected(shapes, asked):
 def exported(shapes, tmp_path_factory):
     """The file by lowering and opset. The network is traced, which takes long, once for each lowering."""
     folder = tmp_path_factory.mktemp("exported")
-    traced = cache(lambda *arguments: onnx_from_network(*arguments).SerializeToString())
+    traced = cache(
+        lambda lowering: onnx_from_network(lowered(shapes.network, lowering, 18)).SerializeToString()
+    )
 
     @cache
     def file(lowering, opset):
         path = folder / f"{lowering}_{opset}.onnx"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(samebox.export, "onnx_from_network", lambda *a: onnx.load_from_string(traced(*a)))
+            again = onnx.load_from_string(traced(lowering))
+            patch.setattr(samebox.export, "onnx_from_network", lambda *_arguments: again)
             spec = export(shapes.network, shapes.spec, path, opset=opset, lowering=lowering)
         assert (spec.opset, spec.lowering) == (opset, lowering)
         return path

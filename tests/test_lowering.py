@@ -2,11 +2,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from samebox.blocks.nms import GreedyNMS
+from samebox.blocks.roi_align import RoIAlign
 from samebox.errors import SameboxError
-from samebox.lowering import LOWERINGS, TRANSLATIONS, OperatorNMS, lowered
+from samebox.lowering import LOWERINGS, NEWEST, TRANSLATIONS, OperatorNMS, OperatorRoIAlign, lowered
 from samebox.simplify import Tolerance, compare_answers
 
 # torch.export warns of its own deprecations
@@ -43,26 +45,31 @@ FEEDS = {
 }
 
 
-@pytest.fixture(scope="module", params=LOWERINGS)
-def session(request):
-    """The NMS alone, exported in one lowering, its batch dynamic."""
-    dynamic = {0: torch.export.Dim.DYNAMIC}
-    sample = tuple(torch.from_numpy(value) for value in FEEDS["a batch"].values())
+def exported(block, lowering, sample, dynamic_shapes, input_names):
+    """A block alone in one lowering: the operators of its graph, and a session."""
     program = torch.onnx.export(
-        lowered(nn.Sequential(GreedyNMS(0.5, COUNT)), request.param)[0].eval(),
+        lowered(nn.Sequential(block), lowering, 18)[0].eval(),
         sample,
         dynamo=True,
         opset_version=18,
-        dynamic_shapes=(dynamic, dynamic, dynamic),
-        input_names=NAMES,
+        dynamic_shapes=dynamic_shapes,
+        input_names=input_names,
         custom_translation_table=TRANSLATIONS,
         verbose=False,
     )
+    graph = program.model_proto.SerializeToString()
     operators = {node.op_type for node in program.model_proto.graph.node}
+    return operators, onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module", params=LOWERINGS)
+def session(request):
+    """The NMS, its batch dynamic."""
+    dynamic = {0: torch.export.Dim.DYNAMIC}
+    sample = tuple(torch.from_numpy(value) for value in FEEDS["a batch"].values())
+    operators, session = exported(GreedyNMS(0.5, COUNT), request.param, sample, (dynamic,) * 3, NAMES)
     assert ("NonMaxSuppression" in operators) == (request.param == "onnx")
-    return onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    return session
 
 
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
@@ -80,12 +87,12 @@ def test_every_lowering_suppresses_as_pytorch_does(session, feed):
 
 def test_portable_is_the_network_itself():
     network = nn.Sequential(GreedyNMS(0.5, 10))
-    assert lowered(network, "portable") is network
+    assert lowered(network, "portable", 18) is network
 
 
 def test_onnx_replaces_the_nms_of_a_copy():
     network = nn.ModuleDict({"head": nn.Sequential(nn.Linear(2, 2), GreedyNMS(0.3, 7))})
-    copied = lowered(network, "onnx")
+    copied = lowered(network, "onnx", 18)
     assert isinstance(copied["head"][1], OperatorNMS)
     assert (copied["head"][1].iou_threshold, copied["head"][1].count) == (0.3, 7)
     assert isinstance(network["head"][1], GreedyNMS)
@@ -94,4 +101,68 @@ def test_onnx_replaces_the_nms_of_a_copy():
 
 def test_another_lowering_is_refused_by_name():
     with pytest.raises(SameboxError, match=r"^export\.lowering: 'tensorrt' is none of portable, onnx$"):
-        lowered(nn.Identity(), "tensorrt")
+        lowered(nn.Identity(), "tensorrt", 18)
+
+
+LEVELS = (4, 8, 16, 32)
+
+
+def pyramid(batch, height, width):
+    """Features of three channels at all levels of a canvas, and 40 regions an image of all sizes."""
+    generator = torch.Generator().manual_seed(height)
+    maps = [torch.randn(batch, 3, height // s, width // s, generator=generator) for s in LEVELS]
+    centres, sides = torch.rand(2, batch, 40, 2, generator=generator) * torch.tensor([width, height])
+    boxes = torch.cat([centres - sides / 2, centres + sides / 2], 2)
+    boxes[:, 0] = 0  # a row to spare
+    return maps, boxes
+
+
+@pytest.fixture(scope="module", params=LOWERINGS)
+def aligning(request):
+    """RoIAlign, batch, height and width dynamic."""
+    batch, canvas = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in ((0,), (0, 2, 3)))
+    maps, boxes = pyramid(2, 64, 96)
+    names = [*(f"p{level}" for level in range(4)), "boxes"]
+    operators, session = exported(
+        RoIAlign(7, LEVELS), request.param, (maps, boxes), ([canvas] * 4, batch), names
+    )
+    assert ("RoiAlign" in operators) == (request.param == "onnx")
+    return lambda maps, boxes: session.run(
+        None, dict(zip(names, map(np.asarray, [*maps, boxes]), strict=True))
+    )
+
+
+@pytest.mark.parametrize("feed", [pyramid(2, 192, 416), pyramid(1, 64, 64), pyramid(3, 224, 96)])
+def test_every_lowering_aligns_as_pytorch_does(aligning, feed):
+    expected = RoIAlign(7, LEVELS)(*feed)
+    np.testing.assert_allclose(aligning(*feed), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("nothing", [torch.zeros(2, 40, 4), torch.tensor([[3.0, 3, 3, 9]]).expand(2, 40, 4)])
+def test_regions_without_area_are_zero_in_every_lowering(aligning, nothing):
+    assert not aligning(pyramid(2, 64, 64)[0], nothing).any()
+
+
+def roi_align_session(opset):
+    inputs = [("x", [1, 1, 4, 4]), ("boxes", [1, 4])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs]
+    values.append(helper.make_tensor_value_info("image", TensorProto.INT64, [1]))
+    node = helper.make_node("RoiAlign", [value.name for value in values], ["y"])
+    graph = helper.make_graph([node], "roi_align", values, [helper.make_empty_tensor_value_info("y")])
+    imports = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        graph, opset_imports=imports, ir_version=helper.find_min_ir_version_for(imports)
+    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_onnxruntime_runs_roi_align_up_to_the_opset_that_is_noted():
+    roi_align_session(NEWEST[OperatorRoIAlign])
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
+        roi_align_session(NEWEST[OperatorRoIAlign] + 1)
+
+
+def test_beyond_that_opset_regions_are_aligned_by_plain_operators():
+    network = nn.Sequential(RoIAlign(7, LEVELS), GreedyNMS(0.5, 10))
+    assert [type(module) for module in lowered(network, "onnx", 21)] == [OperatorRoIAlign, OperatorNMS]
+    assert [type(module) for module in lowered(network, "onnx", 22)] == [RoIAlign, OperatorNMS]

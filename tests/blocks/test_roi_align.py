@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from samebox.blocks import roi_align
+from samebox.blocks.roi_align import RoIAlign
+
+STRIDES = (4, 8, 16, 32)
+HEIGHT, WIDTH = 192, 416
+
+
+@pytest.fixture(scope="module")
+def maps():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 3, HEIGHT // s, WIDTH // s, generator=generator) for s in STRIDES]
+
+
+def definition(maps, box, image, size):
+    """One region by the definition, sample by sample, in the order in which MMDetection's operator goes."""
+    x1, y1, x2, y2 = box.tolist()
+    level = math.floor(math.log2(math.sqrt((x2 - x1) * (y2 - y1)) / 56 + 1e-6))
+    level = min(max(level, 0), len(maps) - 1)
+    features = maps[level][image].double().numpy()
+    x1, y1, x2, y2 = (value / STRIDES[level] - 0.5 for value in (x1, y1, x2, y2))
+    wide, high = (x2 - x1) / size, (y2 - y1) / size
+    across, down = math.ceil(wide), math.ceil(high)
+    found = np.zeros((len(features), size, size))
+    for row, column, i, j in np.ndindex(size, size, down, across):
+        y = y1 + row * high + (i + 0.5) * high / down
+        x = x1 + column * wide + (j + 0.5) * wide / across
+        found[:, row, column] += sample(features, y, x) / (across * down)
+    return found
+
+
+def sample(features, y, x):
+    """features [C,H,W] at one point: 0 more than a cell outside, else bilinear within the border."""
+    height, width = features.shape[1:]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    upper = features[:, top, left] * (left + 1 - x) + features[:, top, right] * (x - left)
+    lower = features[:, below, left] * (left + 1 - x) + features[:, below, right] * (x - left)
+    return upper * (top + 1 - y) + lower * (y - top)
+
+
+BOXES = {
+    "small": [10.2, 20.7, 17.9, 31.3],
+    "a level each": [30.5, 40.25, 130.75, 140.5],
+    "the whole canvas": [0, 0, WIDTH, HEIGHT],
+    "long": [0, 10, WIDTH, 14],
+    "tall": [100, 0, 103, HEIGHT],
+    "beyond the left and the bottom": [-10.5, 50, 60, 300],
+    "far outside": [-90, -90, -60, -60],
+    "at the corner": [WIDTH - 9, HEIGHT - 7, WIDTH, HEIGHT],
+    "a cell": [8, 8, 12, 12],
+    "no width": [5, 5, 5, 50],
+    "a row to spare": [0, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("size", [7, 14])
+def test_regions_are_what_the_definition_says(maps, size):
+    boxes = torch.tensor([list(BOXES.values()), list(BOXES.values())[::-1]])
+    found = RoIAlign(size, STRIDES)(maps, boxes)
+    for image, index in np.ndindex(*boxes.shape[:2]):
+        expected = definition(maps, boxes[image, index], image, size)
+        np.testing.assert_allclose(found[image, index], expected, atol=5e-5, err_msg=str(boxes[image, index]))
+
+
+@pytest.mark.parametrize("count", [1, 15, 100])
+def test_blocks_change_nothing(maps, count, monkeypatch):
+    """Neither the small blocks of eager PyTorch nor the unequal ones of a graph."""
+    corners = torch.rand(2, count, 2) * torch.tensor([WIDTH / 2, HEIGHT / 2])
+    boxes = torch.cat([corners, corners + torch.rand(2, count, 2) * 150], 2)
+    together = torch.stack([RoIAlign(7, STRIDES)(maps, boxes[:, i : i + 1])[:, 0] for i in range(count)], 1)
+    monkeypatch.setattr(roi_align, "EAGER_BLOCK", 8)
+    torch.testing.assert_close(RoIAlign(7, STRIDES)(maps, boxes), together)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    lengths = roi_align.split(count)
+    assert sum(lengths) == count
+    assert len(lengths) <= 4
+    assert all(lengths)
+
+
+def test_levels_are_chosen_by_area():
+    sides = torch.tensor([1.0, 55, 111.9, 112, 223.9, 224, 447.9, 448, 5000])
+    boxes = torch.stack([torch.zeros(9), torch.zeros(9), sides * 2, sides / 2], 1)[None]
+    assert RoIAlign(7, STRIDES).levels(boxes).tolist() == [[0, 0, 0, 1, 1, 2, 2, 3, 3]]
+    assert RoIAlign(7, STRIDES).levels(torch.zeros(1, 1, 4)).tolist() == [[0]]
+
+
+def test_maps_beyond_the_strides_are_left_alone(maps):
+    boxes = torch.tensor([[[0.0, 0, WIDTH, HEIGHT]]] * 2)
+    coarser = torch.full((2, 3, 3, 7), torch.nan)
+    assert RoIAlign(7, STRIDES)([*maps, coarser], boxes).equal(RoIAlign(7, STRIDES)(maps, boxes))
