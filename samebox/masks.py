@@ -60,8 +60,7 @@ def _samples(low: _Float, high: _Float, pixels: int, side: int) -> Iterator[tupl
 
 def _interpolated(values: _Float, index: NDArray[np.intp], way: _Float) -> _Float:
     """Rows [K,L] at `index` [P], moved by `way` [P,1] in 0..1 towards the next → [P,L]."""
-    before, sampled = values.take(index, axis=0), values.take(index + 1, axis=0)
-    sampled -= before
+    sampled = (values[1:] - values[:-1]).take(index, axis=0)
     sampled *= way
-    sampled += before
+    sampled += values.take(index, axis=0)
     return sampled

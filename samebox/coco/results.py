@@ -103,6 +103,8 @@ def decoded(codes: list[dict[str, Any]]) -> NDArray[np.bool_]:
 
 def _runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The lengths of the runs of a mask laid in one row [P]: first of zeros, then of ones, and so on."""
-    changes = np.flatnonzero(mask[1:] != mask[:-1]) + 1
-    bounds = np.concatenate(([0, 0] if mask[0] else [0], changes, [mask.size]))
+    first = int(mask.argmax())  # stops at the first one, and is 0 where there is none
+    rest = mask[first:]
+    changes = np.flatnonzero(rest[1:] != rest[:-1]) + (first + 1)
+    bounds = np.concatenate(([0, first] if mask[first] else [0], changes, [mask.size]))
     return bounds[1:] - bounds[:-1]
