@@ -24,6 +24,19 @@ def test_decode_deltas(delta, box):
     torch.testing.assert_close(found, torch.tensor([[box]], dtype=torch.float32), rtol=1e-5, atol=1e-4)
 
 
+def test_decode_deltas_of_a_unit():
+    """R-CNN heads predict in units of the spread that deltas had in training."""
+    anchors = torch.tensor([[ANCHOR], [[5.0, 5.0, 9.0, 6.0]]])
+    raw, stds = torch.tensor([[[1.0, -2.0, 0.5, 3.0]]]), torch.tensor([0.1, 0.1, 0.2, 0.2])
+    expected = decode_deltas(anchors, torch.tensor([[[0.1, -0.2, 0.1, 0.6]]]))
+    torch.testing.assert_close(decode_deltas(anchors, raw, stds), expected)
+
+
+def test_the_size_is_limited_after_the_unit():
+    grown = decode_deltas(torch.tensor([ANCHOR]), torch.tensor([[0, 0, 20.0, 0]]), torch.full((4,), 0.2))
+    torch.testing.assert_close(grown[0, 2] - grown[0, 0], torch.tensor(10 * math.exp(4.0)))
+
+
 def test_clip_moves_boxes_into_their_own_image():
     boxes = torch.tensor([[-5.0, -5.0, 50.0, 50.0], [12.0, 3.0, 14.0, 4.0]]).repeat(2, 1, 1)
     sizes = torch.tensor([[20, 40], [60, 10]])  # height, width

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from samebox.blocks.dense import Pairs, at_pairs, best_pairs
+from samebox.blocks.anchors import Anchors
+from samebox.blocks.boxes import areas, clip, decode_deltas
+from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates
 
 THRESHOLD = 0.3
+MAPS = ((10, 15), (5, 8))  # two levels of a canvas of 40 x 60
 
 
 def maps(seed, batch, channels, height, width):
@@ -60,6 +63,16 @@ def test_one_anchor_gives_several_classes():
     assert pairs.kinds[0, :3].tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("count", [3, 10, 40])
+def test_where_the_sigmoid_saturates_the_first_anchor_comes_first(count):
+    logits = maps(3, 2, 2, 5, 7).abs() * 40 + 17  # no two logits are equal, all scores are 1
+    pairs = best_pairs(logits, 1, count, 0.0)
+    assert (pairs.scores == 1).all()
+    expected = [[cell, kind] for cell in range(35) for kind in range(2)][:count]
+    for image in range(2):
+        assert torch.stack([pairs.cells[image], pairs.kinds[image]], 1).tolist() == expected
+
+
 def test_a_score_has_to_exceed_the_threshold():
     logits = torch.tensor([0.0, 1e-3]).reshape(1, 2, 1, 1)
     assert (best_pairs(logits, 2, 2, 0.5).scores > 0).tolist() == [[True, False]]
@@ -77,3 +90,20 @@ def test_at_pairs_takes_the_vector_of_each_pair():
             cell, first = int(cells[image, row]), int(kinds[image, row]) * width
             expected = values[image, first : first + width, cell // 7, cell % 7]
             assert vectors[image, row].equal(expected)
+
+
+def test_candidates_are_decoded_clipped_pairs_level_by_level():
+    anchors, sizes = Anchors([4, 8], [1.0, 2.0], [2.0]), torch.tensor([[40, 30], [25, 60]])
+    levels = [(maps(5 + i, 2, 2 * 3, *size), maps(7 + i, 2, 2 * 4, *size)) for i, size in enumerate(MAPS)]
+    boxes, scores, labels = candidates(levels, anchors, 3, 20, THRESHOLD, sizes)
+    assert (boxes.shape, scores.shape, labels.shape) == ((2, 40, 4), (2, 40), (2, 40))
+    for level, (logits, deltas) in enumerate(levels):
+        rows = slice(20 * level, 20 * level + 20)
+        pairs = best_pairs(logits, 3, 20, THRESHOLD)
+        priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
+        expected = clip(decode_deltas(priors, at_pairs(deltas, pairs, 4)), sizes)
+        assert boxes[:, rows].equal(expected)
+        assert labels[:, rows].equal(pairs.labels)
+        area = areas(expected)
+        assert scores[:, rows].equal(torch.where(area > 0, pairs.scores, 0.0))
+    assert ((scores == 0) & (areas(boxes) == 0)).any(), "no box was clipped away: the case shows nothing"

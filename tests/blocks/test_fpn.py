@@ -18,7 +18,7 @@ def pyramid(sizes, channels=(2, 3, 4)):
         pytest.param([(3, 1), (2, 1), (1, 1)], [(1, 1), (1, 1)], id="smallest"),
     ],
 )
-@pytest.mark.parametrize("extra_levels", ["conv_on_input", "conv_on_output"])
+@pytest.mark.parametrize("extra_levels", ["pool", "conv_on_input", "conv_on_output"])
 def test_sizes_of_the_levels(sizes, beyond, extra_levels):
     outs = FPN([2, 3, 4], 6, 5, extra_levels)(pyramid(sizes))
     assert [out.shape for out in outs] == [(1, 6, *size) for size in [*sizes, *beyond]]
@@ -31,7 +31,12 @@ def test_names_and_channels_of_the_extra_levels():
     assert list(fpn.state_dict()) == names
     assert fpn.state_dict()["fpn_convs.3.conv.weight"].shape == (6, 4, 3, 3)
     assert fpn.state_dict()["fpn_convs.4.conv.weight"].shape == (6, 6, 3, 3)
-    assert FPN([2, 3, 4], 6, 5, "conv_on_output").state_dict()["fpn_convs.3.conv.weight"].shape == (6, 6, 3, 3)
+    assert FPN([2, 3, 4], 6, 5, "conv_on_output").state_dict()["fpn_convs.3.conv.weight"].shape == (
+        6,
+        6,
+        3,
+        3,
+    )
     assert len(FPN([2, 3, 4], 6, 3, "conv_on_output").fpn_convs) == 3
 
 
@@ -58,6 +63,15 @@ def test_where_the_extra_levels_are_taken_from(extra_levels):
         source = maps[-1] if extra_levels == "conv_on_input" else outs[2]
         torch.testing.assert_close(outs[3], fpn.fpn_convs[3](source))
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3]))
+
+
+def test_pooled_levels_take_every_second_cell():
+    fpn, maps = FPN([2, 3, 6], 6, 5, "pool"), pyramid([(9, 9), (5, 7), (3, 4)], (2, 3, 6))
+    with torch.no_grad():
+        outs = fpn(maps)
+    assert len(fpn.fpn_convs) == 3
+    assert outs[3].equal(outs[2][:, :, ::2, ::2])
+    assert outs[4].equal(outs[3][:, :, ::2, ::2])
 
 
 def test_an_unknown_source_of_the_extra_levels_is_refused():

@@ -155,6 +155,14 @@ def test_equal_boxes_with_equal_scores_leave_one():
     assert (answered([image], 20)[1] > 0).sum() == 1
 
 
+@pytest.mark.parametrize("count", [10, 200, 900])
+def test_equal_scores_are_taken_in_the_order_they_came_in(count):
+    """A sigmoid that saturates gives many; the definition's sort is stable, and so is this."""
+    boxes, scores, labels = crowd(8, 900)
+    scores = np.ceil(scores * 3) / 3
+    assert_is_greedy((boxes, scores.astype(np.float32), labels), count)
+
+
 def test_images_of_a_batch_are_apart():
     """Images that need different numbers of turns and blocks, some none at all."""
     images = [crowd(seed, 900, largest=20.0 * (seed + 1)) for seed in range(4)]

@@ -1,0 +1,71 @@
+"""R-CNNs as small as they can be, with weights of their own."""
+
+import torch
+
+from samebox.blocks.anchors import Anchors
+from samebox.blocks.fpn import FPN
+from samebox.blocks.nms import GreedyNMS
+from samebox.blocks.resnet import ResNet
+from samebox.blocks.roi_align import RoIAlign
+from samebox.nets.cascade import AveragedMaskHeads, CascadedBoxHeads
+from samebox.nets.rcnn import RCNN, BoxHead, FCNMaskHead, RoIHead
+from samebox.nets.rpn import RPNHead
+
+CLASSES, WIDTH, FOUND = 3, 8, 20
+STRIDES = (4, 8, 16, 32)
+STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
+
+# Two images' maps come from a canvas of this side; their regions, and their own height and width on it
+CANVAS = 128
+REGIONS = torch.tensor(
+    [[[8.0, 12, 72, 60], [30.5, 40.25, 120.75, 110.5]], [[0.0, 0, 127, 127], [100, 90, 110, 99]]]
+)
+SIZES = torch.tensor([[100, 128], [128, 90]])
+
+
+def pyramid():
+    """Five levels [2,WIDTH,H,W], finest first."""
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(2, WIDTH, CANVAS // s, CANVAS // s, generator=generator) for s in (*STRIDES, 64)]
+
+
+def box_head(stds=STDS[0], class_agnostic=False):
+    return BoxHead(RoIAlign(7, STRIDES), WIDTH, 16, CLASSES, stds, class_agnostic)
+
+
+def mask_head():
+    return FCNMaskHead(RoIAlign(14, STRIDES), WIDTH, WIDTH, 1, CLASSES)
+
+
+def rpn_head():
+    anchors = Anchors([*STRIDES, 64], [0.5, 1.0, 2.0], [8])
+    return RPNHead(WIDTH, WIDTH, anchors, GreedyNMS(0.7, 50), 60)
+
+
+def cascaded_box_heads():
+    return CascadedBoxHeads(box_head(stds, class_agnostic=True) for stds in STDS)
+
+
+def averaged_mask_heads():
+    return AveragedMaskHeads(mask_head() for _ in STDS)
+
+
+def rcnn(boxes, masks=None):
+    """A network around built heads; its class scores are drawn apart, so that they differ."""
+    roi_head = RoIHead(boxes, GreedyNMS(0.5, FOUND), 0.05, masks)
+    neck = FPN([8, 16, 32, 64], WIDTH, 5, "pool")
+    network = RCNN(ResNet(18, base_channels=8), neck, rpn_head(), roi_head)
+    for name, parameter in network.named_parameters():
+        if any(part in name for part in ("rpn_cls", "fc_cls", "fc_reg", "conv_logits")):
+            parameter.data *= 8
+    return network.eval()
+
+
+def mask_rcnn():
+    torch.manual_seed(0)
+    return rcnn(box_head(), mask_head())
+
+
+def cascade_mask_rcnn():
+    torch.manual_seed(0)
+    return rcnn(cascaded_box_heads(), averaged_mask_heads())
