@@ -32,12 +32,12 @@ def split(count: int) -> list[int]:
     """
     if not torch.compiler.is_exporting():
         return [min(EAGER_BLOCK, count - start) for start in range(0, count, EAGER_BLOCK)]
-    ends = [0, count // 16, count // 4, count // 2, count]
+    ends = [0, count // 16, count // 4, count]
     return [b - a for a, b in pairwise(ends) if b > a]
 
 
-class Axis(NamedTuple):
-    """Where the samples of regions lie along one axis, each field [B,N], in cells of the region's level.
+class Grid(NamedTuple):
+    """Where the samples of regions lie, each field [B,N,2], x before y, in cells of the region's level.
 
     `start`: of the region. `length`: of a bin. `samples`: in a bin. `extent`: cells of the level.
     """
@@ -47,33 +47,32 @@ class Axis(NamedTuple):
     samples: Tensor
     extent: Tensor
 
-    def rows(self, index: Tensor) -> "Axis":
+    def rows(self, index: Tensor) -> "Grid":
         """The regions of `index` [B,M] alone."""
-        return Axis(*(field.gather(1, index) for field in self))
+        return Grid(*(gather_rows(field, index) for field in self))
 
     def tiles(self, size: int) -> Tensor:
-        """How many tiles the samples of `size` bins take: [B,N]."""
+        """How many tiles the samples of `size` bins take: [B,N,2]."""
         return torch.ceil(self.samples * size / SAMPLES)
 
     def weights(self, size: int, tile: Tensor) -> tuple[Tensor, Tensor]:
-        """What each cell of a tile counts in each bin; tile [B,N], its number → [B,N,size,TILE].
+        """What each cell of a tile counts in each bin; tile [B,N,2], its number → [B,N,2,size,TILE].
 
-        And the cell [B,N], int64, at which the tile begins.
+        And the cells [B,N,2,TILE], int64, that the tile covers, those beyond the level at its border.
         """
         per_bin = self.samples.clamp(min=1)[..., None]
         number = tile[..., None] * SAMPLES + torch.arange(SAMPLES, device=tile.device)
-        owner = torch.floor(number / per_bin)  # [B,N,SAMPLES]: the bin
+        owner = torch.floor(number / per_bin)  # [B,N,2,SAMPLES]: the bin
         within = (number - owner * per_bin + 0.5) / per_bin
         at = self.start[..., None] + (owner + within) * self.length[..., None]
         extent = self.extent[..., None]
         counts = (number < self.samples[..., None] * size) & (at >= -1) & (at <= extent)
         at = torch.minimum(at.clamp(min=0), extent - 1)
-        begin = at[..., :1].floor()
-        cells = begin + torch.arange(TILE, device=tile.device)
-        hats = (1 - (at[..., None] - cells[..., None, :]).abs()).clamp(min=0)  # [B,N,SAMPLES,TILE]
+        cells = at[..., :1].floor() + torch.arange(TILE, device=tile.device)
+        hats = (1 - (at[..., None] - cells[..., None, :]).abs()).clamp(min=0)  # [B,N,2,SAMPLES,TILE]
         bins = torch.arange(size, device=tile.device)[:, None]
         shares = ((owner[..., None, :] == bins) & counts[..., None, :]) / per_bin[..., None]
-        return shares @ hats, begin[..., 0].to(torch.int64)
+        return shares @ hats, torch.minimum(cells, extent - 1).to(torch.int64)
 
 
 class RoIAlign(nn.Module):
@@ -101,11 +100,11 @@ class RoIAlign(nn.Module):
         """
         batch, count, _ = boxes.shape
         maps = maps[: len(self.strides)]
-        x, y, first = self._placed(maps, boxes)
+        grid, first = self._placed(maps, boxes)
         cells = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1)  # [B*cells,C]
-        order = (x.tiles(self.size) * y.tiles(self.size)).topk(count).indices
+        order = grid.tiles(self.size).prod(2).topk(count).indices
         blocks = [
-            self._block(cells, x.rows(index), y.rows(index), first.gather(1, index))
+            self._block(cells, grid.rows(index), first.gather(1, index))
             for index in order.split(split(count), 1)
         ]
         ranks = torch.arange(count, device=order.device).expand_as(order)
@@ -118,8 +117,8 @@ class RoIAlign(nn.Module):
         sides = areas(boxes).sqrt() / (CANONICAL * self.strides[0])
         return torch.log2(sides + 1e-6).floor().clamp(0, len(self.strides) - 1).to(torch.int64)
 
-    def _placed(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Axis, Axis, Tensor]:
-        """The samples of boxes [B,N,4] along x and y, and the row [B,N] of their level's first cell."""
+    def _placed(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Grid, Tensor]:
+        """The samples of boxes [B,N,4], and the row [B,N] of the first cell of their image and level."""
         level = self.levels(boxes)
         scale = widths = heights = offset = torch.zeros_like(level)
         before = 0
@@ -131,39 +130,30 @@ class RoIAlign(nn.Module):
             before = before + height * width
         start, end = (boxes * scale[..., None] - 0.5).split(2, -1)
         length = (end - start) / self.size
-        samples = length.ceil().clamp(min=0)
+        extent = torch.stack([widths, heights], 2).to(boxes.dtype)
         image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
-        x, y = (
-            Axis(start[..., i], length[..., i], samples[..., i], extent)
-            for i, extent in enumerate((widths, heights))
-        )
-        return x, y, offset + image * before
+        return Grid(start, length, length.ceil().clamp(min=0), extent), offset + image * before
 
-    def _block(self, cells: Tensor, x: Axis, y: Axis, first: Tensor) -> Tensor:
+    def _block(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
         """Some regions: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""
-        batch, count = first.shape
         channels = cells.shape[1]
-        across = x.tiles(self.size).clamp(min=1)
-        most = (across * y.tiles(self.size)).max()
+        across, down = grid.tiles(self.size).unbind(2)
+        most = (across * down).max()
+        across = across.clamp(min=1)
+        width = grid.extent[..., 0].to(torch.int64)[..., None]
 
         def unfinished(tile: Tensor, _features: Tensor) -> Tensor:
             return tile < most
 
         def next_tile(tile: Tensor, features: Tensor) -> State:
-            down = torch.floor(tile / across)
-            x_weights, x_begin = x.weights(self.size, tile - down * across)
-            y_weights, y_begin = y.weights(self.size, down)
-            steps = torch.arange(TILE, device=tile.device)
-            rows = torch.minimum(y_begin[..., None] + steps, y.extent[..., None] - 1)
-            columns = torch.minimum(x_begin[..., None] + steps, x.extent[..., None] - 1)
-            index = (first[..., None] + rows * x.extent[..., None])[..., None] + columns[..., None, :]
+            row = torch.floor(tile / across)
+            weights, covered = grid.weights(self.size, torch.stack([tile - row * across, row], 2))
+            rows = first[..., None] + covered[:, :, 1] * width  # [B,N,TILE]
+            index = rows[..., None] + covered[:, :, :1]
             window = cells.index_select(0, index.flatten()).reshape(-1, TILE, TILE * channels)
-            by_row = torch.bmm(y_weights.flatten(0, 1), window).reshape(-1, TILE, channels)
-            tall = x_weights[:, :, None].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
-            return tile + 1, features + torch.bmm(tall, by_row).reshape(features.shape)
+            by_row = torch.bmm(weights[:, :, 1].flatten(0, 1), window).reshape(-1, TILE, channels)
+            across_bins = weights[:, :, :1].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
+            return tile + 1, features + torch.bmm(across_bins, by_row).reshape(features.shape)
 
-        start = (
-            torch.zeros_like(most),
-            cells.new_zeros(batch, count, self.size, self.size, channels),
-        )
-        return while_loop(unfinished, next_tile, start)[1]
+        empty = cells.new_zeros(*first.shape, self.size, self.size, channels)
+        return while_loop(unfinished, next_tile, (torch.zeros_like(most), empty))[1]
