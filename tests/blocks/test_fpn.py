@@ -31,12 +31,8 @@ def test_names_and_channels_of_the_extra_levels():
     assert list(fpn.state_dict()) == names
     assert fpn.state_dict()["fpn_convs.3.conv.weight"].shape == (6, 4, 3, 3)
     assert fpn.state_dict()["fpn_convs.4.conv.weight"].shape == (6, 6, 3, 3)
-    assert FPN([2, 3, 4], 6, 5, "conv_on_output").state_dict()["fpn_convs.3.conv.weight"].shape == (
-        6,
-        6,
-        3,
-        3,
-    )
+    on_output = FPN([2, 3, 4], 6, 5, "conv_on_output")
+    assert on_output.state_dict()["fpn_convs.3.conv.weight"].shape == (6, 6, 3, 3)
     assert len(FPN([2, 3, 4], 6, 3, "conv_on_output").fpn_convs) == 3
 
 

@@ -1,17 +1,13 @@
+from itertools import pairwise
+
 import pytest
 import torch
-from tiny_rcnn import STRIDES, WIDTH, averaged_mask_heads, cascade_mask_rcnn, cascaded_box_heads
-
-BOXES = torch.tensor(
-    [[[8.0, 12, 72, 60], [30.5, 40.25, 120.75, 110.5]], [[0.0, 0, 127, 127], [100, 90, 110, 99]]]
-)
-SIZES = torch.tensor([[100, 128], [128, 90]])
+from tiny_rcnn import REGIONS, SIZES, averaged_mask_heads, cascade_mask_rcnn, cascaded_box_heads, pyramid
 
 
 @pytest.fixture(scope="module")
 def maps():
-    generator = torch.Generator().manual_seed(2)
-    return [torch.randn(2, WIDTH, 128 // s, 128 // s, generator=generator) for s in (*STRIDES, 64)]
+    return pyramid()
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +22,24 @@ def heads():
 
 def test_each_head_starts_from_the_boxes_of_the_one_before(maps, heads):
     with torch.inference_mode():
-        first, _ = heads[0](maps, BOXES, SIZES)
+        first, _ = heads[0](maps, REGIONS, SIZES)
         second, _ = heads[1](maps, first[:, :, 0], SIZES)
         third, _ = heads[2](maps, second[:, :, 0], SIZES)
-        found, _ = heads(maps, BOXES, SIZES)
+        found, _ = heads(maps, REGIONS, SIZES)
     assert found.equal(third)
-    stages = [BOXES[:, :, None], first, second, third]
-    for before, after in zip(stages, stages[1:], strict=False):
+    stages = [REGIONS[:, :, None], first, second, third]
+    for before, after in pairwise(stages):
         assert ((before - after).abs() > 0.1).any(), "the boxes do not move: the case shows nothing"
 
 
 def test_classes_go_by_the_mean_of_all_logits_each_of_its_own_boxes(maps, heads):
-    boxes, logits = BOXES, []
+    boxes, logits = REGIONS, []
     with torch.inference_mode():
         for head in heads:
             refined, own = head.refine(maps, boxes, SIZES)
             logits.append(own)
             boxes = refined[:, :, 0]
-        _, scores = heads(maps, BOXES, SIZES)
+        _, scores = heads(maps, REGIONS, SIZES)
     expected = (sum(logits) / 3).softmax(-1)[..., :-1]
     torch.testing.assert_close(scores, expected)
     of_probabilities = sum(own.softmax(-1) for own in logits)[..., :-1] / 3
@@ -54,20 +50,20 @@ def test_masks_are_the_mean_of_all_heads_probabilities(maps):
     torch.manual_seed(5)
     heads, labels = averaged_mask_heads(), torch.tensor([[2, 0], [1, 1]])
     with torch.inference_mode():
-        found = heads(maps, BOXES, labels)
-        torch.testing.assert_close(found, sum(head(maps, BOXES, labels) for head in heads) / 3)
+        found = heads(maps, REGIONS, labels)
+        torch.testing.assert_close(found, sum(head(maps, REGIONS, labels) for head in heads) / 3)
     assert found.shape == (2, 2, 28, 28)
 
 
 def test_names_of_the_parameters():
     names = set(cascade_mask_rcnn().roi_head.state_dict())
-    boxes = [
-        f"bbox_head.{i}.{layer}"
-        for i in range(3)
-        for layer in ("shared_fcs.0", "shared_fcs.1", "fc_cls", "fc_reg")
-    ]
-    masks = [
-        f"mask_head.{i}.{layer}" for i in range(3) for layer in ("convs.0.conv", "upsample", "conv_logits")
-    ]
-    assert names == {f"{layer}.{part}" for layer in boxes + masks for part in ("weight", "bias")}
+    boxes = ("shared_fcs.0", "shared_fcs.1", "fc_cls", "fc_reg")
+    masks = ("convs.0.conv", "upsample", "conv_logits")
+    assert names == {
+        f"{heads}.{stage}.{layer}.{part}"
+        for heads, layers in (("bbox_head", boxes), ("mask_head", masks))
+        for stage in range(3)
+        for layer in layers
+        for part in ("weight", "bias")
+    }
     assert cascade_mask_rcnn().state_dict()["roi_head.bbox_head.2.fc_reg.weight"].shape[0] == 4
