@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from samebox.blocks.nms import GreedyNMS
 from samebox.nets.rcnn import RoIHead
 
+# Boxes of an image whose masks eager PyTorch refines at once. Its allocator asks the system anew for each
+# tensor of more than 32 MB; the largest of so few boxes has 17.
+EAGER_BLOCK = 16
+
 
 def centres(cells: Tensor, size: int) -> Tensor:
     """Where cells [...] of a grid of `size` x `size` have their centres: x y in 0..1 across it, [...,2].
@@ -55,23 +59,23 @@ def least_certain(logits: Tensor, count: int) -> Tensor:
 class CoarseMaskHead(nn.Module):
     """A coarse mask of each class from the crop of a box, by fully connected layers.
 
-    `size`: side of the crops, S below; that of the masks, M, is half of it.
+    `side`: of the crops, S below; that of the masks, M, is half of it.
     """
 
     def __init__(
-        self, size: int, in_channels: int, channels: int, fcs: int, fc_channels: int, num_classes: int
+        self, side: int, in_channels: int, channels: int, fcs: int, fc_channels: int, num_classes: int
     ) -> None:
         super().__init__()
-        self.size = size
+        self.side = side
         self.downsample_conv = nn.Sequential(
             OrderedDict(conv=nn.Conv2d(in_channels, channels, 2, stride=2), relu=nn.ReLU())
         )
-        side = size // 2
-        widths = [channels * side**2, *[fc_channels] * fcs]
+        half = side // 2
+        widths = [channels * half**2, *[fc_channels] * fcs]
         self.fcs = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
         self.relu = nn.ReLU()
-        self.fc_logits = nn.Linear(fc_channels, num_classes * side**2)
-        self.shape = (num_classes, side, side)
+        self.fc_logits = nn.Linear(fc_channels, num_classes * half**2)
+        self.shape = (num_classes, half, half)
 
     def forward(self, crops: Tensor) -> Tensor:
         """[N,in_channels,S,S] → logits [N,num_classes,M,M]."""
@@ -133,16 +137,20 @@ class PointRendRoIHead(RoIHead):
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Pyramid, finest first, boxes [B,K,4], labels [B,K] → probabilities [B,K,M,M] of the labels."""
-        coarse = cast(CoarseMaskHead, self.mask_head)(self.crops(maps[0], boxes))
-        logits = self.refine(maps[0], boxes, coarse, labels.reshape(-1, 1))
-        return logits.sigmoid().reshape(*labels.shape, *logits.shape[2:])
+        block = labels.shape[1] if torch.compiler.is_exporting() else EAGER_BLOCK
+        logits = []
+        for some, own in zip(boxes.split(block, 1), labels.split(block, 1), strict=True):
+            coarse = cast(CoarseMaskHead, self.mask_head)(self.crops(maps[0], some))
+            refined = self.refine(maps[0], some, coarse, own.reshape(-1, 1))
+            logits.append(refined.reshape(*own.shape, *refined.shape[2:]))
+        return torch.cat(logits, 1).sigmoid()
 
     def crops(self, finest: Tensor, boxes: Tensor) -> Tensor:
         """[B,C,H,W], boxes [B,K,4] → one sample a bin, at its centre, for the mask head: [B*K,C,S,S]."""
-        size = cast(CoarseMaskHead, self.mask_head).size
-        bins = centres(torch.arange(size**2, device=boxes.device), size)
+        side = cast(CoarseMaskHead, self.mask_head).side
+        bins = centres(torch.arange(side**2, device=boxes.device), side)
         points = bins.expand(*boxes.shape[:2], -1, -1)
-        return sample_in_boxes(finest, self.stride, boxes, points).unflatten(2, (size, size))
+        return sample_in_boxes(finest, self.stride, boxes, points).unflatten(2, (side, side))
 
     def refine(self, finest: Tensor, boxes: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
         """Coarse logits [B*K,C,S,S] of boxes [B,K,4] → logits [B*K,k,M,M] of the classes [B*K,k].

@@ -9,7 +9,7 @@ from torch import nn
 
 from samebox.blocks.nms import GreedyNMS
 from samebox.export import check_standard
-from samebox.nets.point_rend import CoarseMaskHead, PointHead, PointRendRoIHead
+from samebox.nets.point_rend import EAGER_BLOCK, CoarseMaskHead, PointHead, PointRendRoIHead
 from samebox.opset import EXPORTER_OPSET, at_opset, newest
 
 # The same sums in another order
@@ -176,6 +176,13 @@ def test_its_place_among_the_boxes_does_not_matter(maps):
     refining = head()
     found = refining.masks(maps, BOXES.flip(1), LABELS.flip(1)).flip(1)
     torch.testing.assert_close(found, refining.masks(maps, BOXES, LABELS), rtol=0, atol=CLOSE)
+
+
+def test_more_boxes_than_are_refined_at_once(maps):
+    refining, copies = head(), EAGER_BLOCK // 2 + 1
+    found = refining.masks(maps, BOXES.repeat(1, copies, 1), LABELS.repeat(1, copies))
+    few = refining.masks(maps, BOXES, LABELS)
+    torch.testing.assert_close(found, few.repeat(1, copies, 1, 1), rtol=0, atol=CLOSE)
 
 
 class Masks(nn.Module):
