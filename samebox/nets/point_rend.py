@@ -137,13 +137,15 @@ class PointRendRoIHead(RoIHead):
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Pyramid, finest first, boxes [B,K,4], labels [B,K] → probabilities [B,K,M,M] of the labels."""
-        block = labels.shape[1] if torch.compiler.is_exporting() else EAGER_BLOCK
-        logits = []
-        for some, own in zip(boxes.split(block, 1), labels.split(block, 1), strict=True):
-            coarse = cast(CoarseMaskHead, self.mask_head)(self.crops(maps[0], some))
-            refined = self.refine(maps[0], some, coarse, own.reshape(-1, 1))
-            logits.append(refined.reshape(*own.shape, *refined.shape[2:]))
-        return torch.cat(logits, 1).sigmoid()
+        if torch.compiler.is_exporting():
+            return self._masks(maps[0], boxes, labels)
+        blocks = zip(boxes.split(EAGER_BLOCK, 1), labels.split(EAGER_BLOCK, 1), strict=True)
+        return torch.cat([self._masks(maps[0], *block) for block in blocks], 1)
+
+    def _masks(self, finest: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        coarse = cast(CoarseMaskHead, self.mask_head)(self.crops(finest, boxes))
+        logits = self.refine(finest, boxes, coarse, labels.reshape(-1, 1))
+        return logits.sigmoid().reshape(*labels.shape, *logits.shape[2:])
 
     def crops(self, finest: Tensor, boxes: Tensor) -> Tensor:
         """[B,C,H,W], boxes [B,K,4] → one sample a bin, at its centre, for the mask head: [B*K,C,S,S]."""
