@@ -42,6 +42,7 @@ def export(
     spec = replace(spec, opset=opset, lowering=lowering)
     network = lowered(network, lowering, opset)
     model = at_opset(onnx_from_network(network, batch, spec.preprocess.canvas), opset)
+    del model.graph.value_info[:]  # shapes under the tracer's own names, which the rewrites alone want
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     check_standard(model, opset)
     with written_aside(path) as aside:
@@ -98,7 +99,6 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
         # stack traces: paths of the exporting machine
         del holder.metadata_props[:]
         holder.doc_string = ""
-    del model.graph.value_info[:]
     names = {}
     for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
         names[model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param] = name

@@ -61,7 +61,7 @@ def test_a_network_is_built_from_its_config(detector):
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_a_detector_has_its_record(detector):
     record = composed("export", f"detector={detector}").detector
-    assert re.match(r"https://|demo/", record.source)
+    assert re.match(r"https://|demo/|checkpoints/", record.source)
     assert re.fullmatch("[0-9a-f]{8,64}", record.sha256)
     assert re.fullmatch(r"[\w.-]+", record.licence)
     assert set(record.published) in ({"bbox"}, {"bbox", "segm"})
