@@ -1,4 +1,4 @@
-"""What the benchmarks share: the network they measure, how they take turns, and what they leave."""
+"""What the benchmarks share: the networks they measure, how they take turns, and what they leave."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -18,65 +17,39 @@ from torch import Tensor, nn
 from samebox.environment import hardware, versions
 from samebox.files import write_text
 from samebox.nets.contract import Deployable, Normalize
-from samebox.nets.retinanet import RetinaNet
 from samebox.spec import Spec
 from stages.compose import compose, plain
-from stages.networks import preprocess
+from stages.networks import built, preprocess
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def retinanet_r50() -> tuple[Deployable, Spec]:
-    """RetinaNet-R50 as `conf/detector/retinanet_r50_fpn.yaml` has it, its weights drawn from seed 0.
+def drawn(detector: str) -> tuple[Deployable, Spec]:
+    """The network of `conf/detector/<detector>.yaml`, its weights drawn from seed 0.
 
-    Times do not depend on what the weights are, but for the candidates that they lead to; for these see
-    `bias_for`.
+    Times do not depend on what the weights are, but for the candidates that they lead to. Raises
+    SameboxError for a detector that `conf/` does not have.
     """
-    config = compose("export", ["detector=retinanet_r50_fpn"])
-    torch.manual_seed(0)
-    network = Deployable(Normalize(**plain(config.detector.normalize)), _drawn(config)).eval()
+    config = compose("export", [f"detector={detector}"])
     names = tuple(config.dataset.class_names)
-    return network, Spec(
-        config.detector.name, names, preprocess(config), plain(config.detector.normalize), "drawn from seed 0"
-    )
+    OmegaConf.update(config.detector, "num_classes", len(names))
+    torch.manual_seed(0)
+    network = built(config.detector.network)
+    draw(network)
+    normalize = plain(config.detector.normalize)
+    spec = Spec(config.detector.name, names, preprocess(config), normalize, "drawn from seed 0")
+    return Deployable(Normalize(**normalize), network).eval(), spec
 
 
-def _drawn(config: DictConfig) -> RetinaNet:
-    OmegaConf.update(config.detector, "num_classes", len(config.dataset.class_names))
-    network: RetinaNet = instantiate(config.detector.network, _convert_="all")
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # the default draws make maps fade from layer to layer
+def draw(network: nn.Module) -> None:
+    """Draw weights with which maps neither fade nor grow from layer to layer, and boxes stay near anchors."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    for module in network.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):  # else each block would double what comes in
             nn.init.constant_(module.weight, 0.5)
-    nn.init.normal_(network.bbox_head.retina_reg.weight, std=1e-3)  # boxes near their anchors
-    return network
-
-
-def retinanet(network: Deployable) -> RetinaNet:
-    """The network behind the normalisation."""
-    return cast(RetinaNet, network.network)
-
-
-def class_layer(network: Deployable) -> nn.Conv2d:
-    """The convolution that gives the class logits."""
-    return retinanet(network).bbox_head.retina_cls
-
-
-@torch.inference_mode()
-def class_logits(network: Deployable, images: Tensor, sizes: Tensor) -> Tensor:
-    """The class logits [N] of all levels at `images` and `sizes`, their bias put to 0."""
-    nn.init.zeros_(cast(Tensor, class_layer(network).bias))
-    retina = retinanet(network)
-    maps = retina.neck(retina.backbone(network.normalize(images, sizes)))
-    return torch.cat([retina.bbox_head(x)[0].flatten() for x in maps])
-
-
-def bias_for(candidates: int, logits: Tensor, threshold: float) -> float:
-    """What to add to `logits` [N] so that so many of their sigmoids, and no more, exceed `threshold`."""
-    last, first_out = logits.topk(candidates + 1).values[-2:].double()
-    return torch.logit(torch.tensor(threshold)).item() - (last + first_out).item() / 2
+        if name.endswith("_reg"):  # the layers of box deltas, as all families call them
+            nn.init.normal_(cast(Tensor, module.weight), std=1e-3)
 
 
 @dataclass(frozen=True)

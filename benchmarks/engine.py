@@ -1,37 +1,84 @@
-"""How long TensorRT-RTX takes to build RetinaNet-R50 at a dynamic shape, and how much memory.
+"""How long a detector takes from PyTorch to a TensorRT-RTX engine of dynamic shape, and how much memory.
 
-python -m benchmarks.engine
+python -m benchmarks.engine [DETECTOR ...]
 """
 
+import argparse
 import logging
 import multiprocessing
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from benchmarks.common import Sheet, retinanet_r50, show, write
-from samebox.engine import EngineReport, Profile, engine_from_onnx
+import torch
+from omegaconf import DictConfig
+
+from benchmarks.common import Sheet, drawn, show, write
+from samebox.engine import EngineReport, NotHere, Profile, engine_from_onnx
+from samebox.errors import SameboxError
 from samebox.export import export
-from samebox.simplify import simplified_onnx
-from samebox.spec import Spec
-from stages.compose import compose
+from samebox.simplify import SimplifyReport, simplified_onnx
+from stages.compose import compose, guarded
 from stages.engine import profile
+from stages.networks import preprocess
+
+# Each family of conf/family, and the deepest backbone
+DETECTORS = (
+    "retinanet_r50_fpn",
+    "faster_rcnn_r50_fpn",
+    "mask_rcnn_r50_fpn",
+    "cascade_rcnn_r50_fpn",
+    "cascade_mask_rcnn_r50_fpn",
+    "mask_rcnn_r101_fpn",
+    "point_rend_r50_caffe_fpn",
+)
+# The one that is also built for each target alone
+BY_TARGET = "retinanet_r50_fpn"
+# The simplified file that engines are built from
+MODEL = "model.onnx"
+# What a detector may fail of; the others are measured all the same
+FAILURES = (SameboxError, NotHere, torch.onnx.OnnxExporterError, BrokenProcessPool)
+
+Result = TypeVar("Result")
 
 
-def built(path: Path, served: Profile, targets: list[str]) -> EngineReport:
-    """The engine's record; it is built in a process of its own, whose memory is the build's alone."""
-    quiet = partial(logging.basicConfig, level=logging.ERROR)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
-        return pool.submit(
-            engine_from_onnx, path, path.with_suffix(".engine"), served, targets=targets
-        ).result()
+@dataclass
+class Measured:
+    """One detector on its way: what it came to, and why no further."""
+
+    detector: str
+    export_seconds: float | None = None
+    simplify: SimplifyReport | None = None
+    engine: EngineReport | None = None
+    failure: str | None = None
+
+    def row(self) -> list[str]:
+        """One line of the table, with a dash for what was not reached."""
+        return [
+            self.detector,
+            "–" if self.export_seconds is None else f"{self.export_seconds:.1f}",
+            "–" if self.simplify is None else f"{self.simplify.seconds:.1f}",
+            *(["–"] * 4 if self.engine is None else figures(self.engine)),
+        ]
+
+    def remark(self) -> str | None:
+        """What the figures do not tell, as a note."""
+        if self.failure:
+            return f"{self.detector} was not built: {self.failure}"
+        if self.simplify and not self.simplify.simplified:
+            return f"{self.detector} was built unsimplified: {self.simplify.reason}"
+        return None
 
 
-def row(report: EngineReport) -> list[str]:
-    """One line of the table."""
+def figures(report: EngineReport) -> list[str]:
+    """Seconds, peak MB, plan MB and layers of a build."""
     return [
-        ", ".join(report.targets),
         f"{report.build_seconds:.1f}",
         f"{report.peak_memory_mb or 0:.0f}",
         f"{report.plan_bytes / 1e6:.1f}",
@@ -39,43 +86,126 @@ def row(report: EngineReport) -> list[str]:
     ]
 
 
-def simplified(folder: Path) -> tuple[Path, Spec]:
-    """RetinaNet-R50 as the pipeline hands it to the builder: exported at its defaults, and simplified."""
-    config = compose("simplify").simplify
-    network, spec = retinanet_r50()
-    exported, path = folder / "exported.onnx", folder / "model.onnx"
-    export(network, spec, exported, opset=18, lowering="portable")
-    simplified_onnx(exported, path, config.shapes[:1], seconds=config.seconds, memory_mb=config.memory_mb)
-    return path, spec
+def measured(config: DictConfig, folder: Path) -> Measured:
+    """The detector of `config` exported at its defaults, simplified, and built for all targets at once.
+
+    The simplified file is left at `folder`/MODEL.
+    """
+    result = Measured(config.detector.name)
+    exported, path = folder / "exported.onnx", folder / MODEL
+    try:
+        result.export_seconds = apart(export_seconds, result.detector, exported)
+        tell(result, f"exported in {result.export_seconds:.1f} s")
+        limits = config.simplify
+        result.simplify = simplified_onnx(
+            exported, path, limits.shapes[:1], seconds=limits.seconds, memory_mb=limits.memory_mb
+        )
+        tell(result, f"simplified in {result.simplify.seconds:.1f} s")
+        result.engine = engine(config, path, config.engine.targets)
+        tell(result, f"built in {result.engine.build_seconds:.1f} s")
+    except FAILURES as failure:
+        result.failure = " ".join(str(failure).replace(f"{folder}/", "").split())
+    if remark := result.remark():
+        tell(result, remark)
+    return result
+
+
+def tell(result: Measured, what: str) -> None:
+    """Print how far a detector is."""
+    print(f"{result.detector}: {what}", flush=True)
+
+
+def apart(call: Callable[..., Result], *args: object) -> Result:
+    """What `call` gives in a process of its own, whose memory, and whose first imports, are its alone."""
+    quiet = partial(logging.basicConfig, level=logging.ERROR)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
+        return pool.submit(call, *args).result()
+
+
+def export_seconds(detector: str, path: Path) -> float:
+    """Export the detector with drawn weights at the defaults of the stage; seconds of the export alone."""
+    step = compose("export").export
+    network, spec = drawn(detector)
+    started = time.perf_counter()
+    export(network, spec, path, opset=step.opset, lowering=step.lowering)
+    return time.perf_counter() - started
+
+
+def engine(config: DictConfig, path: Path, targets: Sequence[str]) -> EngineReport:
+    """The record of the engine of the ONNX file at `path`, at the profile of `config`."""
+    build = partial(engine_from_onnx, targets=list(targets))
+    return apart(build, path, path.with_suffix(".engine"), served(config))
+
+
+def target_by_target(config: DictConfig, path: Path) -> list[list[str]]:
+    """A line for each target that the ONNX file at `path` is built for alone."""
+    return [[target, *figures(engine(config, path, [target]))] for target in config.engine.targets]
+
+
+def served(config: DictConfig) -> Profile:
+    """The batches and canvases that the detector's engine is built for."""
+    return profile(config, preprocess(config))
 
 
 def main() -> None:
-    """Build for each target, then for all at once."""
-    config = compose("engine", ["detector=retinanet_r50_fpn"])
-    targets = list(config.engine.targets)
-    with tempfile.TemporaryDirectory() as name:
-        path, spec = simplified(Path(name))
-        served = profile(config, spec.preprocess)
-        reports = [built(path, served, chosen) for chosen in [*([target] for target in targets), targets]]
-    sheet = Sheet(
-        "RetinaNet-R50 for TensorRT-RTX: one build",
-        ["targets", "seconds", "peak MB", "plan MB", "layers"],
-        [row(report) for report in reports],
+    """Measure one detector after another; of a run over all of them, the results are written as they come."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "detectors", nargs="*", help="names in conf/detector, whose results are printed alone; none: all"
     )
-    show([sheet])
-    write("engine_build", "Building an engine", [sheet], notes(served))
+    asked = parser.parse_args().detectors
+    configs = [compose("chain", [f"detector={name}"]) for name in asked or DETECTORS]
+    results: list[Measured] = []
+    by_target: list[list[str]] = []
+    for config in configs:
+        with tempfile.TemporaryDirectory() as name:
+            result = measured(config, Path(name))
+            results.append(result)
+            if result.engine and result.detector == BY_TARGET:
+                by_target = target_by_target(config, Path(name) / MODEL)
+        if not asked:
+            write(
+                "engine_build",
+                "From PyTorch to an engine",
+                sheets(results, by_target),
+                notes(configs, results),
+            )
+    show(sheets(results, by_target))
 
 
-def notes(served: Profile) -> list[str]:
-    """How the figures came about."""
+def sheets(results: Sequence[Measured], by_target: Sequence[Sequence[str]]) -> list[Sheet]:
+    """All detectors for all targets; and, where it was measured, one of them target by target."""
+    build = ["engine s", "peak MB", "plan MB", "layers"]
+    tables = [
+        Sheet(
+            "TensorRT-RTX for all targets at once",
+            ["detector", "export s", "simplify s", *build],
+            [result.row() for result in results],
+        )
+    ]
+    if by_target:
+        tables.append(Sheet(f"{BY_TARGET} for one target", ["target", *build], by_target))
+    return tables
+
+
+def notes(configs: Sequence[DictConfig], results: Sequence[Measured]) -> list[str]:
+    """How the figures came about, and what became of the detectors that were not built as the others."""
+    profiles = dict.fromkeys(served(config) for config in configs)
+    step = compose("export").export
     return [
-        f"Profile (least, usual, largest): batch {served.batch}, height {served.height}, "
-        f"width {served.width}.",
-        "The graph is the portable one at opset 18, simplified. Its weights are drawn, and fp32.",
-        "Seconds cover parsing and building. Peak MB (MiB) is the largest resident memory of the building "
-        "process, Python, the libraries and the graph included. No GPU takes part.",
+        *(remark for result in results if (remark := result.remark())),
+        *(
+            f"Profile (least, usual, largest): batch {one.batch}, height {one.height}, width {one.width}."
+            for one in profiles
+        ),
+        f"All targets: {', '.join(configs[0].engine.targets)}. The graph is the {step.lowering} one at opset "
+        f"{step.opset} with dynamic batch, height and width. Its weights are drawn, and fp32.",
+        "Simplifying includes the check that the result answers as the exported graph does, at "
+        f"{'×'.join(map(str, configs[0].simplify.shapes[0]))} (batch, height, width).",
+        "Engine seconds cover parsing and building. Peak MB (MiB) is the largest resident memory of the "
+        "building process, Python, the libraries and the graph included. No GPU takes part.",
     ]
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

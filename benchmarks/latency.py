@@ -18,23 +18,12 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.common import (
-    Sheet,
-    Spread,
-    bias_for,
-    class_layer,
-    class_logits,
-    interleaved,
-    ratio,
-    retinanet,
-    retinanet_r50,
-    show,
-    write,
-)
+from benchmarks.common import Sheet, Spread, drawn, interleaved, ratio, show, write
 from samebox.detector import load
 from samebox.export import export
 from samebox.lowering import LOWERINGS
 from samebox.nets.contract import Deployable
+from samebox.nets.retinanet import RetinaNet
 from samebox.predict import write_picture
 from samebox.preprocess import Batch, Image, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
@@ -49,6 +38,31 @@ OPSET = 18
 BIAS = "network.bbox_head.retina_cls.bias"
 PICTURES = sorted((CONF.parent / "demo/shapes/val").glob("*.jpg"))
 CHECKPOINT = CONF.parent / "demo/checkpoints/retinanet_shapes.pth"
+
+
+def retinanet(network: Deployable) -> RetinaNet:
+    """The network behind the normalisation."""
+    return cast(RetinaNet, network.network)
+
+
+def class_layer(network: Deployable) -> nn.Conv2d:
+    """The convolution that gives the class logits."""
+    return retinanet(network).bbox_head.retina_cls
+
+
+@torch.inference_mode()
+def class_logits(network: Deployable, images: Tensor, sizes: Tensor) -> Tensor:
+    """The class logits [N] of all levels at `images` and `sizes`, their bias put to 0."""
+    nn.init.zeros_(cast(Tensor, class_layer(network).bias))
+    retina = retinanet(network)
+    maps = retina.neck(retina.backbone(network.normalize(images, sizes)))
+    return torch.cat([retina.bbox_head(x)[0].flatten() for x in maps])
+
+
+def bias_for(candidates: int, logits: Tensor, threshold: float) -> float:
+    """What to add to `logits` [N] so that so many of their sigmoids, and no more, exceed `threshold`."""
+    last, first_out = logits.topk(candidates + 1).values[-2:].double()
+    return torch.logit(torch.tensor(threshold)).item() - (last + first_out).item() / 2
 
 
 def latency(network: Deployable, spec: Spec, files: dict[str, Path], rounds: int, quick: bool) -> Sheet:
@@ -162,7 +176,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the small canvas, 3 rounds; nothing is written")
     quick = parser.parse_args().quick
     rounds = 3 if quick else 7
-    network, spec = retinanet_r50()
+    network, spec = drawn("retinanet_r50_fpn")
     with tempfile.TemporaryDirectory() as name:
         files = {lowering: Path(name) / f"{lowering}.onnx" for lowering in LOWERINGS}
         for lowering, path in files.items():

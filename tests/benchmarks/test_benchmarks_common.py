@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks import common
-from benchmarks.common import Sheet, Spread, bias_for, interleaved, ratio
+from benchmarks.common import Sheet, Spread, drawn, interleaved, ratio
+from samebox.errors import SameboxError
 
 
 def test_calls_take_turns_and_the_warm_up_is_not_counted():
@@ -30,11 +31,44 @@ def test_a_spread_shows_median_least_and_largest():
     assert f"{Spread.of([3.0, 1.0, 2.0]):.1f}" == "2.0 (1.0–3.0)"
 
 
-@pytest.mark.parametrize("candidates", [1, 300, 9_999])
-def test_the_bias_leaves_as_many_candidates_as_asked(candidates):
-    logits = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
-    scores = (logits + bias_for(candidates, logits, 0.05)).sigmoid()
-    assert int((scores > 0.05).sum()) == candidates
+@pytest.fixture(scope="module")
+def network():
+    return drawn("mask_rcnn_shapes")[0]
+
+
+def test_weights_are_the_same_at_each_draw(network):
+    again = drawn("mask_rcnn_shapes")[0].state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+
+
+def test_maps_keep_their_scale_and_boxes_stay_near_their_anchors(network):
+    images = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(0)) * 255
+    rcnn = network.network
+    with torch.inference_mode():
+        maps = rcnn.neck(rcnn.backbone(network.normalize(images, torch.tensor([[128, 160]]))))
+        deltas = [rcnn.rpn_head.predict(one)[1] for one in maps]
+    assert all(0.1 < float(one.std()) < 20 for one in maps)
+    assert max(float(one.abs().max()) for one in deltas) < 0.5
+
+
+def test_a_drawn_network_finds_objects(network):
+    images = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.inference_mode():
+        found = network(images, torch.tensor([[128, 160]]))
+    assert (found["scores"] > 0).sum() > 10
+    masks = found["masks"][found["scores"] > 0]
+    assert 0 <= float(masks.min()) < 0.5 < float(masks.max()) <= 1
+
+
+def test_the_record_names_the_detector_and_says_that_it_is_drawn():
+    spec = drawn("retinanet_shapes")[1]
+    assert (spec.name, len(spec.class_names)) == ("retinanet_shapes", 6)
+    assert spec.checkpoint_sha256 == "drawn from seed 0"
+
+
+def test_an_unknown_detector_is_an_error():
+    with pytest.raises(SameboxError, match="retinanet_shapes"):
+        drawn("retinanet")
 
 
 def test_what_is_written_says_when_where_and_with_what(tmp_path, monkeypatch):

@@ -1,24 +1,127 @@
-from benchmarks.engine import row
-from samebox.engine import EngineReport, Profile
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import engine
+from benchmarks.engine import BY_TARGET, DETECTORS, Measured, apart, measured, sheets
+from samebox.engine import EngineReport, NotHere, Profile
+from samebox.errors import SameboxError
+from samebox.simplify import SimplifyReport
+from stages.compose import CONF, compose
+
+SIDE = (32, 64, 128)
+SIMPLIFIED = SimplifyReport(True, None, {}, {}, detections=1, seconds=4.26)
+BUILT = EngineReport(
+    flavour="tensorrt_rtx",
+    version="1",
+    opset=18,
+    targets=["SM86", "SM120"],
+    profile=Profile((1, 1, 4), SIDE, SIDE),
+    tf32=False,
+    workspace_mb=1,
+    layers=12,
+    build_seconds=3.26,
+    peak_memory_mb=512.4,
+    onnx_sha256="",
+    plan_sha256="",
+    plan_bytes=2_500_000,
+    metadata={},
+    built_on={},
+)
 
 
-def test_a_row_shows_what_the_build_reports():
-    side = (32, 64, 128)
-    report = EngineReport(
-        flavour="tensorrt_rtx",
-        version="1",
-        opset=18,
-        targets=["SM86", "SM120"],
-        profile=Profile((1, 1, 4), side, side),
-        tf32=False,
-        workspace_mb=1,
-        layers=12,
-        build_seconds=3.26,
-        peak_memory_mb=512.4,
-        onnx_sha256="",
-        plan_sha256="",
-        plan_bytes=2_500_000,
-        metadata={},
-        built_on={},
-    )
-    assert row(report) == ["SM86, SM120", "3.3", "512", "2.5", "12"]
+def family(detector: str) -> str:
+    """The file of conf/family that a detector starts from."""
+    first = yaml.safe_load((CONF / "detector" / f"{detector}.yaml").read_text())["defaults"][0]
+    return next(iter(first)).removeprefix("/family/").removesuffix("@_here_")
+
+
+def test_every_family_is_measured():
+    known = {family(path.stem) for path in (CONF / "detector").glob("*.yaml")}
+    assert {family(name) for name in DETECTORS} == known
+    assert BY_TARGET in DETECTORS
+
+
+def test_a_row_shows_what_each_step_reports():
+    result = Measured("one", 71.23, SIMPLIFIED, BUILT)
+    assert result.row() == ["one", "71.2", "4.3", "3.3", "512", "2.5", "12"]
+    assert result.remark() is None
+
+
+def test_a_graph_that_was_not_simplified_is_remarked_upon():
+    result = Measured("one", 71.23, replace(SIMPLIFIED, simplified=False, reason="boxes differs"), BUILT)
+    assert result.remark() == "one was built unsimplified: boxes differs"
+
+
+def test_the_table_by_target_is_there_once_it_was_measured():
+    result = Measured("one", 1.0, SIMPLIFIED, BUILT)
+    assert [sheet.headings[0] for sheet in sheets([result], [])] == ["detector"]
+    both = sheets([result], [["SM86", "3.3", "512", "2.5", "12"]])
+    assert [len(sheet.rows[0]) - len(sheet.headings) for sheet in both] == [0, 0]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps of a detector, each replaced by one that gives its report at once; a test may replace it."""
+    given = {"export_seconds": 2.0, "simplified_onnx": SIMPLIFIED, "engine": BUILT}
+
+    def told(name):
+        def step(*_args, **_limits):
+            if isinstance(given[name], Exception):
+                raise given[name]
+            return given[name]
+
+        return step
+
+    for name in given:
+        monkeypatch.setattr(engine, name, told(name))
+    monkeypatch.setattr(engine, "apart", lambda call, *args: call(*args))
+    return given
+
+
+@pytest.mark.parametrize(
+    ("step", "row"),
+    [
+        ("export_seconds", ["–", "–", "–", "–", "–", "–"]),
+        ("simplified_onnx", ["2.0", "–", "–", "–", "–", "–"]),
+        ("engine", ["2.0", "4.3", "–", "–", "–", "–"]),
+    ],
+)
+@pytest.mark.parametrize("failure", [SameboxError, NotHere])
+def test_a_failure_ends_the_row_with_its_reason(steps, tmp_path, capsys, step, row, failure):
+    steps[step] = failure(f"{tmp_path}/model.onnx: no\nway")
+    result = measured(compose("chain"), tmp_path)
+    assert result.row() == ["retinanet_shapes", *row]
+    assert result.remark() == "retinanet_shapes was not built: model.onnx: no way"
+    assert result.remark() in capsys.readouterr().out
+
+
+def test_a_run_over_all_is_written_after_each_detector(steps, monkeypatch):
+    written = []
+    monkeypatch.setattr(engine, "DETECTORS", ("retinanet_shapes", "mask_rcnn_shapes"))
+    monkeypatch.setattr(engine, "BY_TARGET", "retinanet_shapes")
+    monkeypatch.setattr(engine, "write", lambda name, title, tables, notes: written.append((name, tables)))
+    monkeypatch.setattr("sys.argv", ["engine"])
+    engine.main()
+    assert [name for name, _ in written] == ["engine_build"] * 2
+    assert [[row[0] for row in tables[0].rows] for _, tables in written] == [
+        ["retinanet_shapes"],
+        ["retinanet_shapes", "mask_rcnn_shapes"],
+    ]
+    assert [row[0] for row in written[1][1][1].rows] == ["SM86", "SM89", "SM120"]
+
+
+def test_a_run_over_some_is_shown_alone(steps, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "write", lambda *_: pytest.fail("written"))
+    monkeypatch.setattr("sys.argv", ["engine", "mask_rcnn_shapes"])
+    engine.main()
+    assert "mask_rcnn_shapes: built in 3.3 s" in capsys.readouterr().out
+
+
+def test_a_step_runs_in_a_process_of_its_own():
+    assert apart(os.getpid) != os.getpid()
+    with pytest.raises(SameboxError, match="missing"):
+        apart(engine.export_seconds, "missing", Path("x.onnx"))

@@ -1,8 +1,10 @@
 import numpy as np
 import onnx
+import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.latency import BIAS, cells, filling, set_bias
+from benchmarks.latency import BIAS, bias_for, cells, filling, set_bias
 
 
 def test_only_the_bias_of_the_class_logits_is_filled(tmp_path):
@@ -33,3 +35,10 @@ def test_each_lowering_stands_beside_its_ratio_to_pytorch():
         "50 (50–50)",
         "0.50 (0.50–0.50)",
     ]
+
+
+@pytest.mark.parametrize("candidates", [1, 300, 9_999])
+def test_the_bias_leaves_as_many_candidates_as_asked(candidates):
+    logits = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    scores = (logits + bias_for(candidates, logits, 0.05)).sigmoid()
+    assert int((scores > 0.05).sum()) == candidates
