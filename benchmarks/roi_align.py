@@ -6,6 +6,7 @@ python -m benchmarks.roi_align [--quick]
 import argparse
 import logging
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,10 +105,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 rounds; nothing is written")
     quick = parser.parse_args().quick
     rounds = 3 if quick else 31
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns of packages that the project does without
-    onnxruntime.set_default_logger_severity(3)  # … and of constants that the exporter leaves over
+    quieten()
     maps = drawn_maps(HEIGHT, WIDTH)
     headings = [
         "regions and bins",
@@ -121,6 +119,13 @@ def main() -> None:
     show([sheet])
     if not quick:
         write("roi_align", "RoIAlign", [sheet], notes(rounds))
+
+
+def quieten() -> None:
+    """Keep the exporter's warnings of its own deprecations, and of what it leaves in a graph, to itself."""
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    onnxruntime.set_default_logger_severity(3)
 
 
 def notes(rounds: int) -> list[str]:
