@@ -8,6 +8,7 @@ from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.resnet import ResNet
 from samebox.blocks.roi_align import RoIAlign
 from samebox.nets.cascade import AveragedMaskHeads, CascadedBoxHeads
+from samebox.nets.point_rend import CoarseMaskHead, PointHead, PointRendRoIHead
 from samebox.nets.rcnn import RCNN, BoxHead, FCNMaskHead, RoIHead
 from samebox.nets.rpn import RPNHead
 
@@ -50,9 +51,8 @@ def averaged_mask_heads():
     return AveragedMaskHeads(mask_head() for _ in STDS)
 
 
-def rcnn(boxes, masks=None):
-    """A network around built heads; its class scores are drawn apart, so that they differ."""
-    roi_head = RoIHead(boxes, GreedyNMS(0.5, FOUND), 0.05, masks)
+def rcnn(roi_head):
+    """A network around a built second stage; its class scores are drawn apart, so that they differ."""
     neck = FPN([8, 16, 32, 64], WIDTH, 5, "pool")
     network = RCNN(ResNet(18, base_channels=8), neck, rpn_head(), roi_head)
     for name, parameter in network.named_parameters():
@@ -63,9 +63,26 @@ def rcnn(boxes, masks=None):
 
 def mask_rcnn():
     torch.manual_seed(0)
-    return rcnn(box_head(), mask_head())
+    return rcnn(RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, mask_head()))
 
 
 def cascade_mask_rcnn():
     torch.manual_seed(0)
-    return rcnn(cascaded_box_heads(), averaged_mask_heads())
+    heads = cascaded_box_heads(), GreedyNMS(0.5, FOUND), 0.05, averaged_mask_heads()
+    return rcnn(RoIHead(*heads))
+
+
+def point_rend():
+    torch.manual_seed(0)
+    head = PointRendRoIHead(
+        box_head(),
+        GreedyNMS(0.5, FOUND),
+        0.05,
+        CoarseMaskHead(6, WIDTH, WIDTH, 1, 16, CLASSES),
+        PointHead(WIDTH, WIDTH, 2, CLASSES),
+        stride=4,
+        steps=3,
+        points=30,
+        scale=2,
+    )
+    return rcnn(head)

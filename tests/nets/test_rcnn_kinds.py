@@ -1,0 +1,48 @@
+"""The kinds of R-CNN beyond Mask R-CNN, as tiny networks: one graph of any batch, height and width each."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_rcnn import cascade_mask_rcnn, point_rend
+
+from samebox.engine import Profile, engine_from_onnx
+from samebox.export import export
+from samebox.nets.contract import Deployable, Normalize
+from samebox.preprocess import Preprocess, Resize
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.simplify import Tolerance, compare_answers
+from samebox.spec import Spec
+
+NORMALIZE = {"mean": [120.0] * 3, "std": [60.0] * 3, "channel_order": "RGB"}
+SPEC = Spec("tiny", ("a", "b", "c"), Preprocess(Resize((128, 128))), NORMALIZE, "0" * 64)
+SHAPES = {"one": [(96, 128)], "mixed": [(128, 160), (70, 150), (128, 61)], "another": [(224, 64)]}
+CLOSE = Tolerance(score=1e-4, box=0.05)
+
+
+@pytest.fixture(scope="module", params=[cascade_mask_rcnn, point_rend], ids=["Cascade Mask", "PointRend"])
+def form(request, tmp_path_factory):
+    """A network and its ONNX file."""
+    network = Deployable(Normalize(**NORMALIZE), request.param()).eval()
+    path = tmp_path_factory.mktemp("form") / "model.onnx"
+    export(network, SPEC, path, opset=18, lowering="portable")
+    return network, path
+
+
+@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+def test_onnxruntime_finds_what_pytorch_finds(form, sizes):
+    network, path = form
+    height, width = np.max(sizes, 0) + 31 & ~31
+    drawn = np.random.default_rng(3).uniform(0, 255, (len(sizes), 3, height, width)).astype(np.float32)
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(drawn), torch.tensor(sizes))
+    with OnnxRuntimeRunner(path) as runner:
+        found = runner({"images": drawn, "sizes": np.array(sizes)})
+    expected = {name: output.numpy() for name, output in outputs.items()}
+    assert compare_answers(expected, found, CLOSE) == (expected["scores"] > 0).sum() > 0
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(form, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    served = Profile(batch=(1, 1, 4), height=(64, 128, 256), width=(64, 160, 256))
+    report = engine_from_onnx(form[1], tmp_path / "model.engine", served, targets=["SM89"])
+    assert report.layers > 100
