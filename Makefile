@@ -15,7 +15,7 @@ demo: $(BIN)/.ready
 	@echo "runs:   $(BIN)/mlflow ui --backend-store-uri sqlite:///artifacts/mlflow.db"
 
 test: $(BIN)/.ready
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 lint: $(BIN)/.ready
 	ruff check .

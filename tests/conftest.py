@@ -9,6 +9,16 @@ from stages.networks import load_network
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """What runs in one process where several share the tests: a file, of reference cases each alone.
+
+    Tests of a file share what takes them long to make.
+    """
+    for item in items:
+        case = item.callspec.params.get("case", ("",)) if hasattr(item, "callspec") else ("",)
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {case[0]}"))
+
+
 @pytest.fixture(scope="session")
 def shapes():
     """The demo's trained RetinaNet and its record."""
