@@ -37,9 +37,10 @@ SHARE = 0.99
 LIMITS = Limits(box=0.05, score=1e-4, mask=0.99)
 
 # Proposals of two correct runs differ by hundredths of a pixel; a second stage makes more of that. The
-# recorded scores of Faster R-CNN lie up to 9e-4 from those in double precision, and two runs of Cascade Mask
-# R-CNN, with oneDNN and without, have masks whose IoU is as low as 0.98.
-SECOND_STAGE = Limits(box=0.05, score=1e-3, mask=0.97)
+# recorded scores of Faster R-CNN lie up to 9e-4 from those in double precision, PointRend's boxes up to 0.093
+# pixels, as ours in PyTorch do up to 0.080; and two runs of Cascade Mask R-CNN or of PointRend, with oneDNN
+# and without, have masks whose IoU is as low as 0.98.
+SECOND_STAGE = Limits(box=0.15, score=1e-3, mask=0.97)
 
 
 def above(score: float, detections: Detections) -> Detections:
