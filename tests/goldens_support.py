@@ -36,11 +36,13 @@ class Limits(NamedTuple):
 SHARE = 0.99
 LIMITS = Limits(box=0.05, score=1e-4, mask=0.99)
 
-# Proposals of two correct runs differ by hundredths of a pixel; a second stage makes more of that. The
-# recorded scores of Faster R-CNN lie up to 9e-4 from those in double precision, PointRend's boxes up to 0.093
-# pixels, as ours in PyTorch do up to 0.080; and two runs of Cascade Mask R-CNN or of PointRend, with oneDNN
-# and without, have masks whose IoU is as low as 0.98.
-SECOND_STAGE = Limits(box=0.15, score=1e-3, mask=0.97)
+# Proposals of two correct runs differ by hundredths of a pixel; a second stage makes more of that, and a case
+# states how much for its first image alone. The recorded scores of Faster R-CNN lie up to 9e-4 from those in
+# double precision, PointRend's boxes up to 0.093 pixels, as ours in PyTorch do up to 0.080. Two runs of
+# Cascade Mask R-CNN on its second image, with oneDNN and without, differ by 0.5 pixels and 0.0038, three to
+# four times what it states, and one of their masks has an IoU of 0.907. How exact a second stage is, is asked
+# of it alone, with the recorded proposals.
+SECOND_STAGE, SECOND_STAGE_TIMES = Limits(box=0.15, score=1e-3, mask=0.93), 5
 
 
 def above(score: float, detections: Detections) -> Detections:
@@ -101,8 +103,10 @@ class Golden:
 
     @property
     def limits(self) -> Limits:
-        """Thrice as far as two correct runs of the original code differ, or the project's own where wider."""
-        return self.limits_of(SECOND_STAGE if self.two_stages else LIMITS, 3)
+        """What two correct runs of the original code differ by, several times, or our own where wider."""
+        if self.two_stages:
+            return self.limits_of(SECOND_STAGE, SECOND_STAGE_TIMES)
+        return self.limits_of(LIMITS, 3)
 
     def limits_of(self, least: Limits, times: float) -> Limits:
         """`least`, or so many times what two runs of the original code differ by, where that is more."""
