@@ -25,6 +25,14 @@ class Pairs(NamedTuple):
     kinds: Tensor
 
 
+def probability(logits: Tensor) -> Tensor:
+    """The sigmoid, written out: ONNX Runtime's Sigmoid is off by some 1e-7.
+
+    Near 1 that is enough to reorder anchors of the same object, and another one's box survives the NMS.
+    """
+    return 1 / (1 + torch.exp(-logits))
+
+
 def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pairs:
     """The `count` best (anchor, class) pairs whose sigmoid score is above `threshold`.
 
@@ -36,7 +44,7 @@ def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pa
     batch, channels, height, width = logits.shape
     kinds, area = channels // classes, height * width
     by_class = logits.reshape(batch, kinds, classes, area)
-    by_anchor = by_class.amax(2).sigmoid().transpose(1, 2).reshape(batch, area * kinds)
+    by_anchor = probability(by_class.amax(2)).transpose(1, 2).reshape(batch, area * kinds)
     # a small map has fewer anchors than `count`: the rows to spare must exist, and lose
     _, anchors = best(F.pad(by_anchor, (0, count)), count)
     real = anchors < area * kinds
@@ -46,7 +54,7 @@ def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pa
     channel = kind[..., None] * classes + torch.arange(classes, device=logits.device)  # [B,count,classes]
     index = (channel * area + cells[..., None]).flatten(1)
     chosen = logits.flatten(1).gather(1, index).reshape(batch, count, classes)
-    chosen = torch.where(real[..., None], chosen.sigmoid(), 0.0)
+    chosen = torch.where(real[..., None], probability(chosen), 0.0)
     scores, pair = best(chosen.flatten(1), count)
     owner = pair // classes
     return Pairs(

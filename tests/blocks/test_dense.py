@@ -1,10 +1,11 @@
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import areas, clip, decode_deltas
-from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates
+from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates, probability
 
 THRESHOLD = 0.3
 MAPS = ((10, 15), (5, 8))  # two levels of a canvas of 40 x 60
@@ -107,3 +108,27 @@ def test_candidates_are_decoded_clipped_pairs_level_by_level():
         area = areas(expected)
         assert scores[:, rows].equal(torch.where(area > 0, pairs.scores, 0.0))
     assert ((scores == 0) & (areas(boxes) == 0)).any(), "no box was clipped away: the case shows nothing"
+
+
+LOGITS = torch.linspace(-100, 100, 200_001)
+
+
+def test_probabilities_are_sigmoids():
+    torch.testing.assert_close(probability(LOGITS), LOGITS.sigmoid(), rtol=1e-6, atol=1e-38)
+    assert (probability(LOGITS).diff() >= 0).all()
+
+
+class Probability(torch.nn.Module):
+    def forward(self, logits):
+        return probability(logits)
+
+
+def test_onnxruntime_ranks_near_one_as_pytorch_does():
+    """It orders saturated anchors alike: all but a few values are the same to the last digit."""
+    program = torch.onnx.export(Probability(), (LOGITS,), input_names=["logits"], dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"logits": LOGITS.numpy()})
+    near_one = LOGITS.numpy() > 5
+    assert (found == probability(LOGITS).numpy())[near_one].mean() > 0.999

@@ -19,7 +19,7 @@ from samebox.export import export, onnx_from_network
 from samebox.graphs import all_nodes
 from samebox.lowering import LOWERINGS, NEWEST, OperatorRoIAlign, lowered
 from samebox.opset import newest
-from samebox.preprocess import Batch
+from samebox.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
 from stages.compose import compose
@@ -31,6 +31,7 @@ FORMS = [(lowering, opset) for lowering in LOWERINGS for opset in (16, 18, newes
 # What MMDetection 3.3.0 itself measures for this checkpoint on the demo's 200 images, in points
 MMDETECTION = {"bbox": 50.183, "segm": 47.8446}
 CLOSE = {"box": 0.05, "score": 1e-4, "mask": 0.99}
+CLOSE_ANCHORS = "anchors of an object whose scores are 1 to within a rounding"
 CROWD = (4, 6)  # rows and columns of images in one, which hold more objects than a network gives
 
 
@@ -47,8 +48,10 @@ def asked(loaded, demo_images):
     tile = demo_images[0][:144, :176]
     crowd = np.tile(tile, (*CROWD, 1)).transpose(2, 0, 1)[None].astype(np.float32)
     size = np.array([crowd.shape[2:]])
+    close = read_image(ROOT / "demo/shapes/val/000020000141.jpg")
     return {
         "an image": loaded.spec.preprocess(demo_images[:1]),
+        CLOSE_ANCHORS: loaded.spec.preprocess([close]),
         "three images of different sizes": loaded.spec.preprocess(demo_images[1:4], (384, 384)),
         "more objects than are given": Batch(crowd, size, size),
     }
@@ -111,7 +114,8 @@ class TestEveryForm:
         }
 
     @pytest.mark.parametrize(
-        "asking", ["an image", "three images of different sizes", "more objects than are given"]
+        "asking",
+        ["an image", CLOSE_ANCHORS, "three images of different sizes", "more objects than are given"],
     )
     def test_finds_what_pytorch_finds(self, loaded, exported, asked, expected, lowering, opset, asking):
         found = answered(OnnxRuntimeRunner(exported(lowering, opset)), asked[asking])
