@@ -101,7 +101,8 @@ class RoIAlign(nn.Module):
         batch, count, _ = boxes.shape
         maps = maps[: len(self.strides)]
         grid, first = self._placed(maps, boxes)
-        cells = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1)  # [B*cells,C]
+        # [B*cells,C]; contiguous, or eager PyTorch would gather number by number
+        cells = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1).contiguous()
         order = grid.tiles(self.size).prod(2).topk(count).indices
         blocks = [
             self._block(cells, grid.rows(index), first.gather(1, index))
