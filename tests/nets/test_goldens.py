@@ -107,6 +107,10 @@ CASES = [
 ]
 
 
+# ONNX's own operators are the same in all cases; tracing takes a minute or two each
+WITH_OPERATORS = {"retinanet_r50_fpn", "mask_rcnn_r50_fpn"}
+
+
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
     detector, folder, probes = request.param
@@ -176,6 +180,8 @@ def test_proposals_and_what_becomes_of_the_original_ones(golden):
 @pytest.fixture(scope="module", params=LOWERINGS)
 def traced(request, golden):
     """The graph of one lowering, and the opsets it is for."""
+    if request.param == "onnx" and golden.loaded.spec.name not in WITH_OPERATORS:
+        pytest.skip("another case has the same operators")
     opsets = [16, EXPORTER_OPSET, newest()]
     if request.param == "onnx" and golden.two_stages:
         opsets.pop()  # ONNX Runtime has no RoiAlign of the newest opset: that graph is another one
