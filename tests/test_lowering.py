@@ -127,9 +127,11 @@ def aligning(request):
         RoIAlign(7, LEVELS), request.param, (maps, boxes), ([canvas] * 4, batch), names
     )
     assert ("RoiAlign" in operators) == (request.param == "onnx")
-    return lambda maps, boxes: session.run(
-        None, dict(zip(names, map(np.asarray, [*maps, boxes]), strict=True))
-    )
+
+    def align(maps, boxes):
+        return session.run(None, {n: np.asarray(x) for n, x in zip(names, [*maps, boxes], strict=True)})[0]
+
+    return align
 
 
 @pytest.mark.parametrize("feed", [pyramid(2, 192, 416), pyramid(1, 64, 64), pyramid(3, 224, 96)])

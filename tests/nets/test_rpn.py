@@ -59,7 +59,7 @@ def proposals_of(maps, image, size, count, nms_pre):
         _, _, height, width = x.shape
         logits = x[image, :KINDS].permute(1, 2, 0).flatten()
         deltas = x[image, KINDS:].permute(1, 2, 0).reshape(-1, 4)
-        objectness, order = logits.sigmoid().sort(descending=True, stable=True)
+        objectness, order = (1 / (1 + (-logits).exp())).sort(descending=True, stable=True)
         order = order[:nms_pre]
         decoded = decode_deltas(anchors_of(STRIDES[level], height, width)[order].float(), deltas[order])
         boxes.append(clip(decoded[None], torch.tensor([size]))[0].numpy())

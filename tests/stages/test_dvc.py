@@ -79,5 +79,6 @@ def test_another_detectors_config_calls_for_nothing(project):
 def test_a_published_figure_calls_for_no_other_file(project):
     edit(project / "conf/detector/retinanet_shapes.yaml", "bbox: 35.56", "bbox: 35.57")
     found = changed(project)
-    assert found >= EVALUATIONS | {"track@retinanet_shapes"}
+    assert found >= {f"evaluate@retinanet_shapes-{r}" for r in axis("runtimes")} | {"track@retinanet_shapes"}
+    assert not {name for name in found if "mask_rcnn_shapes" in name}
     assert not found & {"simplify@retinanet_shapes", "download@retinanet_shapes", "report"}
