@@ -92,6 +92,16 @@ def ratio(times: Mapping[str, Sequence[float]], one: str, other: str) -> Spread:
     return Spread.of([a / b for a, b in zip(times[one], times[other], strict=True)])
 
 
+def how_timed(rounds: int) -> list[str]:
+    """What every sheet of `interleaved` times has to say of them."""
+    return [
+        f"Each figure is the median of {rounds} rounds (least–largest in brackets) in one process, after one "
+        "round of warm-up. In a round all forms run in turn; a ratio is taken within each round.",
+        f"PyTorch uses {torch.get_num_threads()} threads; ONNX Runtime, where it runs, is left to its "
+        "own choice, which is one thread a core.",
+    ]
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table under its title: the first column is what a row is about, the others are figures."""

@@ -193,10 +193,7 @@ def main() -> None:
 def notes(rounds: int) -> list[str]:
     """How the figures came about."""
     return [
-        f"Each figure is the median of {rounds} rounds (least–largest in brackets) in one process, after one "
-        "round of warm-up. In a round all forms run in turn; a ratio is taken within each round.",
-        f"PyTorch uses {torch.get_num_threads()} threads; ONNX Runtime is left to its own choice, which is "
-        "one thread a core.",
+        *how_timed(rounds),
         "RetinaNet-R50 has drawn weights; the bias of its class logits is set so that as many (anchor, "
         "class) pairs as stated exceed the score threshold of 0.05.",
         "Arrays are decoded images; files are read and decoded each time. Both are resized, padded, run and "

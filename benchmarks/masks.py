@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch.nn import functional as F
 
-from benchmarks.common import Sheet, Spread, interleaved, ratio, show, write
+from benchmarks.common import Sheet, Spread, how_timed, interleaved, ratio, show, write
 from samebox.coco.results import encoded
 from samebox.masks import paste
 
@@ -101,8 +101,8 @@ def main() -> None:
 def notes(rounds: int) -> list[str]:
     """How the figures came about."""
     return [
-        f"Each figure is the median of {rounds} rounds (least–largest in brackets) in one process on one "
-        "core, after one round of warm-up. All run in turn, and a ratio is taken within a round.",
+        *how_timed(rounds),
+        "Everything runs on one core.",
         "The maps are smooth random shapes; 28×28 is what a mask head gives, 224×224 what PointRend gives.",
         "grid_sample + pycocotools is MMDetection's way on the CPU: each mask sampled in the window of its "
         "box, then pycocotools.mask.encode over all pixels. Both give the same codes, but for pixels whose "

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.common import Sheet, Spread, interleaved, ratio, show, write
+from benchmarks.common import Sheet, Spread, how_timed, interleaved, ratio, show, write
 from samebox.blocks.roi_align import RoIAlign
 from samebox.lowering import LOWERINGS, TRANSLATIONS, lowered
 from samebox.opset import EXPORTER_OPSET
@@ -131,10 +131,7 @@ def quieten() -> None:
 def notes(rounds: int) -> list[str]:
     """How the figures came about."""
     return [
-        f"Each figure is the median of {rounds} rounds (least–largest in brackets) in one process, after one "
-        "round of warm-up. All run in turn, and a ratio is taken within a round.",
-        f"PyTorch uses {torch.get_num_threads()} threads; ONNX Runtime is left to its own choice, which is "
-        "one thread a core.",
+        *how_timed(rounds),
         f"Maps of strides {', '.join(map(str, STRIDES))} hold normal random numbers; the largest difference "
         "is between the values of the two lowerings.",
         "Regions are drawn, about as various as an RPN's: square root of the area log-uniform in 16..800 "

@@ -20,7 +20,7 @@ LOWERINGS = ("portable", "onnx")
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# For the exporter alone, which asks an operator for shapes and translates it: they have no kernels.
+# For the exporter alone, which asks operators for shapes and translates them: these have no kernels.
 torch.library.define(
     "samebox::suppress",
     "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, int count) -> Tensor",

@@ -20,7 +20,7 @@ SAMPLES = TILE - 1
 # Regions that eager PyTorch aligns at once
 EAGER_BLOCK = 64
 
-# Side, in strides of the finest level, of the smallest region that is left to the second finest, halved
+# Half the side, in strides of the finest level, from which on a region is the second finest level's
 CANONICAL = 14
 
 
