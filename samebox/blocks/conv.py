@@ -1,18 +1,39 @@
 """Convolution with an optional norm and activation: the unit of every neck and head."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
 class ConvModule(nn.Module):
-    """Convolution, then ReLU unless `activation` is off. Parameters: `conv.*`, as upstream names them."""
+    """Convolution, `norm` if given, `activation`.
+
+    Parameters, as upstream names them: `conv.*` (a bias only where no norm follows), and `bn.*` or `gn.*`
+    after the kind of the norm. `padding` keeps the size unless given.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, activation: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        dilation: int = 1,
+        groups: int = 1,
+        norm: nn.Module | None = None,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
-        self.activation = nn.ReLU() if activation else nn.Identity()
+        same = kernel // 2 * dilation if padding is None else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, same, dilation, groups, bias=norm is None)
+        self.norm_name = "gn" if isinstance(norm, nn.GroupNorm) else "bn"
+        self.add_module(self.norm_name, norm)
+        self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B,inputs,H,W] → [B,outputs,ceil(H/stride),ceil(W/stride)]."""
-        return self.activation(self.conv(x))
+        """[B,inputs,H,W] → [B,outputs,H',W'], with `padding` not given ceil(H/stride), ceil(W/stride)."""
+        x = self.conv(x)
+        norm = getattr(self, self.norm_name)
+        return self.activation(x if norm is None else norm(x))

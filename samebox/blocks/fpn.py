@@ -29,17 +29,17 @@ class FPN(nn.Module):
             known = ", ".join(EXTRA_LEVELS)
             raise SameboxError(f"neck.extra_levels: {extra_levels!r} is none of {known}")
         self.lateral_convs = nn.ModuleList(
-            ConvModule(channels, out_channels, 1, activation=False) for channels in in_channels
+            ConvModule(channels, out_channels, 1, activation=nn.Identity) for channels in in_channels
         )
         self.fpn_convs = nn.ModuleList(
-            ConvModule(out_channels, out_channels, 3, activation=False) for _ in in_channels
+            ConvModule(out_channels, out_channels, 3, activation=nn.Identity) for _ in in_channels
         )
         self.extra = num_outs - len(in_channels)
         self.extra_levels = extra_levels
         if extra_levels != "pool":
             first = in_channels[-1] if extra_levels == "conv_on_input" else out_channels
             for channels in [first, *[out_channels] * num_outs][: self.extra]:
-                self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, activation=False))
+                self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, activation=nn.Identity))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """[B,C_i,H_i,W_i], finest first → [B,out_channels,H_i,W_i], then each level half the one before."""

@@ -1,5 +1,8 @@
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
 
 from samebox.blocks.conv import ConvModule
 
@@ -10,12 +13,36 @@ def test_size_of_the_map(kernel, stride, size):
 
 
 def test_activation():
-    x, plain = torch.randn(1, 2, 6, 6), ConvModule(2, 3, 3, activation=False)
+    x, plain = torch.randn(1, 2, 6, 6), ConvModule(2, 3, 3, activation=nn.Identity)
     active = ConvModule(2, 3, 3)
     active.load_state_dict(plain.state_dict())
     assert (plain(x) < 0).any()
     assert active(x).equal(plain(x).clamp(min=0))
 
 
-def test_names():
-    assert list(ConvModule(2, 3, 3).state_dict()) == ["conv.weight", "conv.bias"]
+def test_norm_comes_before_the_activation():
+    x, norm = torch.randn(2, 2, 6, 6), nn.GroupNorm(2, 4)
+    module = ConvModule(2, 4, 3, norm=norm, activation=partial(nn.LeakyReLU, 0.1))
+    expected = nn.functional.leaky_relu(norm(module.conv(x)), 0.1)
+    assert module(x).equal(expected)
+
+
+def test_dilation_and_groups_keep_the_size():
+    assert ConvModule(4, 8, 3, dilation=6, groups=4)(torch.rand(1, 4, 9, 7)).shape == (1, 8, 9, 7)
+    assert ConvModule(4, 8, 3, padding=0)(torch.rand(1, 4, 9, 7)).shape == (1, 8, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("norm", "names"),
+    [
+        (None, ["conv.weight", "conv.bias"]),
+        (nn.GroupNorm(1, 3), ["conv.weight", "gn.weight", "gn.bias"]),
+        (
+            nn.BatchNorm2d(3),
+            ["conv.weight", *[f"bn.{n}" for n in ("weight", "bias", "running_mean", "running_var")]],
+        ),
+    ],
+)
+def test_names(norm, names):
+    found = [name for name in ConvModule(2, 3, 3, norm=norm).state_dict() if "num_batches" not in name]
+    assert found == names
