@@ -1,5 +1,9 @@
-"""Anchors at the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002)."""
+"""Anchors at the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002).
 
+Or at its centre, and then with sizes in pixels (SSD, arXiv:1512.02325; YOLO, arXiv:1612.08242).
+"""
+
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,13 +35,51 @@ class Anchors(nn.Module):
     def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
         """Anchors [...,4] in pixels; cells [...] row-major on a map `width` cells wide, kinds [...]."""
         stride = self.strides[level]
-        rows = cells // width
-        columns = cells - rows * width  # the exporter has no remainder by a dynamic width
-        centres = torch.stack([columns, rows], dim=-1) * stride
+        corners = columns_and_rows(cells, width) * stride
         halves = self.sides[kinds] * (stride / 2)
+        return torch.cat([corners - halves, corners + halves], dim=-1)
+
+
+class SizedAnchors(nn.Module):
+    """As Anchors, with widths and heights in pixels, a list of them for each level, at the cells' centres."""
+
+    def __init__(self, strides: Sequence[int], sides: Sequence[Sequence[Sequence[float]]]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.kinds = tuple(len(level) for level in sides)  # anchors at one cell, of each level
+        for index, level in enumerate(sides):
+            self.register_buffer(f"sides_{index}", torch.tensor(level, dtype=torch.float32), persistent=False)
+
+    def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
+        """As Anchors.forward."""
+        centres = (columns_and_rows(cells, width) + 0.5) * self.strides[level]
+        halves = self.get_buffer(f"sides_{level}")[kinds] * 0.5
         return torch.cat([centres - halves, centres + halves], dim=-1)
+
+
+def columns_and_rows(cells: Tensor, width: int) -> Tensor:
+    """Row-major cells [...] of a map `width` cells wide → [...,2]: column, row."""
+    rows = cells // width
+    columns = cells - rows * width  # the exporter has no remainder by a dynamic width
+    return torch.stack([columns, rows], dim=-1)
 
 
 def octave_scales(base: float, count: int) -> list[float]:
     """RetinaNet's scales: `count` to the octave, starting at `base`."""
     return [base * 2 ** (i / count) for i in range(count)]
+
+
+def ssd_sides(
+    least: Sequence[float], most: Sequence[float], ratios: Sequence[Sequence[float]]
+) -> list[list[tuple[float, float]]]:
+    """SSD's widths and heights for SizedAnchors.
+
+    Of each level: the square of `least`, the one halfway to `most` (their geometric mean), and for every
+    ratio r of `ratios` the areas of the first, r times as wide as high and then r times as high as wide.
+    """
+    sides = []
+    for small, large, wide in zip(least, most, ratios, strict=True):
+        roots = [root for r in wide for root in (math.sqrt(r), 1 / math.sqrt(r))]
+        middle = math.sqrt(small * large)
+        sides.append([(small, small), (middle, middle), *[(small * r, small / r) for r in roots]])
+    return sides

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from samebox.blocks.anchors import Anchors, octave_scales
+from samebox.blocks.anchors import Anchors, SizedAnchors, octave_scales, ssd_sides
 
 
 def grid(anchors, level, height, width):
@@ -49,5 +49,26 @@ def test_octave_scales():
     assert octave_scales(4, 3) == pytest.approx([4, 4 * 2 ** (1 / 3), 4 * 2 ** (2 / 3)])
 
 
+def test_sizes_in_pixels_at_the_centre_of_the_cell():
+    """A map of three columns: its fifth cell is in the second row and column."""
+    anchors = SizedAnchors([8, 100], [[(4, 6)], [(10, 20), (30, 60)]])
+    assert anchors.kinds == (1, 2)
+    cells, kinds = torch.tensor([[0, 4]]), torch.tensor([[0, 0]])
+    assert anchors(0, cells, kinds, 3).tolist() == [[[2, 1, 6, 7], [10, 9, 14, 15]]]
+    assert anchors(1, cells, kinds + 1, 3).tolist() == [[[35, 20, 65, 80], [135, 120, 165, 180]]]
+
+
+def test_sides_of_ssd():
+    """The second level of SSD300: 45 to 99 pixels, ratios 2 and 3."""
+    _, found = ssd_sides([21, 45], [45, 99], [[2], [2, 3]])
+    expected = [
+        [45, 45],
+        [math.sqrt(45 * 99)] * 2,
+        *([45 * math.sqrt(w), 45 / math.sqrt(w)] for w in (2, 1 / 2, 3, 1 / 3)),
+    ]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))
+
+
 def test_no_parameter_is_asked_of_a_checkpoint():
     assert not Anchors([8], [1.0], [4.0]).state_dict()
+    assert not SizedAnchors([8], [[(4, 6)]]).state_dict()
