@@ -1,13 +1,13 @@
 """From the maps of a dense head to the candidates of the NMS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samebox.blocks.anchors import Anchors
+from samebox.blocks.anchors import Anchors, SizedAnchors
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.top import best
 
@@ -33,18 +33,25 @@ def probability(logits: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-logits))
 
 
-def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pairs:
-    """The `count` best (anchor, class) pairs whose sigmoid score is above `threshold`.
+def best_pairs(
+    logits: Tensor,
+    classes: int,
+    count: int,
+    threshold: float,
+    score: Callable[[Tensor], Tensor] = probability,
+) -> Pairs:
+    """The `count` best (anchor, class) pairs whose score, that of their logit, is above `threshold`.
 
     logits [B,kinds*classes,H,W], classes fastest. Two steps, because sorting every pair of a fine map
     costs more than its convolutions: no pair among the `count` best lies at an anchor whose own best
     class is not among the `count` best anchors. The maps are never transposed. Ranks go by score, not by
-    logit: where the sigmoid saturates, scores are equal, and the first anchor comes first.
+    logit: where the sigmoid saturates, scores are equal, and the first anchor comes first. `score` may be
+    any function that never falls.
     """
     batch, channels, height, width = logits.shape
     kinds, area = channels // classes, height * width
     by_class = logits.reshape(batch, kinds, classes, area)
-    by_anchor = probability(by_class.amax(2)).transpose(1, 2).reshape(batch, area * kinds)
+    by_anchor = score(by_class.amax(2)).transpose(1, 2).reshape(batch, area * kinds)
     # a small map has fewer anchors than `count`: the rows to spare must exist, and lose
     _, anchors = best(F.pad(by_anchor, (0, count)), count)
     real = anchors < area * kinds
@@ -54,7 +61,7 @@ def best_pairs(logits: Tensor, classes: int, count: int, threshold: float) -> Pa
     channel = kind[..., None] * classes + torch.arange(classes, device=logits.device)  # [B,count,classes]
     index = (channel * area + cells[..., None]).flatten(1)
     chosen = logits.flatten(1).gather(1, index).reshape(batch, count, classes)
-    chosen = torch.where(real[..., None], probability(chosen), 0.0)
+    chosen = torch.where(real[..., None], score(chosen), 0.0)
     scores, pair = best(chosen.flatten(1), count)
     owner = pair // classes
     return Pairs(
@@ -76,23 +83,27 @@ def at_pairs(values: Tensor, pairs: Pairs, width: int) -> Tensor:
 
 def candidates(
     levels: Sequence[tuple[Tensor, Tensor]],
-    anchors: Anchors,
+    anchors: Anchors | SizedAnchors,
     classes: int,
     count: int,
     threshold: float,
     sizes: Tensor,
+    *,
+    decode: Callable[[Tensor, Tensor], Tensor] = decode_deltas,
+    score: Callable[[Tensor], Tensor] = probability,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best pairs of every level, decoded and clipped: boxes [B,N,4], scores [B,N], labels [B,N].
 
     `levels`: logits [B,kinds*classes,H,W] and deltas [B,kinds*4,H,W] of each, finest first; N =
     levels*count, level by level. The score is 0 where there is no pair, and where clipping to its image
-    leaves a box without an area.
+    leaves a box without an area. `decode` makes boxes [B,count,4] of anchors and their deltas, `score`
+    scores of logits.
     """
     boxes, scores, labels = [], [], []
     for level, (logits, deltas) in enumerate(levels):
-        pairs = best_pairs(logits, classes, count, threshold)
+        pairs = best_pairs(logits, classes, count, threshold, score)
         priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
-        boxes.append(clip(decode_deltas(priors, at_pairs(deltas, pairs, 4)), sizes))
+        boxes.append(clip(decode(priors, at_pairs(deltas, pairs, 4)), sizes))
         scores.append(pairs.scores)
         labels.append(pairs.labels)
     all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
