@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samebox.blocks.anchors import Anchors, SizedAnchors
+from samebox.blocks.anchors import Anchors, Points, SizedAnchors
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.top import best
 
@@ -25,12 +25,22 @@ class Pairs(NamedTuple):
     kinds: Tensor
 
 
+def map_names(parts: Sequence[str], strides: Sequence[int]) -> tuple[str, ...]:
+    """What the maps of a head are called: `<part>_<stride>`, level by level, finest first."""
+    return tuple(f"{part}_{stride}" for stride in strides for part in parts)
+
+
 def probability(logits: Tensor) -> Tensor:
     """The sigmoid, written out: ONNX Runtime's Sigmoid is off by some 1e-7.
 
     Near 1 that is enough to reorder anchors of the same object, and another one's box survives the NMS.
     """
     return 1 / (1 + torch.exp(-logits))
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """The softmax over axis 2, whose last is the background, without it: [B,N,C+1,…] → [B,N,C,…]."""
+    return logits.softmax(2)[:, :, :-1]
 
 
 def best_pairs(
@@ -82,8 +92,8 @@ def at_pairs(values: Tensor, pairs: Pairs, width: int) -> Tensor:
 
 
 def candidates(
-    levels: Sequence[tuple[Tensor, Tensor]],
-    anchors: Anchors | SizedAnchors,
+    levels: Sequence[tuple[Tensor, ...]],
+    anchors: Anchors | SizedAnchors | Points,
     classes: int,
     count: int,
     threshold: float,
@@ -95,15 +105,18 @@ def candidates(
     """The best pairs of every level, decoded and clipped: boxes [B,N,4], scores [B,N], labels [B,N].
 
     `levels`: logits [B,kinds*classes,H,W] and deltas [B,kinds*4,H,W] of each, finest first; N =
-    levels*count, level by level. The score is 0 where there is no pair, and where clipping to its image
-    leaves a box without an area. `decode` makes boxes [B,count,4] of anchors and their deltas, `score`
-    scores of logits.
+    levels*count, level by level. Logits [B,kinds,H,W] of how good an anchor's box is may follow: the score
+    of a pair that was found is then multiplied by their sigmoid. The score is 0 where there is no pair, and
+    where clipping to its image leaves a box without an area. `decode` makes boxes [B,count,4] of anchors
+    and their deltas, `score` scores of logits.
     """
     boxes, scores, labels = [], [], []
-    for level, (logits, deltas) in enumerate(levels):
+    for level, (logits, deltas, *qualities) in enumerate(levels):
         pairs = best_pairs(logits, classes, count, threshold, score)
         priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
         boxes.append(clip(decode(priors, at_pairs(deltas, pairs, 4)), sizes))
+        for quality in qualities:
+            pairs = pairs._replace(scores=pairs.scores * probability(at_pairs(quality, pairs, 1)[..., 0]))
         scores.append(pairs.scores)
         labels.append(pairs.labels)
     all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)

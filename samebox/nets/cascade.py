@@ -10,7 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from samebox.nets.rcnn import BoxHead, FCNMaskHead, probabilities
+from samebox.blocks.dense import class_probabilities
+from samebox.nets.rcnn import BoxHead, FCNMaskHead
 
 
 class CascadedBoxHeads(nn.ModuleList):
@@ -23,7 +24,7 @@ class CascadedBoxHeads(nn.ModuleList):
             refined, own = head.refine(maps, boxes, sizes)
             boxes = refined[:, :, 0]
             logits.append(own)
-        return refined, probabilities(torch.stack(logits).mean(0))
+        return refined, class_probabilities(torch.stack(logits).mean(0))
 
 
 class AveragedMaskHeads(nn.ModuleList):

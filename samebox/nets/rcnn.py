@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.conv import ConvModule
+from samebox.blocks.dense import class_probabilities
 from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.roi_align import RoIAlign
 from samebox.nets.contract import BOXES, MASKS
@@ -49,7 +50,7 @@ class BoxHead(nn.Module):
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Pyramid, finest first, boxes [B,N,4], sizes [B,2] → boxes [B,N,D,4], probabilities [B,N,C]."""
         refined, logits = self.refine(maps, boxes, sizes)
-        return refined, probabilities(logits)
+        return refined, class_probabilities(logits)
 
     def refine(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, with logits [B,N,C+1] in place of probabilities."""
@@ -63,11 +64,6 @@ class BoxHead(nn.Module):
         for fc in self.shared_fcs:
             x = self.relu(fc(x))
         return self.fc_cls(x), self.fc_reg(x).unflatten(2, (-1, 4))
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """Logits [B,N,C+1], the background last → [B,N,C]."""
-    return logits.softmax(2)[..., :-1]
 
 
 class FCNMaskHead(nn.Module):
