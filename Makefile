@@ -5,6 +5,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Threads that wait by spinning, as OpenMP's do, take many times as long where two of them share a core
 export OMP_WAIT_POLICY ?= PASSIVE
+# Else glibc gives the memory of every large tensor back and asks the system for it anew, page by page
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
 .PHONY: demo test lint bench
 

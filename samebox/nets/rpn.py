@@ -5,12 +5,12 @@ Parameters are named as in MMDetection: `rpn_conv`, `rpn_cls`, `rpn_reg`.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.dense import candidates
-from samebox.blocks.nms import GreedyNMS
+from samebox.blocks.nms import GreedyNMS, gather_rows
+from samebox.blocks.top import best
 
 
 class RPNHead(nn.Module):
@@ -35,11 +35,12 @@ class RPNHead(nn.Module):
         and lies within its own image.
         """
         levels = [self.predict(x) for x in maps]
-        boxes, scores, _ = candidates(levels, self.anchors, 1, self.nms_pre, 0.0, sizes)
-        # the NMS keeps classes apart, here those are the levels
-        level = torch.arange(len(levels), device=boxes.device).repeat_interleave(self.nms_pre)
-        kept, objectness, _ = self.nms(boxes, scores, level.expand_as(scores))
-        return kept, objectness
+        found = candidates(levels, self.anchors, 1, self.nms_pre, 0.0, sizes)
+        # levels are kept apart as images are: all of them go through the loop of the NMS at once
+        by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in found]
+        boxes, scores, _ = (x.unflatten(0, (-1, len(levels))).flatten(1, 2) for x in self.nms(*by_level))
+        objectness, index = best(scores, self.nms.count)
+        return gather_rows(boxes, index), objectness
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B,in_channels,H,W] → objectness logits [B,kinds,H,W], deltas [B,kinds*4,H,W]."""
