@@ -102,6 +102,12 @@ class Golden:
         return "0/proposals" in self.outputs
 
     @property
+    def threshold(self) -> float:
+        """What a reported score has to exceed. YOLO's threshold is on another score than the reported one."""
+        test = self.meta["test_cfg"]
+        return 0.0 if "conf_thr" in test else test.get("rcnn", test)["score_thr"]
+
+    @property
     def limits(self) -> Limits:
         """What two correct runs of the original code differ by, several times, or our own where wider."""
         if self.two_stages:
@@ -155,8 +161,7 @@ class Golden:
         lose it need not have a counterpart.
         """
         limits, reference = limits or self.limits, self.detections(index)
-        test = self.meta["test_cfg"]
-        sure = test.get("rcnn", test)["score_thr"] + limits.score
+        sure = self.threshold + limits.score
         assert len(reference) > 0
         for one, other in ((reference, found), (found, reference)):
             compared = agreement(above(sure, one), other)

@@ -93,11 +93,33 @@ def point_rend(golden):
     }
 
 
+def ssd(golden):
+    """The tensors of SSD that a case stores, by name."""
+    network = golden.loaded.network.network
+    stages = network.backbone(golden.probe())
+    levels = network.neck(stages)
+    scores, deltas = zip(*network.bbox_head(levels), strict=True)
+    return named(
+        {"backbone": stages, "neck": levels, "bbox_head/cls_score": scores, "bbox_head/bbox_pred": deltas}
+    )
+
+
+def yolov3(golden):
+    """The tensors of YOLOv3 that a case stores, by name."""
+    network = golden.loaded.network.network
+    stages = network.backbone(golden.probe())
+    levels = network.neck(stages)
+    maps = network.bbox_head(levels)
+    return named({"backbone": stages, "neck": levels, "bbox_head/pred_map": maps})
+
+
 # The detector of conf/detector, the case's folder, and its tensors at the probe
 CASES = [
     pytest.param((detector, folder, probes), id=detector)
     for detector, folder, probes in (
         ("retinanet_r50_fpn", "mmdet/retinanet_r50_fpn", retinanet),
+        ("ssd300", "mmdet/ssd300", ssd),
+        ("yolov3_d53_608", "mmdet/yolov3_d53_608", yolov3),
         ("faster_rcnn_r50_fpn", "mmdet/faster_rcnn_r50_fpn", faster_rcnn),
         ("cascade_rcnn_r50_fpn", "mmdet/cascade_rcnn_r50_fpn", faster_rcnn),
         ("mask_rcnn_r50_fpn", "mmdet/mask_rcnn_r50_fpn", mask_rcnn),
@@ -186,7 +208,7 @@ def traced(request, golden):
     if request.param == "onnx" and golden.two_stages:
         opsets.pop()  # ONNX Runtime has no RoiAlign of the newest opset: that graph is another one
     form = lowered(golden.loaded.network, request.param, EXPORTER_OPSET)
-    return onnx_from_network(form), opsets
+    return onnx_from_network(form, canvas=golden.loaded.spec.preprocess.canvas), opsets
 
 
 def test_onnxruntime(golden, traced):

@@ -68,7 +68,9 @@ def test_a_detector_has_its_record(detector):
     assert all(0 < points < 100 for points in record.published.values())
     assert record.normalize.channel_order in {"RGB", "BGR"}
     assert len(record.normalize.mean) == len(record.normalize["std"]) == 3
-    assert Preprocess.from_dict(OmegaConf.to_container(record.preprocess)).divisor == 32
+    rule = Preprocess.from_dict(OmegaConf.to_container(record.preprocess))
+    assert rule.divisor == (32 if rule.resize.keep_ratio else 1)
+    assert (rule.canvas is None) == rule.resize.keep_ratio
 
 
 def test_every_name_on_an_axis_has_a_config():
