@@ -2,7 +2,7 @@
 
 python -m pipelines.export detector=retinanet_r50_fpn checkpoint=FILE.pth out=model.onnx
     [export.opset=18] [export.lowering=portable|onnx] [export.shape=dynamic|800x1344]
-    [simplify=true] [verify=true image=FILE.jpg]
+    [export.postprocess=false] [simplify=true] [verify=true image=FILE.jpg]
 """
 
 import re
@@ -30,6 +30,10 @@ LEAST_SHARE = 0.99
 
 def run(config: DictConfig) -> None:
     """Load, export, and simplify and verify where asked."""
+    if config.verify and not config.export.postprocess:
+        raise SameboxError(
+            "verify: compares detections, and export.postprocess=false gives none; leave it out"
+        )
     out = Path(config.out)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load_network(config, checkpoint(config, Path(folder)))

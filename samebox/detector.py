@@ -41,9 +41,14 @@ class Detector:
     """
 
     def __init__(self, runner: Runner) -> None:
-        """`runner` is one that has been entered."""
+        """`runner` is one that has been entered. Raises SameboxError where its network gives no detections."""
         self.runner = runner
         self.spec = Spec.from_metadata(runner.metadata, runner.name)
+        if not self.spec.postprocess:
+            raise SameboxError(
+                f"{runner.name}: gives the maps of its heads, no detections: export it with "
+                "export.postprocess=true"
+            )
 
     def __enter__(self) -> "Detector":
         return self

@@ -1,6 +1,7 @@
 """ONNX from a network: standard operators only, the same bytes every time."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,8 +106,8 @@ def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in [*model.graph.input, *model.graph.output]:
         del value.metadata_props[:]
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:
-                dim.dim_param = names[dim.dim_param]
+            if dim.dim_param:  # a symbol, or for a map of a head what follows from symbols
+                dim.dim_param = re.sub(r"[a-z]+\d+", lambda symbol: names[symbol[0]], dim.dim_param)
     return model
 
 

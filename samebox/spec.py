@@ -17,7 +17,8 @@ class Spec:
 
     `normalize` (mean, std in 0..255, channel_order) is for the reader's information: it happens inside
     the graph. `checkpoint_sha256` is the hash of the source file. `opset` and `lowering` are None for a
-    network that has not been exported.
+    network that has not been exported. Without `postprocess` it gives the maps of its heads, not
+    detections.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Spec:
     checkpoint_sha256: str
     opset: int | None = None
     lowering: str | None = None
+    postprocess: bool = True
 
     def to_json(self) -> str:
         """The record as one line of JSON, the same bytes for the same record."""

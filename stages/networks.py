@@ -45,8 +45,10 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
         preprocess=preprocess(config),
         normalize=plain(detector.normalize),
         checkpoint_sha256=sha256(path),
+        postprocess=config.export.postprocess,
     )
-    deployable = Deployable(Normalize(**plain(detector.normalize)), network).eval()
+    normalize = Normalize(**plain(detector.normalize))
+    deployable = Deployable(normalize, network, config.export.postprocess).eval()
     return Loaded(deployable, spec, checkpoint.refusal_line())
 
 

@@ -18,13 +18,18 @@ class CascadedBoxHeads(nn.ModuleList):
     """Class-agnostic BoxHeads in a row: each starts from the boxes of the one before."""
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """As BoxHead.forward: the boxes are the last head's, the classes by the mean of all logits."""
+        """As BoxHead.forward."""
+        refined, logits = self.refine(maps, boxes, sizes)
+        return refined, class_probabilities(logits)
+
+    def refine(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """As BoxHead.refine: the boxes are the last head's, the logits the mean of all."""
         logits = []
         for head in cast(Iterable[BoxHead], self):
             refined, own = head.refine(maps, boxes, sizes)
             boxes = refined[:, :, 0]
             logits.append(own)
-        return refined, class_probabilities(torch.stack(logits).mean(0))
+        return refined, torch.stack(logits).mean(0)
 
 
 class AveragedMaskHeads(nn.ModuleList):

@@ -1,6 +1,6 @@
 """What every network takes and gives, whatever its family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -52,15 +52,18 @@ class Deployable(nn.Module):
     boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
     and masks [B,K,M,M], the probability in 0..1 that a point is the object's, on a grid of cells over
     the row's own box; rows to spare are zero. `network` names its outputs in `network.outputs`, in their
-    order: BOXES or MASKS.
+    order: BOXES or MASKS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs`
+    names it.
     """
 
-    def __init__(self, normalize: Normalize, network: nn.Module) -> None:
+    def __init__(self, normalize: Normalize, network: nn.Module, postprocess: bool = True) -> None:
         super().__init__()
         self.normalize = normalize
         self.network = network
-        self.outputs = cast(tuple[str, ...], network.outputs)
+        self.postprocess = postprocess
+        self.outputs = cast(tuple[str, ...], network.outputs if postprocess else network.head_outputs)
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """The named outputs of the contract, see the class."""
-        return self.network(self.normalize(images, sizes), sizes)
+        network = self.network if self.postprocess else cast(Callable, self.network.heads)
+        return network(self.normalize(images, sizes), sizes)

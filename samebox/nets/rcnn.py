@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.conv import ConvModule
-from samebox.blocks.dense import class_probabilities
+from samebox.blocks.dense import class_probabilities, map_names
 from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.roi_align import RoIAlign
 from samebox.nets.contract import BOXES, MASKS
@@ -161,6 +161,27 @@ class RCNN(nn.Module):
         self.rpn_head = rpn_head
         self.roi_head = roi_head
         self.outputs = roi_head.outputs
+
+    @property
+    def head_outputs(self) -> tuple[str, ...]:
+        """What `heads` gives: objectness_4, deltas_4, objectness_8, …, then what is said of the proposals."""
+        maps = map_names(("objectness", "deltas"), self.rpn_head.anchors.strides)
+        return (*maps, "proposals", "proposal_scores", "class_logits", "boxes")
+
+    def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Normalised images [B,3,H,W], sizes [B,2] → both stages, before thresholds and the last NMS.
+
+        Of each level objectness logits [B,kinds,H,W] and deltas [B,kinds*4,H,W]; proposals [B,N,4] and
+        proposal_scores [B,N], 0 for rows to spare; class_logits [B,N,C+1], the background last, and boxes
+        [B,N,D,4], in canvas pixels, see BoxHead. The second stage needs the first one's NMS; masks need the
+        second one's, so there are none.
+        """
+        maps = self.neck(self.backbone(images))
+        levels = [self.rpn_head.predict(x) for x in maps]
+        proposals, scores = self.rpn_head.select(levels, sizes)
+        boxes, logits = self.roi_head.bbox_head.refine(maps, proposals, sizes)
+        values = (*(x for level in levels for x in level), proposals, scores, logits, boxes)
+        return dict(zip(self.head_outputs, values, strict=True))
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.conv import ConvModule
-from samebox.blocks.dense import candidates
+from samebox.blocks.dense import candidates, map_names
 from samebox.blocks.nms import GreedyNMS
 from samebox.nets.contract import BOXES
 
@@ -66,9 +66,19 @@ class RetinaNet(nn.Module):
         self.nms_pre = nms_pre
         self.score_threshold = score_threshold
 
+    @property
+    def head_outputs(self) -> tuple[str, ...]:
+        """What `heads` gives, by the stride of the level: logits_8, deltas_8, logits_16, …."""
+        return map_names(("logits", "deltas"), self.bbox_head.anchors.strides)
+
+    def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
+        """Normalised images [B,3,H,W] → the head's maps, see RetinaHead.forward."""
+        levels = [self.bbox_head(x) for x in self.neck(self.backbone(images))]
+        return dict(zip(self.head_outputs, (x for level in levels for x in level), strict=True))
+
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
-        levels = [self.bbox_head(x) for x in self.neck(self.backbone(images))]
-        head = self.bbox_head
+        head, maps = self.bbox_head, list(self.heads(images, sizes).values())
+        levels = list(zip(maps[::2], maps[1::2], strict=True))
         found = candidates(levels, head.anchors, head.num_classes, self.nms_pre, self.score_threshold, sizes)
         return dict(zip(self.outputs, self.nms(*found), strict=True))

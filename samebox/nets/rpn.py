@@ -34,7 +34,10 @@ class RPNHead(nn.Module):
         N = `nms.count`, by descending objectness; rows to spare are zero. A proposal is in canvas pixels
         and lies within its own image.
         """
-        levels = [self.predict(x) for x in maps]
+        return self.select([self.predict(x) for x in maps], sizes)
+
+    def select(self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """What `predict` gives for each level, finest first → the proposals, as `forward` has them."""
         found = candidates(levels, self.anchors, 1, self.nms_pre, 0.0, sizes)
         # levels are kept apart as images are: all of them go through the loop of the NMS at once
         by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in found]

@@ -67,6 +67,21 @@ def test_boxes_lie_within_their_own_image(answer):
         assert (boxes <= torch.tensor([width, height, width, height])).all()
 
 
+def test_what_the_heads_say_leads_to_the_answer(network, images, answer):
+    with torch.inference_mode():
+        heads = network.heads(images, torch.tensor(MIXED))
+    assert tuple(heads) == network.head_outputs
+    assert heads["objectness_4"].shape == (3, 3, 32, 32)
+    assert heads["deltas_64"].shape == (3, 12, 2, 2)
+    boxes, scores = heads["boxes"], heads["class_logits"].softmax(2)[..., :-1]
+    real = heads["proposal_scores"][..., None] > 0
+    wanted = torch.where(real & (scores > 0.05), scores, 0.0).flatten(1)
+    labels = torch.arange(CLASSES).expand_as(scores).flatten(1)
+    found = network.roi_head.nms(boxes.expand(-1, -1, CLASSES, -1).flatten(1, 2), wanted, labels)
+    for name, value in zip(BOXES, found, strict=True):
+        torch.testing.assert_close(value, answer[name])
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, answer, index):
     alone = answered(network, images[index : index + 1], MIXED[index : index + 1])

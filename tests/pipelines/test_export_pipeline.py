@@ -3,10 +3,13 @@ import re
 import demo_forms
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 
 from pipelines import export as pipeline
 from samebox.agreement import Agreement
+from samebox.detector import load
 from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.graphs import input_shapes, metadata, onnx_model
@@ -74,3 +77,31 @@ def test_an_address_is_fetched(tmp_path, monkeypatch):
     config = compose("export_file", ["checkpoint=https://a.example/b.pth", "out=c.onnx"])
     assert pipeline.checkpoint(config, tmp_path) == tmp_path / "checkpoint.pth"
     assert asked == ["https://a.example/b.pth"]
+
+
+def test_the_maps_of_the_heads_alone(tmp_path):
+    out = tmp_path / "heads.onnx"
+    height, width = demo_forms.CANVAS
+    asked = [f"checkpoint={demo_forms.CHECKPOINT}", f"out={out}", "export.postprocess=false", "simplify=true"]
+    pipeline.run(compose("export_file", [*asked, f"export.shape={height}x{width}"]))
+    session = onnxruntime.InferenceSession(out)
+    names = [output.name for output in session.get_outputs()]
+    assert names == [f"{part}_{stride}" for stride in (8, 16, 32, 64, 128) for part in ("logits", "deltas")]
+    assert session.get_outputs()[0].shape == ["batch", 54, height // 8, width // 8]
+
+    network = demo_forms.loaded("export.postprocess=false").network
+    images = np.random.default_rng(0).uniform(0, 255, (3, 3, height, width)).astype(np.float32)
+    feed = {"images": images, "sizes": np.array([[height, width], [100, 90], [64, 224]])}
+    with torch.no_grad():
+        expected = network(*map(torch.from_numpy, feed.values()))
+    for name, found in zip(names, session.run(None, feed), strict=True):
+        np.testing.assert_allclose(found, expected[name].numpy(), atol=2e-4)
+
+    with pytest.raises(SameboxError, match=r"gives the maps of its heads, no detections: .*postprocess=true"):
+        load(out)
+
+
+def test_maps_of_heads_are_not_verified(tmp_path):
+    asked = ["checkpoint=a", f"out={tmp_path}/b.onnx", "export.postprocess=false", "verify=true"]
+    with pytest.raises(SameboxError, match=r"verify: .*export\.postprocess=false gives none; leave it out"):
+        pipeline.run(compose("export_file", asked))
