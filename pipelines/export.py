@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
     """Load, export, and simplify and verify where asked."""
     if config.verify and not config.export.postprocess:
         raise SameboxError(
-            "verify: compares detections, and export.postprocess=false gives none; leave it out"
+            "verify: there are no detections to compare with export.postprocess=false; leave it out"
         )
     out = Path(config.out)
     with tempfile.TemporaryDirectory() as folder:

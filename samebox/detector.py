@@ -41,7 +41,7 @@ class Detector:
     """
 
     def __init__(self, runner: Runner) -> None:
-        """`runner` is one that has been entered. Raises SameboxError where its network gives no detections."""
+        """`runner` is one that has been entered. Raises SameboxError where it gives no detections."""
         self.runner = runner
         self.spec = Spec.from_metadata(runner.metadata, runner.name)
         if not self.spec.postprocess:

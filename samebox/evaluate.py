@@ -1,7 +1,7 @@
 """One form of a detector, run over a COCO data set: what it finds, how long it takes, what it needs."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,7 +28,8 @@ class Pass:
     """One run over the data set: COCO results, images left out with the reason, and times.
 
     `masks` says whether the detector gives masks, be there a detection or not; `times` are milliseconds an
-    image, one entry a batch, by part; `seconds` the whole pass takes.
+    image, one entry a batch, by part; `seconds` the whole pass takes; `caps` counts the images in which a
+    cap of the network was reached, where the runtime can tell.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Pass:
     skipped: dict[str, str] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
+    caps: dict[str, int] = field(default_factory=dict)
 
     def timed(self, part: str, images: int, call: Callable[[], T]) -> T:
         """What `call` returns, its time noted as `part`."""
@@ -63,10 +65,13 @@ def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, 
     for group in groups[:warmup]:
         _answers(detector, dataset, category_ids, group, Pass())
     done = Pass()
+    caps = getattr(detector.runner, "caps", Counter[str]())
+    caps.clear()
     started = time.perf_counter()
     for group in _shown(groups, batch, title):
         done.results += _answers(detector, dataset, category_ids, group, done)
     done.seconds = time.perf_counter() - started
+    done.caps = dict(caps)
     return done
 
 
@@ -175,7 +180,7 @@ def evaluated(
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
     notes = [NO_GROUND_TRUTH] if first.masks and "segm" not in scores[batches[0]] else []
     metrics = {
-        "notes": [*facts["notes"], *notes],
+        "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images))],
         "status": "measured",
         "reason": None,
         "images": len(dataset.images),
@@ -191,6 +196,12 @@ def evaluated(
     }
     curves = {kind: s.precision for kind, s in scores[batches[0]].items()}
     return Evaluated(facts | metrics, curves, first.results)
+
+
+def _cut(done: Pass, images: int) -> Iterator[str]:
+    for cap, count in done.caps.items():
+        if count:
+            yield f"{cap} was reached in {count} of {images} images: what lies beyond it is cut"
 
 
 def check_numbers(batches: Sequence[int], warmup: int) -> None:

@@ -95,10 +95,11 @@ class OperatorNMS(nn.Module):
         super().__init__()
         self.iou_threshold = portable.iou_threshold
         self.count = portable.count
+        self.per_class = min(portable.per_class or portable.count, portable.count)
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As GreedyNMS.forward."""
-        left = torch.ops.samebox.suppress(boxes, scores, labels, self.iou_threshold, self.count)
+        left = torch.ops.samebox.suppress(boxes, scores, labels, self.iou_threshold, self.per_class)
         best, index = left.topk(self.count)
         found = best > 0
         return gather_rows(boxes, index) * found[..., None], best, labels.gather(1, index) * found

@@ -23,15 +23,18 @@ class GreedyNMS(nn.Module):
 
     Candidates are taken best first in blocks. Inside a block, whom does a kept box strike out? is asked
     until the answer stays the same: at that fixpoint it is the greedy answer. Exact for any number of
-    candidates, without sorting all of them (TensorRT-RTX sorts at most 3840).
+    candidates, without sorting all of them (TensorRT-RTX sorts at most 3840). No class has more than
+    `per_class` of them, where that is given.
     """
 
-    def __init__(self, iou_threshold: float, count: int) -> None:
+    def __init__(self, iou_threshold: float, count: int, per_class: int | None = None) -> None:
         super().__init__()
-        if count < 1:
-            raise SameboxError(f"nms.count: {count}: give a number from 1 up")
+        if count < 1 or (per_class is not None and per_class < 1):
+            name, value = ("count", count) if count < 1 else ("per_class", per_class)
+            raise SameboxError(f"nms.{name}: {value}: give a number from 1 up")
         self.iou_threshold = iou_threshold
         self.count = count
+        self.per_class = per_class
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """boxes [B,N,4], scores [B,N] (0: no candidate), labels [B,N] → the same with N = `count`.
@@ -55,6 +58,9 @@ class GreedyNMS(nn.Module):
             struck = self._strikes(kept_boxes, kept_labels, block_boxes, block_labels).any(1)
             strikes = self._strikes(block_boxes, block_labels, block_boxes, block_labels)
             keep = fixpoint((block_scores > 0) & ~struck, strikes)
+            if self.per_class is not None and self.per_class < self.count:
+                rivals = torch.cat([kept_scores > 0, keep], 1), torch.cat([kept_labels, block_labels], 1)
+                keep = keep & (better_of_class(*rivals)[:, self.count :] < self.per_class)
             return (
                 left.scatter(1, index, torch.zeros_like(block_scores)),
                 *self._best(
@@ -77,6 +83,12 @@ class GreedyNMS(nn.Module):
         found = top > 0
         # rows to spare are whatever the sort put there: emptied, or they would strike in the next block
         return gather_rows(boxes, index) * found[..., None], top, labels.gather(1, index) * found
+
+
+def better_of_class(kept: Tensor, labels: Tensor) -> Tensor:
+    """How many rows before each are kept and of its label: kept [B,N] bool, labels [B,N] → [B,N]."""
+    same = labels[:, :, None] == labels[:, None, :]
+    return torch.bmm(kept.to(torch.float32)[:, None], same.to(torch.float32).triu(1))[:, 0]
 
 
 def fixpoint(candidates: Tensor, strikes: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ class RCNN(nn.Module):
         maps = self.neck(self.backbone(images))
         levels = [self.rpn_head.predict(x) for x in maps]
         proposals, scores = self.rpn_head.select(levels, sizes)
-        boxes, logits = self.roi_head.bbox_head.refine(maps, proposals, sizes)
+        boxes, logits = cast(BoxHead, self.roi_head.bbox_head).refine(maps, proposals, sizes)
         values = (*(x for level in levels for x in level), proposals, scores, logits, boxes)
         return dict(zip(self.head_outputs, values, strict=True))
 

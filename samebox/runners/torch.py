@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from samebox.engine import NotHere
 from samebox.errors import SameboxError
 from samebox.nets.contract import Deployable
+from samebox.runners.caps import Caps
 from samebox.spec import METADATA_KEY, Spec
 
 DEVICES = ("cpu", "cuda")
@@ -36,11 +37,14 @@ class TorchRunner:
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise NotHere("PyTorch on CUDA: no NVIDIA GPU that torch can use here")
         self._network.to(self._device)
+        self._caps = Caps(self._network.network).__enter__()
+        self.caps = self._caps.images
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._caps.__exit__(kind, error, trace)
         self._network.to("cpu")
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:

@@ -212,3 +212,18 @@ def test_gather_rows():
 def test_a_count_below_one_is_refused():
     with pytest.raises(SameboxError, match=r"nms\.count: 0"):
         GreedyNMS(0.5, 0)
+
+
+@pytest.mark.parametrize("cap", [1, 7, 40])
+def test_no_class_has_more_than_its_share(cap):
+    boxes, scores, labels = crowd(seed=5, number=1500)
+    taken, kept = dict.fromkeys(range(3), 0), []
+    for row in greedy(boxes, scores, labels, 1500):
+        if taken[labels[row]] < cap:
+            taken[labels[row]] += 1
+            kept.append(row)
+    image = (torch.from_numpy(field)[None] for field in (boxes, scores, labels))
+    found, *_ = GreedyNMS(THRESHOLD, 100, per_class=cap)(*image)
+    np.testing.assert_array_equal(found[0].numpy()[: len(kept)], boxes[kept[:100]])
+    assert not found[0, len(kept) :].any()
+    assert len(kept) == 3 * cap
