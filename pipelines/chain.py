@@ -83,7 +83,7 @@ def form(config: DictConfig, runtime: str) -> Evaluated:
         "detector": plain(config.detector),
         "dataset": plain(config.dataset),
         "evaluate": plain(config.evaluate),
-        "shape": config.export.shape,
+        "export": {name: config.export[name] for name in ("shape", "masked_norm", "postprocess")},
         "runtime": {name: value for name, value in plain(config.runtime).items() if name != "folder"},
         "hardware": hardware(),
     } | content(config, config.runtime.folder, made(config))

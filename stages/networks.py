@@ -31,12 +31,17 @@ class Loaded:
 def load_network(config: DictConfig, path: Path) -> Loaded:
     """Build `config.detector` and load the checkpoint at `path` into it, strictly.
 
-    `config.export.shape` fixes the canvas. Raises SameboxError where the checkpoint is another network's.
+    Of `config.export`, `shape` fixes the canvas, and the network follows `masked_norm` and `postprocess`.
+    Raises SameboxError where the checkpoint is another network's, or the network has no such norm.
     """
     checkpoint = read_checkpoint(existing(path, "run stages.download first"))
     detector = config.detector
     names = class_names(config, checkpoint)
     OmegaConf.update(detector, "num_classes", len(names))
+    if config.export.masked_norm:
+        if "masked_norm" not in detector.network:
+            raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
+        OmegaConf.update(detector.network, "masked_norm", True)
     network = built(detector.network)
     load_strictly(network, checkpoint.state, str(path))
     spec = Spec(

@@ -1,5 +1,6 @@
 import json
 import time
+from collections import Counter
 
 import demo_forms
 import numpy as np
@@ -195,6 +196,27 @@ def test_batches_are_numbers_from_one_up(dataset, batches):
 def test_warmup_is_no_negative_number(dataset):
     with pytest.raises(SameboxError, match=r"evaluate\.warmup: -1: give a number from 0 up"):
         evaluated(FACTS, lambda: pytest.fail("was opened"), dataset, [1], warmup=-1)
+
+
+class Capped(TruthRunner):
+    """Counts, as PyTorch's does, images that reach a cap: all of those it is given."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset)
+        self.caps = Counter()
+
+    def __call__(self, inputs):
+        self.caps["max_per_img=24"] += len(inputs["sizes"])
+        self.caps["nms_pre=9"] += 0
+        return super().__call__(inputs)
+
+
+def test_images_that_reach_a_cap_are_told_in_a_note(dataset):
+    facts = {"title": "Capped", "dataset": "few", "notes": ["a note"]}
+    done = evaluated(facts, lambda: Detector(Capped(dataset)), dataset, batches=[1, 3], warmup=2)
+    count = len(dataset.images)
+    cut = f"max_per_img=24 was reached in {count} of {count} images: what lies beyond it is cut"
+    assert done.metrics["notes"] == ["a note", cut]
 
 
 def test_a_data_set_without_an_image_to_run_is_refused(detector, damaged, tmp_path):
