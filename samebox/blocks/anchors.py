@@ -1,6 +1,7 @@
 """Anchors at the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002).
 
-Or at its centre, and then with sizes in pixels (SSD, arXiv:1512.02325; YOLO, arXiv:1612.08242).
+Or at its centre, and then with sizes in pixels (SSD, arXiv:1512.02325; YOLO, arXiv:1612.08242), or with
+none (FCOS, arXiv:1904.01355).
 """
 
 import math
@@ -55,6 +56,20 @@ class SizedAnchors(nn.Module):
         centres = (columns_and_rows(cells, width) + 0.5) * self.strides[level]
         halves = self.get_buffer(f"sides_{level}")[kinds] * 0.5
         return torch.cat([centres - halves, centres + halves], dim=-1)
+
+
+class Points(nn.Module):
+    """What a detector without anchors has in their place: the cells' centres, one kind a cell."""
+
+    kinds = 1
+
+    def __init__(self, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+
+    def forward(self, level: int, cells: Tensor, _kinds: Tensor, width: int) -> Tensor:
+        """Points x, y [...,2] in pixels; arguments as of Anchors.forward."""
+        return (columns_and_rows(cells, width) + 0.5) * self.strides[level]
 
 
 def columns_and_rows(cells: Tensor, width: int) -> Tensor:

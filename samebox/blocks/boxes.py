@@ -23,6 +23,23 @@ def decode_deltas(anchors: Tensor, deltas: Tensor, stds: Tensor | None = None) -
     return torch.cat([centres - halves, centres + halves], dim=-1)
 
 
+def decode_distances(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes [...,4] from points x, y [...,2] and how far left, top, right, bottom [...,4] lie from them."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def decode_tblr(anchors: Tensor, values: Tensor, normalizer: float) -> Tensor:
+    """Boxes from how far their sides lie from an anchor's centre (FSAF, arXiv:1903.00621).
+
+    anchors, values and the result: [...,4]; values are top, bottom, left, right, in `normalizer` times the
+    anchor's height or width.
+    """
+    centres, sizes = (anchors[..., :2] + anchors[..., 2:]) * 0.5, anchors[..., 2:] - anchors[..., :2]
+    top, bottom, left, right = values.unbind(-1)
+    in_sizes = torch.stack([left, top, right, bottom], dim=-1) * normalizer
+    return decode_distances(centres, in_sizes * sizes.repeat(*[1] * (sizes.ndim - 1), 2))
+
+
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes [B,N,4] moved into their own images; sizes [B,2], height and width."""
     limits = sizes.to(boxes.dtype).flip(1).repeat(1, 2)[:, None]  # [B,1,4]: w h w h

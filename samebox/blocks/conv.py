@@ -32,8 +32,11 @@ class ConvModule(nn.Module):
         self.add_module(self.norm_name, norm)
         self.activation = activation()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B,inputs,H,W] → [B,outputs,H',W'], with `padding` not given ceil(H/stride), ceil(W/stride)."""
+    def forward(self, x: Tensor, *norm_inputs: Tensor | None) -> Tensor:
+        """[B,inputs,H,W] → [B,outputs,H',W'], with `padding` not given ceil(H/stride), ceil(W/stride).
+
+        `norm_inputs`: what the norm takes besides.
+        """
         x = self.conv(x)
         norm = getattr(self, self.norm_name)
-        return self.activation(x if norm is None else norm(x))
+        return self.activation(x if norm is None else norm(x, *norm_inputs))

@@ -26,7 +26,7 @@ class Pairs(NamedTuple):
 
 
 def map_names(parts: Sequence[str], strides: Sequence[int]) -> tuple[str, ...]:
-    """What the maps of a head are called: `<part>_<stride>`, level by level, finest first."""
+    """What the maps of a head are called: `<part>_<stride>`, level by level, each with its `parts`."""
     return tuple(f"{part}_{stride}" for stride in strides for part in parts)
 
 

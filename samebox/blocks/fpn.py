@@ -17,12 +17,17 @@ class FPN(nn.Module):
     `in_channels`: of the maps that come in, finest first. `extra_levels` tells how levels beyond them come
     about: each takes every second cell of the one before ("pool"), or is a stride-2 3x3 convolution of it,
     the first of them of the coarsest map that came in ("conv_on_input") or that goes out
-    ("conv_on_output"). Parameters: `lateral_convs.i.conv`, `fpn_convs.i.conv`. Raises SameboxError for
-    another value of `extra_levels`.
+    ("conv_on_output"); with `relu_between`, each further one takes in the ReLU of the one before. Parameters:
+    `lateral_convs.i.conv`, `fpn_convs.i.conv`. Raises SameboxError for another value of `extra_levels`.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], out_channels: int, num_outs: int, extra_levels: str
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        extra_levels: str,
+        relu_between: bool = False,
     ) -> None:
         super().__init__()
         if extra_levels not in EXTRA_LEVELS:
@@ -36,6 +41,7 @@ class FPN(nn.Module):
         )
         self.extra = num_outs - len(in_channels)
         self.extra_levels = extra_levels
+        self.relu_between = relu_between
         if extra_levels != "pool":
             first = in_channels[-1] if extra_levels == "conv_on_input" else out_channels
             for channels in [first, *[out_channels] * num_outs][: self.extra]:
@@ -51,6 +57,8 @@ class FPN(nn.Module):
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
         extra = maps[-1] if self.extra_levels == "conv_on_input" else outs[-1]
         for level in range(len(outs), len(outs) + self.extra):
+            if self.relu_between and level > len(maps):
+                extra = F.relu(extra)
             pooled = self.extra_levels == "pool"
             extra = F.max_pool2d(extra, 1, stride=2) if pooled else self.fpn_convs[level](extra)
             outs.append(extra)
