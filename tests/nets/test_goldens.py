@@ -24,17 +24,29 @@ def named(parts):
     return {f"{part}/{i}": tensor for part, tensors in parts.items() for i, tensor in enumerate(tensors)}
 
 
-def retinanet(golden):
-    """The tensors of RetinaNet that a case stores, by name."""
+def pyramid(golden):
+    """All stages of the probe, and the pyramid of a network that leaves the first of them out."""
     network = golden.loaded.network.network
     backbone = copy(network.backbone)
-    backbone.out_stages = (0, 1, 2, 3)  # RetinaNet itself leaves the first out
+    backbone.out_stages = (0, 1, 2, 3)
     stages = backbone(golden.probe())
-    levels = network.neck(stages[1:])
-    scores, deltas = zip(*(network.bbox_head(level) for level in levels), strict=True)
-    return named(
-        {"backbone": stages, "neck": levels, "bbox_head/cls_score": scores, "bbox_head/bbox_pred": deltas}
-    )
+    return {"backbone": stages, "neck": network.neck(stages[1:])}
+
+
+def retinanet(golden):
+    """The tensors of RetinaNet and FSAF that a case stores, by name."""
+    parts = pyramid(golden)
+    scores, deltas = zip(*map(golden.loaded.network.network.bbox_head, parts["neck"]), strict=True)
+    return named(parts | {"bbox_head/cls_score": scores, "bbox_head/bbox_pred": deltas})
+
+
+def fcos(golden):
+    """The tensors of FCOS that a case stores, by name."""
+    parts = pyramid(golden)
+    head = golden.loaded.network.network.bbox_head
+    levels = (head(x, level) for level, x in enumerate(parts["neck"]))
+    names = (f"bbox_head/{name}" for name in ("cls_score", "bbox_pred", "centerness"))
+    return named(parts | dict(zip(names, zip(*levels, strict=True), strict=True)))
 
 
 def stages_of(name, head):
@@ -118,6 +130,8 @@ CASES = [
     pytest.param((detector, folder, probes), id=detector)
     for detector, folder, probes in (
         ("retinanet_r50_fpn", "mmdet/retinanet_r50_fpn", retinanet),
+        ("fcos_r50_caffe_fpn_gn_head", "mmdet/fcos_r50_caffe_fpn_gn_head", fcos),
+        ("fsaf_r50_fpn", "mmdet/fsaf_r50_fpn", retinanet),
         ("ssd300", "mmdet/ssd300", ssd),
         ("yolov3_d53_608", "mmdet/yolov3_d53_608", yolov3),
         ("faster_rcnn_r50_fpn", "mmdet/faster_rcnn_r50_fpn", faster_rcnn),

@@ -19,7 +19,7 @@ from stages.networks import load_network
 FOLDER = Path(os.environ.get("SAMEBOX_CHECKPOINTS", demo_forms.ROOT.parent / "shared" / "checkpoints"))
 
 
-@pytest.mark.parametrize("name", ["faster_rcnn_shapes"])
+@pytest.mark.parametrize("name", ["faster_rcnn_shapes", "fcos_shapes", "fsaf_shapes"])
 def test_the_ap_is_what_the_original_framework_measures(name):
     if not (FOLDER / f"{name}.json").is_file():
         pytest.skip(f"no {name}.json in {FOLDER}; name its folder in SAMEBOX_CHECKPOINTS")
