@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samebox.blocks.anchors import SizedAnchors
 from samebox.blocks.boxes import decode_deltas
 from samebox.blocks.conv import ConvModule
-from samebox.blocks.dense import candidates, class_probabilities
+from samebox.blocks.dense import candidates, class_probabilities, map_names
 from samebox.blocks.mobilenet import DepthwiseSeparable
 from samebox.blocks.nms import GreedyNMS
 from samebox.nets.contract import BOXES
@@ -137,8 +137,7 @@ class SSD(nn.Module):
     @property
     def head_outputs(self) -> tuple[str, ...]:
         """What `heads` gives, by the stride of the level: logits_8, deltas_8, logits_16, …."""
-        strides = self.bbox_head.anchors.strides
-        return tuple(f"{name}_{stride}" for stride in strides for name in ("logits", "deltas"))
+        return map_names(("logits", "deltas"), self.bbox_head.anchors.strides)
 
     def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] → the head's maps, finest level first, see SSDHead.forward."""

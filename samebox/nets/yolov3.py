@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from samebox.blocks.anchors import SizedAnchors
 from samebox.blocks.darknet import conv
-from samebox.blocks.dense import at_pairs, best_pairs, probability
+from samebox.blocks.dense import at_pairs, best_pairs, map_names, probability
 from samebox.blocks.nms import GreedyNMS, gather_rows
 from samebox.blocks.top import best
 from samebox.nets.contract import BOXES
@@ -118,8 +118,8 @@ class YOLOv3(nn.Module):
 
     @property
     def head_outputs(self) -> tuple[str, ...]:
-        """What `heads` gives, by the stride of the level: predictions_8, predictions_16, ..."""
-        return tuple(f"predictions_{stride}" for stride in reversed(self.bbox_head.anchors.strides))
+        """What `heads` gives, by the stride of the level: predictions_8, predictions_16, …"""
+        return map_names(("predictions",), self.bbox_head.anchors.strides[::-1])
 
     def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] → the head's maps, finest level first, see YOLOv3Head.forward."""
