@@ -31,6 +31,13 @@ from stages.networks import preprocess
 # Each family of conf/family, and the deepest backbone
 DETECTORS = (
     "retinanet_r50_fpn",
+    "fcos_r50_caffe_fpn_gn_head",
+    "fsaf_r50_fpn",
+    "ssd300",
+    "ssdlite_mobilenetv2",
+    "yolov3_d53_608",
+    "yolov3_mobilenetv2_320",
+    "detr_r50",
     "faster_rcnn_r50_fpn",
     "mask_rcnn_r50_fpn",
     "cascade_rcnn_r50_fpn",

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
-from samebox.checkpoints.weights import load_strictly
+from samebox.checkpoints.weights import load_strictly, renamed
 from samebox.errors import SameboxError
 from samebox.files import existing, sha256
 from samebox.nets.contract import Deployable, Normalize
@@ -43,7 +43,8 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
             raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
         OmegaConf.update(detector.network, "masked_norm", True)
     network = built(detector.network)
-    load_strictly(network, checkpoint.state, str(path))
+    state = renamed(checkpoint.state, getattr(network, "renames", ()))
+    load_strictly(network, state, str(path))
     spec = Spec(
         name=detector.name,
         class_names=names,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from samebox.agreement import agreement
 from samebox.detections import Detections
-from samebox.preprocess import Batch, read_image
+from samebox.preprocess import Batch, Image, read_image
 from stages.compose import compose
 from stages.networks import Loaded, load_network
 
@@ -81,8 +81,16 @@ class Golden:
     @cached_property
     def batches(self) -> list[Batch]:
         """The case's images, each a batch of its own, as the detector's own rule prepares them."""
-        images = (read_image(FOLDER / "images" / entry["image"]) for entry in self.meta["inputs"])
-        return [self.loaded.spec.preprocess([image]) for image in images]
+        return [self.loaded.spec.preprocess([self._image(entry)]) for entry in self.meta["inputs"]]
+
+    @cached_property
+    def together(self) -> Batch | None:
+        """The images that the original code was asked in one batch, where it was."""
+        entries = self.meta.get("batch")
+        return entries and self.loaded.spec.preprocess([self._image(entry) for entry in entries])
+
+    def _image(self, entry: dict[str, Any]) -> Image:
+        return read_image(FOLDER / "images" / entry["image"])
 
     def probe(self) -> torch.Tensor:
         """The fixed input of the backbone for which the case stores the values of every part."""
@@ -103,9 +111,9 @@ class Golden:
 
     @property
     def threshold(self) -> float:
-        """What a reported score has to exceed. YOLO's threshold is on another score than the reported one."""
+        """What a reported score has to exceed. YOLO's is on another score than that, DETR has none."""
         test = self.meta["test_cfg"]
-        return 0.0 if "conf_thr" in test else test.get("rcnn", test)["score_thr"]
+        return 0.0 if "conf_thr" in test else test.get("rcnn", test).get("score_thr", 0.0)
 
     @property
     def limits(self) -> Limits:
@@ -122,12 +130,12 @@ class Golden:
             score=max(least.score, times * noise["max_score_difference"]),
         )
 
-    def detections(self, index: int) -> Detections:
-        """What the original code found in image `index`."""
+    def detections(self, index: int | str) -> Detections:
+        """What the original code found in image `index`, which was run alone, or in "batch/INDEX"."""
         boxes, scores, labels = (self.outputs[f"{index}/{name}"] for name in ("boxes", "scores", "labels"))
         return Detections(boxes, scores, labels, self.loaded.spec.class_names, self._masks(index))
 
-    def _masks(self, index: int) -> NDArray[np.bool_] | None:
+    def _masks(self, index: int | str) -> NDArray[np.bool_] | None:
         if f"{index}/masks_packed" not in self.outputs:
             return None
         shape = self.outputs[f"{index}/masks_shape"]
@@ -151,7 +159,7 @@ class Golden:
         assert share >= SHARE, f"image {index}: only {share:.1%} of the proposals agree; {compared}"
 
     def assert_detections(
-        self, index: int, found: Detections, limits: Limits | None = None, least: float = SHARE
+        self, index: int | str, found: Detections, limits: Limits | None = None, least: float = SHARE
     ) -> None:
         """`found` is what the original code found in image `index`, within `limits` or the case's own.
 

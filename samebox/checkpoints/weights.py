@@ -1,11 +1,23 @@
 """Weights into a network, each of them or none."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from samebox.checkpoints.machine import one_line
 from samebox.errors import SameboxError
+
+
+def renamed(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """`state` under the names that `rules`, pairs of a regular expression and its replacement, lead to.
+
+    They are applied one after the other. So a network reads checkpoints in which its parts have older names.
+    """
+    names = {name: name for name in state}
+    for pattern, replacement in rules:
+        names = {old: re.sub(pattern, replacement, name) for old, name in names.items()}
+    return {names[old]: value for old, value in state.items()}
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from samebox.rewrites import pad_axes, reduce_axes, resize_defaults, split_outputs
+from samebox.rewrites import layer_norm, pad_axes, reduce_axes, resize_defaults, split_outputs
 
 TO_OPSET_16: tuple[Callable[[ir.Model], bool], ...] = (
+    layer_norm.rewrite,
     reduce_axes.rewrite,
     pad_axes.rewrite,
     resize_defaults.rewrite,

@@ -125,6 +125,28 @@ def yolov3(golden):
     return named({"backbone": stages, "neck": levels, "bbox_head/pred_map": maps})
 
 
+def detr(golden):
+    """The tensors of DETR that a case stores, by name; the decoder's and the head's of every layer."""
+    network, images = golden.loaded.network.network, golden.probe()
+    (stage,) = network.backbone(images)
+    x = network.neck(stage)
+    position, hidden = network.positions(x, images, torch.tensor([images.shape[2:]]))
+    memory = network.encoder(x.flatten(2).transpose(1, 2), position, hidden)
+    queries = network.query_embedding.weight[None]
+    states, state = [], torch.zeros_like(queries)
+    for layer in network.decoder.layers:
+        state = layer(state, queries, memory, position, hidden)
+        states.append(network.decoder.post_norm(state))
+    logits, boxes = zip(*map(network.bbox_head, states), strict=True)
+    return named({"backbone": [stage], "neck": [x]}) | {
+        "pos_embed": position,
+        "encoder/memory": memory,
+        "decoder/hidden_states": torch.stack(states),
+        "bbox_head/cls_scores": torch.stack(logits),
+        "bbox_head/bbox_preds": torch.stack(boxes),
+    }
+
+
 # The detector of conf/detector, the case's folder, and its tensors at the probe
 CASES = [
     pytest.param((detector, folder, probes), id=detector)
@@ -139,6 +161,7 @@ CASES = [
         ("mask_rcnn_r50_fpn", "mmdet/mask_rcnn_r50_fpn", mask_rcnn),
         ("cascade_mask_rcnn_r50_fpn", "mmdet/cascade_mask_rcnn_r50_fpn", mask_rcnn),
         ("point_rend_r50_caffe_fpn", "mmdet/point_rend_r50_caffe_fpn", point_rend),
+        ("detr_r50", "mmdet/detr_r50", detr),
     )
 ]
 
@@ -179,10 +202,17 @@ def test_what_the_network_is_asked(golden):
 
 
 def assert_finds_the_same(golden, run, images=None, least=SHARE):
-    """`run` on each of the case's images, or on the first few, finds what the original code found."""
+    """`run` on each of the case's images, or on the first few, finds what the original code found.
+
+    So it does on all of them at once where that was asked of the original code.
+    """
+    names = golden.loaded.spec.class_names
     for index, batch in enumerate(golden.batches[:images]):
-        names = golden.loaded.spec.class_names
         golden.assert_detections(index, *detections_from_outputs(run(batch), batch, names), least=least)
+    if golden.together is not None:
+        found = detections_from_outputs(run(golden.together), golden.together, names)
+        for index, detections in enumerate(found):
+            golden.assert_detections(f"batch/{index}", detections, least=least)
 
 
 def test_pytorch(golden):
