@@ -102,7 +102,8 @@ class OperatorNMS(nn.Module):
         left = torch.ops.samebox.suppress(boxes, scores, labels, self.iou_threshold, self.per_class)
         best, index = left.topk(self.count)
         found = best > 0
-        return gather_rows(boxes, index) * found[..., None], best, labels.gather(1, index) * found
+        rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
+        return rows, best, labels.gather(1, index) * found
 
 
 class OperatorRoIAlign(nn.Module):

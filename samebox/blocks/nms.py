@@ -82,7 +82,9 @@ class GreedyNMS(nn.Module):
         top, index = best(scores, self.count)
         found = top > 0
         # rows to spare are whatever the sort put there: emptied, or they would strike in the next block
-        return gather_rows(boxes, index) * found[..., None], top, labels.gather(1, index) * found
+        # not by a product: a spare row's box may be infinite
+        rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
+        return rows, top, labels.gather(1, index) * found
 
 
 def better_of_class(kept: Tensor, labels: Tensor) -> Tensor:

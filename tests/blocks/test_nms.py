@@ -227,3 +227,10 @@ def test_no_class_has_more_than_its_share(cap):
     np.testing.assert_array_equal(found[0].numpy()[: len(kept)], boxes[kept[:100]])
     assert not found[0, len(kept) :].any()
     assert len(kept) == 3 * cap
+
+
+def test_an_infinite_box_leaves_no_trace_in_rows_to_spare():
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [-torch.inf, 0, torch.inf, 9]]])
+    found, scores, _ = GreedyNMS(THRESHOLD, 2)(boxes, torch.tensor([[0.9, 0.0]]), torch.tensor([[0, 1]]))
+    assert found.tolist() == [[[0, 0, 9, 9], [0, 0, 0, 0]]]
+    assert scores[0].tolist() == pytest.approx([0.9, 0])
