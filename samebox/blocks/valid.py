@@ -8,14 +8,23 @@ import torch
 from torch import Tensor, nn
 
 
-def valid_cells(x: Tensor, sizes: Tensor, stride: int) -> Tensor:
-    """Which cells of maps x [B,C,H,W] belong to their images: [B,1,H,W] bool.
+class ValidCells:
+    """Which cells of maps belong to their images: those of a stride are worked out once.
 
-    sizes [B,2], height and width in pixels: of a map of `stride`, ceil(size / stride) rows and columns.
+    sizes [B,2], height and width in pixels: of a map of stride s, ceil(size / s) rows and columns.
     """
-    rows = torch.arange(x.shape[2], device=x.device) * stride < sizes[:, :1]  # [B,H]
-    columns = torch.arange(x.shape[3], device=x.device) * stride < sizes[:, 1:]  # [B,W]
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+    def __init__(self, sizes: Tensor) -> None:
+        self.sizes = sizes
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(self, x: Tensor, stride: int) -> Tensor:
+        """Of maps x [B,C,H,W] of `stride`: [B,1,H,W] bool."""
+        if stride not in self._known:
+            rows = torch.arange(x.shape[2], device=x.device) * stride < self.sizes[:, :1]  # [B,H]
+            columns = torch.arange(x.shape[3], device=x.device) * stride < self.sizes[:, 1:]  # [B,W]
+            self._known[stride] = (rows[:, :, None] & columns[:, None, :])[:, None]
+        return self._known[stride]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -36,15 +45,15 @@ class GroupNorm(nn.GroupNorm):
 
 
 @contextmanager
-def zero_beyond(sizes: Tensor, taking: Iterable[tuple[nn.Module, int]]) -> Iterator[None]:
+def zero_beyond(valid: ValidCells, taking: Iterable[tuple[nn.Module, int]]) -> Iterator[None]:
     """Meanwhile, modules take in 0 for every cell beyond its image: to them, the canvas ends with it.
 
-    That is what a convolution takes in beyond the canvas, and what changes no maximum over a ReLU. sizes
-    [B,2]; `taking`: the modules, each with the stride of the maps that it takes in.
+    That is what a convolution takes in beyond the canvas, and what changes no maximum over a ReLU. `taking`:
+    the modules, each with the stride of the maps that it takes in.
     """
 
     def zeroing(stride: int) -> Callable[[nn.Module, tuple[Any, ...]], Tensor]:
-        return lambda _, taken: torch.where(valid_cells(taken[0], sizes, stride), taken[0], 0.0)
+        return lambda _, taken: torch.where(valid(taken[0], stride), taken[0], 0.0)
 
     with ExitStack() as hooks:
         for module, stride in taking:

@@ -17,7 +17,7 @@ from samebox.blocks.dense import candidates, map_names
 from samebox.blocks.fpn import FPN
 from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.resnet import BasicBlock, Bottleneck, ResNet
-from samebox.blocks.valid import GroupNorm, valid_cells, zero_beyond
+from samebox.blocks.valid import GroupNorm, ValidCells, zero_beyond
 from samebox.nets.contract import BOXES
 
 
@@ -128,10 +128,11 @@ class FCOS(nn.Module):
         """What the head gives of every level."""
         if not self.masked_norm:
             return [self.bbox_head(x, i) for i, x in enumerate(self.neck(self.backbone(images)))]
-        with zero_beyond(sizes, self._looking_around()):
+        valid = ValidCells(sizes)
+        with zero_beyond(valid, self._looking_around()):
             maps = self.neck(self.backbone(images))
         return [
-            self.bbox_head(x, i, valid_cells(x, sizes, stride))
+            self.bbox_head(x, i, valid(x, stride))
             for i, (x, stride) in enumerate(zip(maps, self.bbox_head.points.strides, strict=True))
         ]
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from samebox.blocks.anchors import Anchors, SizedAnchors, octave_scales, ssd_sides
+from samebox.blocks.anchors import Anchors, Points, SizedAnchors, octave_scales, ssd_sides
 
 
 def grid(anchors, level, height, width):
@@ -58,6 +58,11 @@ def test_sizes_in_pixels_at_the_centre_of_the_cell():
     assert anchors(1, cells, kinds + 1, 3).tolist() == [[[35, 20, 65, 80], [135, 120, 165, 180]]]
 
 
+def test_points_are_the_centres_of_cells():
+    found = Points([8, 16])(1, torch.tensor([[0, 4, 5]]), torch.zeros(1, 3, dtype=torch.int64), 3)
+    assert found.tolist() == [[[8, 8], [24, 24], [40, 24]]]
+
+
 def test_sides_of_ssd():
     """The second level of SSD300: 45 to 99 pixels, ratios 2 and 3."""
     _, found = ssd_sides([21, 45], [45, 99], [[2], [2, 3]])
@@ -72,3 +77,4 @@ def test_sides_of_ssd():
 def test_no_parameter_is_asked_of_a_checkpoint():
     assert not Anchors([8], [1.0], [4.0]).state_dict()
     assert not SizedAnchors([8], [[(4, 6)]]).state_dict()
+    assert not Points([8]).state_dict()

@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from samebox.blocks.boxes import areas, clip, decode_deltas, intersections, overlaps
+from samebox.blocks.boxes import (
+    areas,
+    clip,
+    decode_deltas,
+    decode_distances,
+    decode_tblr,
+    intersections,
+    overlaps,
+)
 
 ANCHOR = [0.0, 0.0, 10.0, 20.0]
 
@@ -35,6 +43,18 @@ def test_decode_deltas_of_a_unit():
 def test_the_size_is_limited_after_the_unit():
     grown = decode_deltas(torch.tensor([ANCHOR]), torch.tensor([[0, 0, 20.0, 0]]), torch.full((4,), 0.2))
     torch.testing.assert_close(grown[0, 2] - grown[0, 0], torch.tensor(10 * math.exp(4.0)))
+
+
+def test_decode_distances():
+    points, distances = torch.tensor([[4.0, 12.0], [20.0, 4.0]]), torch.tensor([[1.0, 2, 3, 4], [0, 0, 0, 0]])
+    assert decode_distances(points, distances).tolist() == [[3, 10, 7, 16], [20, 4, 20, 4]]
+
+
+def test_decode_tblr():
+    """Top, bottom, left, right of the anchor's centre (5, 10), in fours of its height 20 or width 10."""
+    anchors, values = torch.tensor([[ANCHOR]]), torch.tensor([[[0.125, 0.25, 0.5, 1.0]]])
+    assert decode_tblr(anchors, values, 4.0).tolist() == [[[-15, 0, 45, 30]]]
+    assert decode_tblr(anchors[0], values[0], 4.0).tolist() == [[-15, 0, 45, 30]]
 
 
 def test_clip_moves_boxes_into_their_own_image():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from samebox.blocks.conv import ConvModule
+from samebox.blocks.valid import GroupNorm
 
 
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(1, 1, (7, 5)), (3, 1, (7, 5)), (3, 2, (4, 3))])
@@ -25,6 +26,14 @@ def test_norm_comes_before_the_activation():
     module = ConvModule(2, 4, 3, norm=norm, activation=partial(nn.LeakyReLU, 0.1))
     expected = nn.functional.leaky_relu(norm(module.conv(x)), 0.1)
     assert module(x).equal(expected)
+
+
+def test_a_norm_may_take_more():
+    module, x = ConvModule(2, 4, 3, norm=GroupNorm(2, 4)), torch.randn(1, 2, 6, 6)
+    valid = torch.arange(6).expand(1, 1, 6, 6) < 4
+    found = module(x, valid)
+    assert found.equal(module.gn(module.conv(x), valid).relu())
+    assert not found[..., 4:].any()
 
 
 def test_dilation_and_groups_keep_the_size():

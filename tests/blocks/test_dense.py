@@ -5,7 +5,7 @@ import torch
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import areas, clip, decode_deltas
-from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates, probability
+from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates, map_names, probability
 
 THRESHOLD = 0.3
 MAPS = ((10, 15), (5, 8))  # two levels of a canvas of 40 x 60
@@ -108,6 +108,25 @@ def test_candidates_are_decoded_clipped_pairs_level_by_level():
         area = areas(expected)
         assert scores[:, rows].equal(torch.where(area > 0, pairs.scores, 0.0))
     assert ((scores == 0) & (areas(boxes) == 0)).any(), "no box was clipped away: the case shows nothing"
+
+
+def test_a_quality_weighs_the_scores_of_pairs_that_were_found():
+    """Neither which pairs these are changes, nor is there a second threshold."""
+    anchors, sizes = Anchors([4], [1.0, 2.0], [2.0]), torch.tensor([[40, 60]] * 2)
+    logits, deltas, quality = (maps(5 + i, 2, width, *MAPS[0]) for i, width in enumerate((6, 8, 2)))
+    boxes, scores, labels = candidates([(logits, deltas)], anchors, 3, 50, THRESHOLD, sizes)
+    same, weighed, same_labels = candidates([(logits, deltas, quality)], anchors, 3, 50, THRESHOLD, sizes)
+    assert same.equal(boxes)
+    assert same_labels.equal(labels)
+    pairs = best_pairs(logits, 3, 50, THRESHOLD)
+    for image in range(2):
+        own = quality[image, pairs.kinds[image], pairs.cells[image] // 15, pairs.cells[image] % 15]
+        torch.testing.assert_close(weighed[image], scores[image] * own.sigmoid())
+    assert ((weighed > 0) & (weighed < THRESHOLD)).any()
+
+
+def test_what_maps_are_called():
+    assert map_names(("logits", "deltas"), (8, 16)) == ("logits_8", "deltas_8", "logits_16", "deltas_16")
 
 
 LOGITS = torch.linspace(-100, 100, 200_001)

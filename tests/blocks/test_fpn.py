@@ -61,6 +61,16 @@ def test_where_the_extra_levels_are_taken_from(extra_levels):
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3]))
 
 
+def test_a_relu_between_the_extra_levels():
+    maps = pyramid([(9, 9), (5, 5), (3, 3)])
+    fpn = FPN([2, 3, 4], 6, 5, "conv_on_output", relu_between=True)
+    with torch.no_grad():
+        outs = fpn(maps)
+        torch.testing.assert_close(outs[3], fpn.fpn_convs[3](outs[2]))
+        torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3].relu()))
+        assert min(outs[2].min(), outs[3].min()) < 0, "a ReLU would change nothing"
+
+
 def test_pooled_levels_take_every_second_cell():
     fpn, maps = FPN([2, 3, 6], 6, 5, "pool"), pyramid([(9, 9), (5, 7), (3, 4)], (2, 3, 6))
     with torch.no_grad():
