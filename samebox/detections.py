@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.masks import paste
+from samebox.masks import bounds, paste, spread
 from samebox.preprocess import Batch
 
 
@@ -36,14 +36,19 @@ def detections_from_outputs(
     """One `Detections` an image from a network's named outputs, in the pixels of the image as it was.
 
     `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, which is dropped, labels [B,K];
-    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box.
+    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box. One that has
+    masks [B,K,H/4,W/4] over the canvas and no boxes gets the boxes around them.
     """
     # x and y are scaled apart: rounding made their factors differ
     factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
     found = []
     for index, (factor, original) in enumerate(zip(factors, batch.originals.tolist(), strict=True)):
         rows = {name: output[index][outputs["scores"][index] > 0] for name, output in outputs.items()}
-        boxes = rows["boxes"] / factor
-        masks = paste(rows["masks"], boxes, *original) if "masks" in rows else None
+        if "boxes" in rows:
+            boxes = rows["boxes"] / factor
+            masks = paste(rows["masks"], boxes, *original) if "masks" in rows else None
+        else:
+            masks = spread(rows["masks"], tuple(batch.sizes[index].tolist()), *original)
+            boxes = bounds(masks)
         found.append(Detections(boxes, rows["scores"], rows["labels"], class_names, masks))
     return found

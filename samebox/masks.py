@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,31 @@ def paste(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDAr
         sampled = _interpolated(_interpolated(values, *by_row).T.copy(), *by_column)
         np.greater_equal(sampled, np.float32(0.5), out=mask[xs, ys])
     return pasted.transpose(0, 2, 1)
+
+
+def spread(probabilities: _Float, canvas: tuple[int, int], height: int, width: int) -> NDArray[np.bool_]:
+    """Probabilities [N,h,w] in 0..1 over a canvas → masks [N,height,width] of the image on it.
+
+    As SOLO does: enlarged to four times h and w, cropped to the image's own (height, width) on the `canvas`,
+    resized to its original one, all bilinearly; a pixel belongs to a mask above 0.5.
+    """
+    rows, columns = probabilities.shape[1:]
+    masks = np.zeros((len(probabilities), height, width), np.bool_)
+    for mask, values in zip(masks, probabilities, strict=True):
+        enlarged = cv2.resize(values, (4 * columns, 4 * rows), interpolation=cv2.INTER_LINEAR)
+        own = np.ascontiguousarray(enlarged[: canvas[0], : canvas[1]])
+        np.greater(cv2.resize(own, (width, height), interpolation=cv2.INTER_LINEAR), 0.5, out=mask)
+    return masks
+
+
+def bounds(masks: NDArray[np.bool_]) -> _Float:
+    """The smallest boxes [N,4], x1 y1 x2 y2 in pixels, around masks [N,H,W]; zeros around an empty one."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
 
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:

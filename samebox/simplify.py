@@ -35,7 +35,7 @@ Arrays = dict[str, NDArray[Any]]
 Shape = tuple[int, int, int]
 
 # The outputs of a graph that gives detections; one that gives the maps of its heads has none of them
-DETECTIONS = frozenset({"boxes", "scores", "labels"})
+DETECTIONS = frozenset({"scores", "labels"})
 
 
 @dataclass(frozen=True)
@@ -331,8 +331,9 @@ def _matched(ours: Arrays, theirs: Arrays, tolerance: Tolerance) -> NDArray[np.i
     for row in np.flatnonzero(ours["scores"] > 0):
         score, label = ours["scores"][row], ours["labels"][row]
         gap = np.abs(theirs["scores"] - score)
-        shift = np.abs(theirs["boxes"] - ours["boxes"][row]).max(-1)
-        same = free & (gap <= tolerance.score) & (shift <= tolerance.box) & (theirs["labels"] == label)
+        same = free & (gap <= tolerance.score) & (theirs["labels"] == label)
+        if "boxes" in ours:
+            same &= np.abs(theirs["boxes"] - ours["boxes"][row]).max(-1) <= tolerance.box
         if same.any():
             twin = int(np.where(same, gap, np.inf).argmin())
             free[twin] = False

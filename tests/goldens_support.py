@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from samebox.agreement import agreement
 from samebox.detections import Detections
+from samebox.masks import bounds
 from samebox.preprocess import Batch, Image, read_image
 from stages.compose import compose
 from stages.networks import Loaded, load_network
@@ -125,15 +126,19 @@ class Golden:
     def limits_of(self, least: Limits, times: float) -> Limits:
         """`least`, or so many times what two runs of the original code differ by, where that is more."""
         noise = self.meta["numerical_noise"]
+        # boxes around masks are those of single pixels: the masks themselves are compared
         return least._replace(
-            box=max(least.box, times * noise["max_box_difference_pixels"]),
+            box=max(least.box, times * noise.get("max_box_difference_pixels", np.inf)),
             score=max(least.score, times * noise["max_score_difference"]),
         )
 
     def detections(self, index: int | str) -> Detections:
         """What the original code found in image `index`, which was run alone, or in "batch/INDEX"."""
         boxes, scores, labels = (self.outputs[f"{index}/{name}"] for name in ("boxes", "scores", "labels"))
-        return Detections(boxes, scores, labels, self.loaded.spec.class_names, self._masks(index))
+        masks = self._masks(index)
+        if masks is not None and not boxes.any():  # the original gives none
+            boxes = bounds(masks)
+        return Detections(boxes, scores, labels, self.loaded.spec.class_names, masks)
 
     def _masks(self, index: int | str) -> NDArray[np.bool_] | None:
         if f"{index}/masks_packed" not in self.outputs:

@@ -81,3 +81,18 @@ def test_nothing_found_by_a_network_with_masks_is_no_mask_of_the_images_size(out
     outputs["masks"] = np.zeros((2, 3, 28, 28), np.float32)
     shapes = [found.masks.shape for found in detections_from_outputs(outputs, batch, NAMES)]
     assert shapes == [(0, 20, 20), (0, 100, 200)]
+
+
+def test_a_detector_of_masks_alone_gets_the_boxes_around_them(batch):
+    masks = np.zeros((2, 2, 16, 32), np.float32)
+    masks[0, 0, 3:9, 2:5] = 1  # in canvas pixels 12..36 down and 8..20 across
+    scores, labels = np.array([[0.9, 0], [0, 0]], np.float32), np.array([[1, 0], [0, 0]])
+    first, second = detections_from_outputs(
+        {"scores": scores, "labels": labels, "masks": masks}, batch, NAMES
+    )
+    np.testing.assert_allclose(first.boxes, [[4, 4, 10, 12]])
+    assert first.masks.shape == (1, 20, 20)
+    assert first.masks[0, 4:12, 4:10].all()
+    assert first.masks.sum() == 48
+    assert second.boxes.shape == (0, 4)
+    assert second.masks.shape == (0, 100, 200)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
-from samebox.masks import mask_iou, paste
+from samebox.masks import bounds, mask_iou, paste, spread
 
 HEIGHT, WIDTH = 60, 80
 
@@ -119,3 +119,28 @@ def test_the_iou_of_masks_is_common_over_joined_area():
     a[1, 0, 0] = True
     np.testing.assert_array_equal(mask_iou(a, b), [5 / 20, 0, 1])
     assert mask_iou(a[:0], b[:0]).shape == (0,)
+
+
+def test_masks_over_a_canvas_are_resized_as_solo_does():
+    probabilities = maps(3, 24)[:, :, :20]
+    own, original = (70, 61), (105, 93)
+    x = torch.nn.functional.interpolate(
+        torch.from_numpy(probabilities)[None], size=(96, 80), mode="bilinear", align_corners=False
+    )[:, :, : own[0], : own[1]]
+    values = torch.nn.functional.interpolate(x, size=original, mode="bilinear", align_corners=False)[0]
+    unclear = (values - 0.5).abs().numpy() < 1e-5
+    found = spread(probabilities, own, *original)
+    assert found.shape == (3, *original)
+    assert unclear.mean() < 0.001
+    np.testing.assert_array_equal(found[~unclear], (values.numpy() > 0.5)[~unclear])
+
+
+def test_no_mask_is_spread_to_none():
+    assert spread(np.zeros((0, 8, 8), np.float32), (32, 32), 50, 40).shape == (0, 50, 40)
+
+
+def test_bounds_are_those_of_the_pixels():
+    masks = np.zeros((3, 6, 8), bool)
+    masks[0, 2:5, 3:7] = True
+    masks[1, 5, 7] = True
+    np.testing.assert_array_equal(bounds(masks), [[3, 2, 7, 5], [7, 5, 8, 6], [0, 0, 0, 0]])

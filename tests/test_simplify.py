@@ -253,3 +253,22 @@ def test_outputs_of_the_image_are_compared_as_they_are():
     theirs["semantic"][0, 0, :5] = 1
     with pytest.raises(RefusedError, match="semantic differs"):
         compare_answers(ours, theirs, Tolerance())
+
+
+def test_detections_without_boxes_are_matched_by_score_and_label():
+    masks = np.random.default_rng(0).random((1, 3, 4, 4), np.float32)
+    ours = {
+        "scores": np.array([[0.9, 0.8, 0]], np.float32),
+        "labels": np.array([[1, 2, 0]]),
+        "masks": masks,
+    }
+    assert compare_answers(ours, ours, Tolerance()) == 2
+    with pytest.raises(RefusedError, match="masks differs"):
+        compare_answers(ours, ours | {"masks": masks[:, [1, 0, 2]]}, Tolerance())
+
+
+def test_maps_of_heads_are_compared_as_they_are():
+    ours = {"logits_8": np.zeros((1, 2, 4, 4), np.float32)}
+    assert compare_answers(ours, ours, Tolerance()) == 0
+    with pytest.raises(RefusedError, match="logits_8 differs"):
+        compare_answers(ours, {"logits_8": ours["logits_8"] + 1}, Tolerance())

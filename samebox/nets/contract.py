@@ -6,12 +6,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from samebox.blocks.valid import ValidCells
 from samebox.errors import SameboxError
 
 # The outputs of a network that finds boxes, in the order in which its graph has them
 BOXES = ("boxes", "scores", "labels")
 # … and of one that finds a mask in each box as well
 MASKS = (*BOXES, "masks")
+# … and of one that finds masks alone, all over the canvas
+SEGMENTS = ("scores", "labels", "masks")
 
 
 class Normalize(nn.Module):
@@ -38,11 +41,7 @@ class Normalize(nn.Module):
         """images [B,3,H,W] RGB 0..255, sizes [B,2] valid height and width → [B,3,H,W]."""
         if self.channel_order == "BGR":
             images = images.flip(1)
-        _, _, height, width = images.shape
-        rows = torch.arange(height, device=images.device) < sizes[:, :1]  # [B,H]
-        columns = torch.arange(width, device=images.device) < sizes[:, 1:]  # [B,W]
-        valid = (rows[:, :, None] & columns[:, None, :])[:, None]
-        return torch.where(valid, (images - self.mean) / self.std, 0.0)
+        return torch.where(ValidCells(sizes)(images, 1), (images - self.mean) / self.std, 0.0)
 
 
 class Deployable(nn.Module):
@@ -51,8 +50,9 @@ class Deployable(nn.Module):
     images [B,3,H,W] float32, raw RGB 0..255; sizes [B,2] int64, the valid height and width of each →
     boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
     and masks [B,K,M,M], the probability in 0..1 that a point is the object's, on a grid of cells over
-    the row's own box; rows to spare are zero. `network` names its outputs in `network.outputs`, in their
-    order: BOXES or MASKS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs`
+    the row's own box; rows to spare are zero. A network without boxes gives masks [B,K,H/4,W/4] over the
+    whole canvas instead. `network` names its outputs in `network.outputs`, in their order: BOXES, MASKS or
+    SEGMENTS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs`
     names it.
     """
 

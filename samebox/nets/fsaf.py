@@ -1,17 +1,16 @@
 """FSAF: Feature Selective Anchor-Free Module (Zhu et al., 2019, arXiv:1903.00621), its anchor-free branch.
 
+It is a RetinaNet with another head, and calls the distances deltas among its outputs.
+
 Parameters are named as in MMDetection, which are RetinaNet's: `backbone.*`, `neck.*`,
 `bbox_head.{cls_convs,reg_convs}.i.conv`, `bbox_head.retina_{cls,reg}`.
 """
-
-from functools import partial
 
 from torch import Tensor
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import decode_tblr
-from samebox.blocks.dense import candidates
-from samebox.nets.retinanet import RetinaHead, RetinaNet
+from samebox.nets.retinanet import RetinaHead
 
 
 class FSAFHead(RetinaHead):
@@ -40,22 +39,6 @@ class FSAFHead(RetinaHead):
         logits, distances = super().forward(x)
         return logits, distances.relu()
 
-
-class FSAF(RetinaNet):
-    """RetinaNet with an FSAFHead; its `heads` call the distances deltas."""
-
-    bbox_head: FSAFHead
-
-    def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
-        head, maps = self.bbox_head, list(self.heads(images, sizes).values())
-        found = candidates(
-            list(zip(maps[::2], maps[1::2], strict=True)),
-            head.anchors,
-            head.num_classes,
-            self.nms_pre,
-            self.score_threshold,
-            sizes,
-            decode=partial(decode_tblr, normalizer=head.normalizer),
-        )
-        return dict(zip(self.outputs, self.nms(*found), strict=True))
+    def decode(self, anchors: Tensor, deltas: Tensor) -> Tensor:
+        """Anchors and the distances from their centres [...,4] → boxes [...,4]."""
+        return decode_tblr(anchors, deltas, self.normalizer)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from samebox.blocks.anchors import Anchors
+from samebox.blocks.boxes import decode_deltas
 from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import candidates, map_names
 from samebox.blocks.nms import GreedyNMS
@@ -38,6 +39,10 @@ class RetinaHead(nn.Module):
         for conv in self.reg_convs:
             boxes = conv(boxes)
         return self.retina_cls(classes), self.retina_reg(boxes)
+
+    def decode(self, anchors: Tensor, deltas: Tensor) -> Tensor:
+        """Anchors and their deltas [...,4] → boxes [...,4]."""
+        return decode_deltas(anchors, deltas)
 
 
 class RetinaNet(nn.Module):
@@ -80,5 +85,6 @@ class RetinaNet(nn.Module):
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
         head, maps = self.bbox_head, list(self.heads(images, sizes).values())
         levels = list(zip(maps[::2], maps[1::2], strict=True))
-        found = candidates(levels, head.anchors, head.num_classes, self.nms_pre, self.score_threshold, sizes)
+        limits = self.nms_pre, self.score_threshold
+        found = candidates(levels, head.anchors, head.num_classes, *limits, sizes, decode=head.decode)
         return dict(zip(self.outputs, self.nms(*found), strict=True))

@@ -147,6 +147,17 @@ def detr(golden):
     }
 
 
+def solov2(golden):
+    """The tensors of SOLOv2 that a case stores, by name."""
+    network = golden.loaded.network.network
+    stages = network.backbone(golden.probe())
+    maps = network.neck(stages)
+    logits, kernels = zip(*network.mask_head(maps), strict=True)
+    parts = {"mask_head/kernel_pred": kernels, "mask_head/cls_pred": logits}
+    found = named({"backbone": stages, "neck": maps} | parts)
+    return found | {"mask_head/mask_feats": network.mask_head.mask_feature_head(maps)}
+
+
 # The detector of conf/detector, the case's folder, and its tensors at the probe
 CASES = [
     pytest.param((detector, folder, probes), id=detector)
@@ -162,6 +173,7 @@ CASES = [
         ("cascade_mask_rcnn_r50_fpn", "mmdet/cascade_mask_rcnn_r50_fpn", mask_rcnn),
         ("point_rend_r50_caffe_fpn", "mmdet/point_rend_r50_caffe_fpn", point_rend),
         ("detr_r50", "mmdet/detr_r50", detr),
+        ("solov2_light_r34_fpn", "mmdet/solov2_light_r34_fpn", solov2),
     )
 ]
 

@@ -8,7 +8,8 @@ from samebox.blocks.fpn import FPN
 from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.resnet import ResNet
 from samebox.nets.fcos import FCOS, FCOSHead
-from samebox.nets.fsaf import FSAF, FSAFHead
+from samebox.nets.fsaf import FSAFHead
+from samebox.nets.retinanet import RetinaNet
 
 WIDTH, STRIDES = 8, (8, 16, 32, 64)
 
@@ -33,7 +34,7 @@ def fsaf():
     torch.manual_seed(0)
     head = FSAFHead(WIDTH, 16, 1, CLASSES, Anchors(STRIDES, [1.0], [1.0]), 4.0)
     parts = *trunk("conv_on_input"), head, GreedyNMS(0.5, FOUND)
-    return apart(FSAF(*parts, 40, 0.55), "retina_cls", "retina_reg")
+    return apart(RetinaNet(*parts, 40, 0.55), "retina_cls", "retina_reg")
 
 
 def grid(rows, columns):
