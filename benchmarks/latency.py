@@ -18,7 +18,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.common import Sheet, Spread, drawn, interleaved, ratio, show, write
+from benchmarks.common import Sheet, Spread, drawn, how_timed, interleaved, ratio, show, write
 from samebox.detector import load
 from samebox.export import export
 from samebox.lowering import LOWERINGS
