@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
 import torch
 from omegaconf import OmegaConf
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from samebox.environment import hardware, versions
 from samebox.files import write_text
 from samebox.nets.contract import Deployable, Normalize
+from samebox.preprocess import Batch, Image
 from samebox.spec import Spec
 from stages.compose import compose, plain
 from stages.networks import built, preprocess
@@ -50,6 +52,13 @@ def draw(network: nn.Module) -> None:
             nn.init.constant_(module.weight, 0.5)
         if name.endswith("_reg"):  # the layers of box deltas, as all families call them
             nn.init.normal_(cast(Tensor, module.weight), std=1e-3)
+
+
+def filling(image: Image, canvas: tuple[int, int]) -> Batch:
+    """A batch of the one image, stretched over the whole canvas (height, width)."""
+    pixels = cv2.resize(image, canvas[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
+    sizes = np.array([canvas], np.int64)
+    return Batch(pixels, sizes, sizes)
 
 
 @dataclass(frozen=True)

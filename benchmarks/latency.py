@@ -18,14 +18,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.common import Sheet, Spread, drawn, how_timed, interleaved, ratio, show, write
+from benchmarks.common import Sheet, Spread, drawn, filling, how_timed, interleaved, ratio, show, write
 from samebox.detector import load
 from samebox.export import export
 from samebox.lowering import LOWERINGS
 from samebox.nets.contract import Deployable
 from samebox.nets.retinanet import RetinaNet
 from samebox.predict import write_picture
-from samebox.preprocess import Batch, Image, read_image
+from samebox.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
 from samebox.spec import Spec
@@ -79,13 +79,6 @@ def latency(network: Deployable, spec: Spec, files: dict[str, Path], rounds: int
     for lowering in LOWERINGS:
         headings += [f"{lowering} ms", f"{lowering} / PyTorch"]
     return Sheet("RetinaNet-R50: ONNX Runtime over eager PyTorch, CPU, batch 1", headings, rows)
-
-
-def filling(image: Image, canvas: tuple[int, int]) -> Batch:
-    """A batch of the one image, stretched over the whole canvas (height, width)."""
-    pixels = cv2.resize(image, canvas[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
-    sizes = np.array([canvas], np.int64)
-    return Batch(pixels, sizes, sizes)
 
 
 def forms_timed(

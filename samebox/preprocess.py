@@ -82,13 +82,15 @@ class Batch:
 class Preprocess:
     """Resize, then pad at the right and the bottom.
 
-    The canvas is the largest height and width of the batch, rounded up to `divisor`; or exactly
-    `canvas` (height, width), into which every image must fit.
+    The canvas is the largest height and width of the batch, rounded up to `less` under a multiple of
+    `divisor`; or exactly `canvas` (height, width), into which every image must fit. Without `resize` images
+    stay as they are.
     """
 
-    resize: Resize
+    resize: Resize | None
     divisor: int = 32
     canvas: tuple[int, int] | None = None
+    less: int = 0
 
     def __post_init__(self) -> None:
         """Raises SameboxError for a divisor below 1."""
@@ -97,6 +99,8 @@ class Preprocess:
 
     def onto(self, height: int, width: int) -> "Preprocess":
         """The same rule for a network whose canvas is fixed: images are fitted into height × width."""
+        if self.resize is None:
+            return replace(self, canvas=(height, width))
         resize = replace(self.resize, scale=(width, height), fit=self.resize.keep_ratio)
         return replace(self, resize=resize, canvas=(height, width))
 
@@ -107,7 +111,7 @@ class Preprocess:
         for an array that is no such image, and where an image does not fit the canvas.
         """
         originals = [checked(image).shape[:2] for image in images]
-        sizes = [self.resize(*original) for original in originals]
+        sizes = [self.resize(*original) if self.resize else original for original in originals]
         height, width = canvas or self.canvas or self._smallest_canvas(sizes)
         arrays = np.zeros((len(images), 3, height, width), np.float32)
         for array, image, (h, w) in zip(arrays, images, sizes, strict=True):
@@ -120,8 +124,12 @@ class Preprocess:
         return Batch(arrays, np.array(sizes, np.int64), np.array(originals, np.int64))
 
     def _smallest_canvas(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        height, width = (-(-max(side) // self.divisor) * self.divisor for side in zip(*sizes, strict=True))
+        height, width = (self.rounded(max(side)) for side in zip(*sizes, strict=True))
         return height, width
+
+    def rounded(self, side: int) -> int:
+        """The side of the smallest canvas for an image of `side`."""
+        return -(-(side + self.less) // self.divisor) * self.divisor - self.less
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, which `from_dict` reads."""
@@ -130,9 +138,10 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
         """The rule that `to_dict` wrote."""
-        resize = Resize(**{**values["resize"], "scale": tuple(values["resize"]["scale"])})
+        scale = values["resize"] and tuple(values["resize"]["scale"])
+        resize = values["resize"] and Resize(**{**values["resize"], "scale": scale})
         canvas = values["canvas"] and tuple(values["canvas"])
-        return cls(resize, values["divisor"], canvas)
+        return cls(resize, values["divisor"], canvas, values.get("less", 0))
 
 
 def checked(image: Image) -> Image:

@@ -31,6 +31,10 @@ def run(config: DictConfig) -> None:
         write_text(target.with_name(config.paths.not_built_file), f"not built: {reason}\n")
 
 
+# What an image measures that no rule resizes: those of COCO, none of which is larger
+UNRESIZED = (480, 640)
+
+
 def profile(config: DictConfig, rule: Preprocess) -> Profile:
     """The profile in `engine.profile`, heights and widths by the resize rule where it names none."""
     asked, (heights, widths) = config.engine.profile, canvas_ranges(rule)
@@ -45,8 +49,9 @@ def canvas_ranges(rule: Preprocess) -> tuple[tuple[int, int, int], tuple[int, in
     if rule.canvas:
         height, width = rule.canvas
         return (height, height, height), (width, width, width)
-    short, long = (-(-side // rule.divisor) * rule.divisor for side in sorted(rule.resize.scale))
-    return (rule.divisor, short, long), (rule.divisor, long, long)
+    sides = rule.resize.scale if rule.resize else UNRESIZED
+    least, short, long = (rule.rounded(side) for side in (1, *sorted(sides)))
+    return (least, short, long), (least, long, long)
 
 
 if __name__ == "__main__":

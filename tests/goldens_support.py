@@ -112,9 +112,10 @@ class Golden:
 
     @property
     def threshold(self) -> float:
-        """What a reported score has to exceed. YOLO's is on another score than that, DETR has none."""
+        """What a reported score has to exceed: nothing where a threshold is on another score, or not used."""
         test = self.meta["test_cfg"]
-        return 0.0 if "conf_thr" in test else test.get("rcnn", test).get("score_thr", 0.0)
+        unlimited = "conf_thr" in test or "corner_topk" in test  # YOLO, CornerNet
+        return 0.0 if unlimited else test.get("rcnn", test).get("score_thr", 0.0)
 
     @property
     def limits(self) -> Limits:

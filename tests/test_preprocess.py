@@ -186,6 +186,22 @@ class TestPreprocess:
         batch = Preprocess(Resize((64, 64)))([np.full((1, 1, 3), 7, np.uint8)])
         np.testing.assert_array_equal(batch.images, np.full((1, 3, 64, 64), 7, np.float32))
 
+    @pytest.mark.parametrize(
+        ("size", "canvas"), [((480, 640), (511, 767)), ((511, 512), (511, 639)), ((1, 127), (127, 127))]
+    )
+    def test_one_less_than_a_multiple_around_an_image_as_it_is(self, size, canvas):
+        image = picture(*size)
+        batch = Preprocess(None, divisor=128, less=1)([image])
+        assert batch.images.shape[2:] == canvas
+        assert batch.sizes.tolist() == batch.originals.tolist() == [list(size)]
+        np.testing.assert_array_equal(batch.images[0, :, : size[0], : size[1]], image.transpose(2, 0, 1))
+
+    def test_without_a_resize_a_fixed_canvas_is_for_images_that_fit(self):
+        rule = Preprocess(None, divisor=128, less=1).onto(64, 80)
+        assert rule([picture(64, 70)]).images.shape[2:] == (64, 80)
+        with pytest.raises(SameboxError, match="65x70 after the resize exceeds the canvas 64x80"):
+            rule([picture(65, 70)])
+
     def test_a_larger_canvas_on_request(self):
         rule, image = Preprocess(Resize((60, 40))), picture(30, 50)
         larger, own = rule([image], canvas=(96, 160)), rule([image])

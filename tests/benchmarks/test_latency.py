@@ -4,7 +4,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.latency import BIAS, bias_for, cells, filling, set_bias
+from benchmarks.common import filling
+from benchmarks.latency import BIAS, bias_for, cells, set_bias
 
 
 def test_only_the_bias_of_the_class_logits_is_filled(tmp_path):

@@ -1,0 +1,67 @@
+"""A detector's ONNX file in ONNX Runtime beside eager PyTorch, at one canvas that an image fills.
+
+python -m benchmarks.forms [DETECTOR HEIGHT WIDTH] [--quick]
+"""
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.common import Sheet, Spread, drawn, filling, how_timed, interleaved, ratio, show, write
+from samebox.export import export
+from samebox.preprocess import read_image
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.torch import TorchRunner
+from stages.compose import CONF
+
+PICTURE = CONF.parent / "demo/shapes/val/000020000000.jpg"
+# What SOLO's own deployment measures
+SOLO = ("solov2_light_r34_fpn", 448, 672)
+OPSET = 18
+
+
+def row(detector: str, height: int, width: int, rounds: int) -> list[str]:
+    """The detector's milliseconds an image in either form, and their ratio."""
+    network, spec = drawn(detector)
+    inputs = filling(read_image(PICTURE), (height, width)).inputs()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        path = Path(folder) / "model.onnx"
+        export(network, spec, path, opset=OPSET, lowering="portable")
+        eager = stack.enter_context(TorchRunner(network, spec))
+        session = stack.enter_context(OnnxRuntimeRunner(path))
+        times = interleaved({"torch": lambda: eager(inputs), "onnx": lambda: session(inputs)}, rounds)
+    shown = [f"{Spread.of([1000 * t for t in seconds]):.0f}" for seconds in times.values()]
+    return [f"{detector}, {height}×{width}", *shown, f"{ratio(times, 'onnx', 'torch'):.2f}"]
+
+
+def main() -> None:
+    """Measure, print, and write down unless quick or another detector than SOLO's own is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.forms", description=__doc__.splitlines()[0])
+    parser.add_argument("asked", nargs="*", default=SOLO, metavar="DETECTOR HEIGHT WIDTH")
+    parser.add_argument("--quick", action="store_true", help="3 rounds; nothing is written")
+    arguments = parser.parse_args()
+    if len(arguments.asked) != 3:
+        parser.error("name a detector, a height and a width")
+    detector, height, width = arguments.asked
+    rounds = 3 if arguments.quick else 15
+    headings = ["detector and canvas", "PyTorch ms", "ONNX Runtime ms", "ONNX Runtime / PyTorch"]
+    sheet = Sheet(
+        "Batch 1 on the CPU, opset 18, portable", headings, [row(detector, int(height), int(width), rounds)]
+    )
+    show([sheet])
+    if not arguments.quick and tuple(arguments.asked) == SOLO:
+        write("solov2_cpu", "SOLOv2-light on the CPU", [sheet], notes(rounds))
+
+
+def notes(rounds: int) -> list[str]:
+    """How the figures came about."""
+    return [
+        *how_timed(rounds),
+        "Weights are drawn. What SOLOv2 computes does not depend on what it finds: the numbers of pairs and "
+        "masks are fixed. Pre- and post-processing are not in the figures.",
+    ]
+
+
+if __name__ == "__main__":
+    main()
