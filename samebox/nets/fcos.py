@@ -18,7 +18,7 @@ from samebox.blocks.fpn import FPN
 from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.resnet import BasicBlock, Bottleneck, ResNet
 from samebox.blocks.valid import GroupNorm, ValidCells, zero_beyond
-from samebox.nets.contract import BOXES
+from samebox.nets.one_stage import OneStage
 
 
 class Scale(nn.Module):
@@ -75,7 +75,7 @@ class FCOSHead(nn.Module):
         return logits, distances, self.conv_centerness(classes)
 
 
-class FCOS(nn.Module):
+class FCOS(OneStage):
     """Backbone, pyramid, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
 
     A pair is found by its class score alone, which has to exceed `score_threshold`; the NMS ranks by, and the
@@ -86,7 +86,9 @@ class FCOS(nn.Module):
     zeros alone beyond: every image gives what it gives alone on a canvas of its own size.
     """
 
-    outputs = BOXES
+    backbone: ResNet
+    neck: FPN
+    bbox_head: FCOSHead
 
     def __init__(
         self,
@@ -98,13 +100,7 @@ class FCOS(nn.Module):
         score_threshold: float,
         masked_norm: bool = False,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.bbox_head = bbox_head
-        self.nms = nms
-        self.nms_pre = nms_pre
-        self.score_threshold = score_threshold
+        super().__init__(backbone, neck, bbox_head, nms, nms_pre, score_threshold)
         self.masked_norm = masked_norm
 
     @property

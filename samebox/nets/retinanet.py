@@ -12,8 +12,7 @@ from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import decode_deltas
 from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import candidates, map_names
-from samebox.blocks.nms import GreedyNMS
-from samebox.nets.contract import BOXES
+from samebox.nets.one_stage import OneStage
 
 
 class RetinaHead(nn.Module):
@@ -45,31 +44,14 @@ class RetinaHead(nn.Module):
         return decode_deltas(anchors, deltas)
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(OneStage):
     """Backbone, pyramid, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
 
     Pairs with a score of at most `score_threshold` are dropped, and so is a box that clipping to its
     image leaves without an area.
     """
 
-    outputs = BOXES
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        neck: nn.Module,
-        bbox_head: RetinaHead,
-        nms: GreedyNMS,
-        nms_pre: int,
-        score_threshold: float,
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.bbox_head = bbox_head
-        self.nms = nms
-        self.nms_pre = nms_pre
-        self.score_threshold = score_threshold
+    bbox_head: RetinaHead
 
     @property
     def head_outputs(self) -> tuple[str, ...]:

@@ -16,8 +16,7 @@ from samebox.blocks.boxes import decode_deltas
 from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import candidates, class_probabilities, map_names
 from samebox.blocks.mobilenet import DepthwiseSeparable
-from samebox.blocks.nms import GreedyNMS
-from samebox.nets.contract import BOXES
+from samebox.nets.one_stage import OneStage
 
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
@@ -108,31 +107,14 @@ class SSDHead(nn.Module):
         return [(classes(x), boxes(x)) for x, (classes, boxes) in zip(maps, convs, strict=True)]
 
 
-class SSD(nn.Module):
+class SSD(OneStage):
     """Backbone, extra levels, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
 
     Pairs with a probability of at most `score_threshold` are dropped, and so is a box that clipping to its
     image leaves without an area.
     """
 
-    outputs = BOXES
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        neck: SSDNeck,
-        bbox_head: SSDHead,
-        nms: GreedyNMS,
-        nms_pre: int,
-        score_threshold: float,
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.bbox_head = bbox_head
-        self.nms = nms
-        self.nms_pre = nms_pre
-        self.score_threshold = score_threshold
+    bbox_head: SSDHead
 
     @property
     def head_outputs(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from samebox.blocks.darknet import conv
 from samebox.blocks.dense import at_pairs, best_pairs, map_names, probability
 from samebox.blocks.nms import GreedyNMS, gather_rows
 from samebox.blocks.top import best
-from samebox.nets.contract import BOXES
+from samebox.nets.one_stage import OneStage
 
 # What precedes the classes in an anchor's channels: x, y, width, height, objectness
 BOX_CHANNELS = 5
@@ -87,7 +87,7 @@ class YOLOv3Head(nn.Module):
         return [predict(bridge(x)) for x, (bridge, predict) in zip(maps, convs, strict=True)]
 
 
-class YOLOv3(nn.Module):
+class YOLOv3(OneStage):
     """Backbone, neck, head; then the `nms_pre` best pairs of all levels together, and one NMS.
 
     An anchor whose objectness is below `objectness_threshold` is dropped. The rest are ranked by the
@@ -95,7 +95,7 @@ class YOLOv3(nn.Module):
     is that times the objectness. Boxes are not clipped to their image.
     """
 
-    outputs = BOXES
+    bbox_head: YOLOv3Head
 
     def __init__(
         self,
@@ -107,13 +107,7 @@ class YOLOv3(nn.Module):
         score_threshold: float,
         objectness_threshold: float,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.bbox_head = bbox_head
-        self.nms = nms
-        self.nms_pre = nms_pre
-        self.score_threshold = score_threshold
+        super().__init__(backbone, neck, bbox_head, nms, nms_pre, score_threshold)
         self.objectness_threshold = objectness_threshold
 
     @property

@@ -1,15 +1,12 @@
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
+from alike import answered, assert_alike, exported, mixed
 
 from samebox.blocks.hourglass import HourglassNet
 from samebox.blocks.soft_nms import SoftNMS
-from samebox.export import check_standard, onnx_from_network
-from samebox.nets.contract import Deployable, Normalize
 from samebox.nets.cornernet import CornerHead, CornerNet, running_maximum
-from samebox.opset import at_opset, newest
+from samebox.opset import newest
 
 CLASSES, CORNERS, MULTIPLE = 2, 20, 32
 SIZES = [[60, 90], [41, 95], [63, 31]]
@@ -29,16 +26,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    images = torch.randn(3, 3, 63, 95, generator=torch.Generator().manual_seed(1))
-    for image, (height, width) in zip(images, SIZES, strict=True):
-        image[:, height:] = 0
-        image[:, :, width:] = 0
-    return images
-
-
-def answered(network, images, sizes=SIZES):
-    with torch.inference_mode():
-        return network(images, torch.tensor(sizes))
+    return mixed(SIZES, 63, 95)
 
 
 @pytest.mark.parametrize("dim", [2, 3])
@@ -106,7 +94,7 @@ def test_pairs_of_corners_by_their_definition(network, images, image):
     before = CornerNet(network.backbone, network.bbox_head, Through(), MULTIPLE, CORNERS, 200, 5.0)
     with torch.inference_mode():
         expected = by_definition(before, images, SIZES, image)
-    found = answered(before.eval(), images)
+    found = answered(before.eval(), images, SIZES)
     assert len(expected) > 2
     scores, labels, boxes = (found[name][image] for name in ("scores", "labels", "boxes"))
     torch.testing.assert_close(scores[: len(expected)], torch.tensor([one[0] for one in expected]))
@@ -121,28 +109,20 @@ def test_pairs_of_corners_by_their_definition(network, images, image):
 def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, index):
     alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
     assert (alone["scores"] > 0).sum() > 2
-    for name, value in answered(network, images).items():
+    for name, value in answered(network, images, SIZES).items():
         torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
-def exported(network):
-    deployable = Deployable(Normalize([120.0] * 3, [60.0] * 3, "RGB"), network).eval()
-    return deployable, onnx_from_network(deployable).SerializeToString()
+def graph(network):
+    return exported(network)
 
 
 @pytest.mark.parametrize("opset", [16, 18, newest()])
-def test_onnx_runtime_answers_alike_at_other_shapes(exported, opset):
-    deployable, written = exported
-    model = at_opset(onnx.ModelProto.FromString(written), opset)
-    check_standard(model, opset)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    generator = np.random.default_rng(4)
-    for canvas, sizes in (((95, 63), [[90, 60], [70, 50]]), ((63, 127), [[63, 100]])):
-        images = generator.uniform(0, 255, (len(sizes), 3, *canvas)).astype(np.float32)
-        with torch.inference_mode():
-            expected = deployable(torch.from_numpy(images), torch.tensor(sizes))
-        assert (expected["scores"] > 0).any(1).all()
-        found = session.run(None, {"images": images, "sizes": np.array(sizes)})
-        for array, tensor in zip(found, expected.values(), strict=True):
-            np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-3, atol=2e-3)
+def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+    torch.manual_seed(4)
+    batches = [
+        (torch.rand(2, 3, 95, 63) * 255, [[90, 60], [70, 50]]),
+        (torch.rand(1, 3, 63, 127) * 255, [[63, 100]]),
+    ]
+    assert_alike(graph, opset, batches, rtol=1e-3, atol=2e-3)

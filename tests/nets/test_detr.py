@@ -1,15 +1,11 @@
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
+from alike import answered, assert_alike, exported, mixed
 
 from samebox.blocks.resnet import ResNet
 from samebox.checkpoints.weights import renamed
-from samebox.export import check_standard, onnx_from_network
-from samebox.nets.contract import Deployable, Normalize
 from samebox.nets.detr import DETR, ChannelMapper, Decoder, DETRHead, Encoder
-from samebox.opset import at_opset, newest
+from samebox.opset import newest
 
 CLASSES, CHANNELS, QUERIES = 3, 16, 12
 SIZES = [[96, 128], [61, 128], [96, 70]]
@@ -35,20 +31,15 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    images = torch.randn(3, 3, 96, 128, generator=torch.Generator().manual_seed(1))
-    for image, (height, width) in zip(images, SIZES, strict=True):
-        image[:, height:] = 0
-        image[:, :, width:] = 0
-    return images
+    return mixed(SIZES, 96, 128)
 
 
-def answered(network, images, sizes=SIZES):
-    with torch.inference_mode():
-        return network(images, torch.tensor(sizes))
+def answer_of(network, images):
+    return answered(network, images, SIZES)
 
 
 def test_form_of_the_answer(network, images):
-    found = answered(network, images)
+    found = answer_of(network, images)
     assert {name: tuple(value.shape) for name, value in found.items()} == {
         "boxes": (3, 10, 4),
         "scores": (3, 10),
@@ -60,7 +51,7 @@ def test_form_of_the_answer(network, images):
 
 
 def test_the_best_class_of_each_query_and_boxes_by_the_image_s_own_size(network, images):
-    found = answered(network, images)
+    found = answer_of(network, images)
     with torch.inference_mode():
         logits, relative = network.heads(images, torch.tensor(SIZES)).values()
     for image, (height, width) in enumerate(SIZES):
@@ -77,7 +68,7 @@ def test_the_best_class_of_each_query_and_boxes_by_the_image_s_own_size(network,
 @pytest.mark.parametrize("index", range(3))
 def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, index):
     alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
-    for name, value in answered(network, images).items():
+    for name, value in answer_of(network, images).items():
         torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
 
 
@@ -95,32 +86,19 @@ def test_cells_beyond_an_image_are_seen_by_nobody(network, images):
     parts = network.neck, network.encoder, network.decoder, network.bbox_head
     disturbed = DETR(Noisy(), *parts, CHANNELS, QUERIES, count=10).eval()
     disturbed.query_embedding = network.query_embedding
-    for name, value in answered(disturbed, images).items():
-        torch.testing.assert_close(value, answered(network, images)[name])
+    for name, value in answer_of(disturbed, images).items():
+        torch.testing.assert_close(value, answer_of(network, images)[name])
 
 
 @pytest.fixture(scope="module")
-def exported(network):
-    normalize = Normalize([120.0] * 3, [60.0] * 3, "RGB")
-    deployable = Deployable(normalize, network).eval()
-    return deployable, onnx_from_network(deployable).SerializeToString()
+def graph(network):
+    return exported(network)
 
 
 @pytest.mark.parametrize("opset", [16, 18, newest()])
-def test_onnx_runtime_answers_alike_at_other_shapes(exported, opset):
-    deployable, written = exported
-    model = at_opset(onnx.ModelProto.FromString(written), opset)
-    check_standard(model, opset)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    generator = np.random.default_rng(2)
-    for sizes in (SIZES, [[65, 97]]):
-        height, width = np.max(sizes, 0)
-        images = generator.uniform(0, 255, (len(sizes), 3, height, width)).astype(np.float32)
-        found = session.run(None, {"images": images, "sizes": np.array(sizes)})
-        with torch.inference_mode():
-            expected = deployable(torch.from_numpy(images), torch.tensor(sizes))
-        for array, tensor in zip(found, expected.values(), strict=True):
-            np.testing.assert_allclose(array, tensor.numpy(), atol=2e-3)
+def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+    batches = [(torch.rand(3, 3, 96, 128) * 255, SIZES), (torch.rand(1, 3, 65, 97) * 255, [[65, 97]])]
+    assert_alike(graph, opset, batches, atol=2e-3)
 
 
 OLDER = {

@@ -1,16 +1,14 @@
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from alike import answered, assert_alike, exported, mixed
 
 from samebox.blocks.fpn import FPN
 from samebox.blocks.resnet import ResNet
-from samebox.export import check_standard, onnx_from_network
-from samebox.nets.contract import SEGMENTS, Deployable, Normalize
+from samebox.nets.contract import SEGMENTS
 from samebox.nets.solov2 import MaskFeatureHead, SOLOv2, SOLOv2Head, matrix_nms, peaks, with_coordinates
-from samebox.opset import at_opset, newest
+from samebox.opset import newest
 
 CLASSES, WIDTH, GRIDS, STRIDES = 3, 8, (10, 8, 6, 5, 4), (8, 8, 16, 32, 32)
 SIZES = [[96, 128], [70, 128], [96, 90]]
@@ -45,17 +43,12 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    images = torch.randn(3, 3, 96, 128, generator=torch.Generator().manual_seed(1))
-    for image, (height, width) in zip(images, SIZES, strict=True):
-        image[:, height:] = 0
-        image[:, :, width:] = 0
-    return images
+    return mixed(SIZES, 96, 128)
 
 
 @pytest.fixture(scope="module")
 def answer(network, images):
-    with torch.inference_mode():
-        return network(images, torch.tensor(SIZES))
+    return answered(network, images, SIZES)
 
 
 def by_definition(heads, image):
@@ -123,8 +116,7 @@ def test_form_of_the_answer(network, images, answer):
 
 @pytest.mark.parametrize("index", range(3))
 def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, answer, index):
-    with torch.inference_mode():
-        alone = network(images[index : index + 1], torch.tensor(SIZES[index : index + 1]))
+    alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
     for name, value in answer.items():
         torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
 
@@ -132,8 +124,7 @@ def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, answer, 
 def test_an_image_of_nothing_gives_nothing(images):
     network = tiny()
     network.mask_head.conv_cls.bias.data -= 100
-    with torch.inference_mode():
-        found = network(images, torch.tensor(SIZES))
+    found = answered(network, images, SIZES)
     assert not any(value.any() for value in found.values())
 
 
@@ -161,27 +152,18 @@ def test_masks_of_other_classes_and_worse_ones_do_not_decay_a_score():
 
 
 @pytest.fixture(scope="module")
-def exported(network):
-    deployable = Deployable(Normalize([120.0] * 3, [60.0] * 3, "RGB"), network).eval()
-    return deployable, onnx_from_network(deployable).SerializeToString()
+def graph(network):
+    return exported(network)
 
 
 @pytest.mark.parametrize("opset", [16, 18, newest()])
-def test_onnx_runtime_answers_alike_at_other_shapes(exported, opset):
-    deployable, written = exported
-    model = at_opset(onnx.ModelProto.FromString(written), opset)
-    check_standard(model, opset)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    generator = torch.Generator().manual_seed(3)
+def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+    torch.manual_seed(3)
+    batches = []
     for sizes in ([[160, 96], [101, 96], [160, 60]], [[64, 192]]):
-        noise = torch.rand(len(sizes), 3, 16, 24, generator=generator) * 255
-        images = F.interpolate(noise, size=tuple(np.max(sizes, 0)), mode="bicubic")
-        with torch.inference_mode():
-            expected = deployable(images, torch.tensor(sizes))
-        assert (expected["scores"] > 0).any()
-        found = session.run(None, {"images": images.numpy(), "sizes": np.array(sizes)})
-        for array, tensor in zip(found, expected.values(), strict=True):
-            np.testing.assert_allclose(array, tensor.numpy(), atol=1e-3)
+        noise = torch.rand(len(sizes), 3, 16, 24) * 255
+        batches.append((F.interpolate(noise, size=tuple(np.max(sizes, 0)), mode="bicubic"), sizes))
+    assert_alike(graph, opset, batches, atol=1e-3)
 
 
 def test_names_of_the_parameters(network):
