@@ -105,3 +105,10 @@ def test_maps_of_heads_are_not_verified(tmp_path):
     asked = ["checkpoint=a", f"out={tmp_path}/b.onnx", "export.postprocess=false", "verify=true"]
     with pytest.raises(SameboxError, match=r"verify: there are no detections .*; leave it out"):
         pipeline.run(compose("export_file", asked))
+
+
+def test_a_masked_norm_is_for_networks_that_have_one():
+    with pytest.raises(
+        SameboxError, match=r"export\.masked_norm: retinanet_shapes has no such norm; leave it"
+    ):
+        demo_forms.loaded("export.masked_norm=true")
