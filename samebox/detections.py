@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from samebox.decoding import MMDETECTION, Decoding
 from samebox.masks import bounds, paste, spread
 from samebox.preprocess import Batch
 
@@ -31,7 +32,10 @@ class Detections:
 
 
 def detections_from_outputs(
-    outputs: Mapping[str, NDArray[Any]], batch: Batch, class_names: tuple[str, ...]
+    outputs: Mapping[str, NDArray[Any]],
+    batch: Batch,
+    class_names: tuple[str, ...],
+    decoding: Decoding = MMDETECTION,
 ) -> list[Detections]:
     """One `Detections` an image from a network's named outputs, in the pixels of the image as it was.
 

@@ -89,7 +89,7 @@ class Detector:
         """The network's answer to `batch`, an image each."""
         asked = len(batch.sizes)
         answered = {name: output[:asked] for name, output in outputs.items()}
-        return detections_from_outputs(answered, batch, self.spec.class_names)
+        return detections_from_outputs(answered, batch, self.spec.class_names, self.spec.decoding)
 
 
 def pixels(image: str | Path | Image) -> Image:

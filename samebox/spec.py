@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from samebox.decoding import MMDETECTION, Decoding
 from samebox.errors import SameboxError
 from samebox.preprocess import Preprocess
 
@@ -16,9 +17,9 @@ class Spec:
     """One record a network: written into an ONNX file's metadata, beside an engine, and into reports.
 
     `normalize` (mean, std in 0..255, channel_order) is for the reader's information: it happens inside
-    the graph. `checkpoint_sha256` is the hash of the source file. `opset` and `lowering` are None for a
-    network that has not been exported. Without `postprocess` it gives the maps of its heads, not
-    detections.
+    the graph. `decoding` tells how its outputs are read. `checkpoint_sha256` is the hash of the source file.
+    `opset` and `lowering` are None for a network that has not been exported. Without `postprocess` it gives
+    the maps of its heads, not detections.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Spec:
     opset: int | None = None
     lowering: str | None = None
     postprocess: bool = True
+    decoding: Decoding = MMDETECTION
 
     def to_json(self) -> str:
         """The record as one line of JSON, the same bytes for the same record."""
@@ -44,6 +46,7 @@ class Spec:
             values = json.loads(metadata[METADATA_KEY])
             values["class_names"] = tuple(values["class_names"])
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+            values["decoding"] = Decoding.from_dict(values.get("decoding", {}))
             return cls(**values)
         except (ValueError, KeyError, TypeError):
             raise SameboxError(

@@ -11,6 +11,7 @@ from torch import nn
 
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.checkpoints.weights import load_strictly, renamed
+from samebox.decoding import Decoding
 from samebox.errors import SameboxError
 from samebox.files import existing, sha256
 from samebox.nets.contract import Deployable, Normalize
@@ -52,6 +53,7 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
         normalize=plain(detector.normalize),
         checkpoint_sha256=sha256(path),
         postprocess=config.export.postprocess,
+        decoding=Decoding.from_dict(plain(detector).get("decoding", {})),
     )
     normalize = Normalize(**plain(detector.normalize))
     deployable = Deployable(normalize, network, config.export.postprocess).eval()
