@@ -176,14 +176,20 @@ class RCNN(nn.Module):
         [B,N,D,4], in canvas pixels, see BoxHead. The second stage needs the first one's NMS; masks need the
         second one's, so there are none.
         """
-        maps = self.neck(self.backbone(images))
+        values = self.head_values(self.neck(self.backbone(images)), sizes)
+        return dict(zip(self.head_outputs, values, strict=True))
+
+    def head_values(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, ...]:
+        """What `heads` gives, from the pyramid on."""
         levels = [self.rpn_head.predict(x) for x in maps]
         proposals, scores = self.rpn_head.select(levels, sizes)
         boxes, logits = cast(BoxHead, self.roi_head.bbox_head).refine(maps, proposals, sizes)
-        values = (*(x for level in levels for x in level), proposals, scores, logits, boxes)
-        return dict(zip(self.head_outputs, values, strict=True))
+        return (*(x for level in levels for x in level), proposals, scores, logits, boxes)
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
-        maps = self.neck(self.backbone(images))
+        return self.found_in(self.neck(self.backbone(images)), sizes)
+
+    def found_in(self, maps: Sequence[Tensor], sizes: Tensor) -> dict[str, Tensor]:
+        """What `forward` gives, from the pyramid on."""
         return self.roi_head(maps, *self.rpn_head(maps, sizes), sizes)
