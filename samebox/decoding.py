@@ -10,14 +10,30 @@ PASTES = ("sampled", "resized")
 
 
 @dataclass(frozen=True)
+class PanopticRule:
+    """How objects and the class of every pixel become segments; see `samebox.panoptic`.
+
+    `stuff_class_names` name the classes of the network's semantics, from 1 on. `score`: the least of an
+    object, `overlap`: the largest share of its mask that better objects may have, `stuff_area`: the least
+    pixels of a class of stuff.
+    """
+
+    stuff_class_names: tuple[str, ...]
+    score: float = 0.5
+    overlap: float = 0.5
+    stuff_area: int = 4096
+
+
+@dataclass(frozen=True)
 class Decoding:
     """The rules by which outputs become detections, a field each; they travel with the network.
 
     `masks`: "sampled" at the centres of pixels (MMDetection, detectron2), or "resized" to whole pixels
-    (maskrcnn-benchmark).
+    (maskrcnn-benchmark). `panoptic`: of a network that gives semantics.
     """
 
     masks: str = "sampled"
+    panoptic: PanopticRule | None = None
 
     def __post_init__(self) -> None:
         """Raises SameboxError for a rule that there is not."""
@@ -27,6 +43,10 @@ class Decoding:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Decoding":
         """The rules as a config or a file's metadata gives them; absent ones are MMDetection's."""
+        rule = values.get("panoptic")
+        if rule is not None:
+            names = tuple(rule["stuff_class_names"])
+            values = values | {"panoptic": PanopticRule(**rule | {"stuff_class_names": names})}
         return cls(**values)
 
 

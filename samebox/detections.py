@@ -1,14 +1,15 @@
 """Detections of one image, brought back to its own pixels by one code for all runtimes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.decoding import MMDETECTION, Decoding
+from samebox.decoding import MMDETECTION, Decoding, PanopticRule
 from samebox.masks import bounds, paste, spread
+from samebox.panoptic import Panoptic, check_classes, class_map, merged
 from samebox.preprocess import Batch
 
 
@@ -18,7 +19,7 @@ class Detections:
 
     `boxes` [N,4] float32, x1 y1 x2 y2 in pixels of the original image; `scores` [N] float32 in 0..1;
     `labels` [N] int64, indices into `class_names`; `masks` [N,H,W] bool at the original size, or None
-    for a detector that gives none.
+    for a detector that gives none; `panoptic` the segments of a detector that tells every pixel's class.
     """
 
     boxes: NDArray[np.float32]
@@ -26,6 +27,7 @@ class Detections:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
+    panoptic: Panoptic | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -41,13 +43,16 @@ def detections_from_outputs(
 
     `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, which is dropped, labels [B,K];
     from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box. One that has
-    masks [B,K,H/4,W/4] over the canvas and no boxes gets the boxes around them.
+    masks [B,K,H/4,W/4] over the canvas and no boxes gets the boxes around them. One that has semantics
+    [B,S,H/4,W/4] gets segments, by the rule of `decoding`. Raises SameboxError where the rule is for another
+    number of classes.
     """
     # x and y are scaled apart: rounding made their factors differ
     factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
     found = []
     for index, (factor, original) in enumerate(zip(factors, batch.originals.tolist(), strict=True)):
-        rows = {name: output[index][outputs["scores"][index] > 0] for name, output in outputs.items()}
+        taken = outputs["scores"][index] > 0
+        rows = {name: output[index][taken] for name, output in outputs.items() if name != "semantics"}
         if "boxes" in rows:
             boxes = rows["boxes"] / factor
             masks = paste(rows["masks"], boxes, *original) if "masks" in rows else None
@@ -55,4 +60,21 @@ def detections_from_outputs(
             masks = spread(rows["masks"], tuple(batch.sizes[index].tolist()), *original)
             boxes = bounds(masks)
         found.append(Detections(boxes, rows["scores"], rows["labels"], class_names, masks))
+    if "semantics" in outputs and decoding.panoptic is not None:
+        return _with_segments(found, outputs["semantics"], batch, decoding.panoptic)
     return found
+
+
+def _with_segments(
+    found: Sequence[Detections], semantics: NDArray[np.float32], batch: Batch, rule: PanopticRule
+) -> list[Detections]:
+    """The detections of each image with its segments; `semantics` [B,S,H/4,W/4] are logits over the canvas."""
+    check_classes(semantics, rule)
+    sizes = zip(batch.sizes.tolist(), batch.originals.tolist(), strict=True)
+    whole = []
+    for one, logits, (size, original) in zip(found, semantics, sizes, strict=True):
+        names = [one.class_names[label] for label in one.labels]
+        classes = class_map(logits, tuple(size), *original)
+        panoptic = merged(cast(NDArray[np.bool_], one.masks), one.scores, names, classes, rule)
+        whole.append(replace(one, panoptic=panoptic))
+    return whole
