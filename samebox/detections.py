@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.decoding import MMDETECTION, Decoding, PanopticRule
-from samebox.masks import bounds, paste, spread
+from samebox.keypoints import located
+from samebox.masks import PASTES, bounds, spread
 from samebox.panoptic import Panoptic, check_classes, class_map, merged
 from samebox.preprocess import Batch
 
@@ -19,7 +20,9 @@ class Detections:
 
     `boxes` [N,4] float32, x1 y1 x2 y2 in pixels of the original image; `scores` [N] float32 in 0..1;
     `labels` [N] int64, indices into `class_names`; `masks` [N,H,W] bool at the original size, or None
-    for a detector that gives none; `panoptic` the segments of a detector that tells every pixel's class.
+    for a detector that gives none; `panoptic` the segments of a detector that tells every pixel's class;
+    `keypoints` [N,P,3] float32, of each x and y in pixels of the original image and a score that only ranks,
+    or None for a detector that gives none.
     """
 
     boxes: NDArray[np.float32]
@@ -28,6 +31,7 @@ class Detections:
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
     panoptic: Panoptic | None = None
+    keypoints: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -42,10 +46,10 @@ def detections_from_outputs(
     """One `Detections` an image from a network's named outputs, in the pixels of the image as it was.
 
     `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, which is dropped, labels [B,K];
-    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box. One that has
-    masks [B,K,H/4,W/4] over the canvas and no boxes gets the boxes around them. One that has semantics
-    [B,S,H/4,W/4] gets segments, by the rule of `decoding`. Raises SameboxError where the rule is for another
-    number of classes.
+    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box, and so
+    keypoints [B,K,P,M,M], the logits of each. One that has masks [B,K,H/4,W/4] over the canvas and no boxes
+    gets the boxes around them. One that has semantics [B,S,H/4,W/4] gets segments, by the rule of `decoding`.
+    Raises SameboxError where the rule is for another number of classes.
     """
     # x and y are scaled apart: rounding made their factors differ
     factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
@@ -55,11 +59,17 @@ def detections_from_outputs(
         rows = {name: output[index][taken] for name, output in outputs.items() if name != "semantics"}
         if "boxes" in rows:
             boxes = rows["boxes"] / factor
-            masks = paste(rows["masks"], boxes, *original) if "masks" in rows else None
+            masks = PASTES[decoding.masks](rows["masks"], boxes, *original) if "masks" in rows else None
         else:
             masks = spread(rows["masks"], tuple(batch.sizes[index].tolist()), *original)
             boxes = bounds(masks)
-        found.append(Detections(boxes, rows["scores"], rows["labels"], class_names, masks))
+        keypoints = None
+        if "keypoints" in rows:
+            keypoints = located(rows["keypoints"], rows["boxes"], decoding.keypoints)
+            keypoints[..., :2] /= factor[:2]
+        found.append(
+            Detections(boxes, rows["scores"], rows["labels"], class_names, masks, keypoints=keypoints)
+        )
     if "semantics" in outputs and decoding.panoptic is not None:
         return _with_segments(found, outputs["semantics"], batch, decoding.panoptic)
     return found
@@ -68,7 +78,7 @@ def detections_from_outputs(
 def _with_segments(
     found: Sequence[Detections], semantics: NDArray[np.float32], batch: Batch, rule: PanopticRule
 ) -> list[Detections]:
-    """The detections of each image with its segments; `semantics` [B,S,H/4,W/4] are logits over the canvas."""
+    """The detections of each image with its segments, from logits [B,S,H/4,W/4] over the canvas."""
     check_classes(semantics, rule)
     sizes = zip(batch.sizes.tolist(), batch.originals.tolist(), strict=True)
     whole = []

@@ -72,7 +72,8 @@ def merged(
     its mask than `rule.overlap`; so is one below `rule.score`, or without a pixel. Of what remains each class
     of stuff is one segment, if it has `rule.stuff_area` pixels.
     """
-    ids, segments = np.zeros(classes.shape, np.int32), []
+    ids = np.zeros(classes.shape, np.int32)
+    segments: list[Segment] = []
     for mask, score, name in zip(masks, scores.tolist(), names, strict=True):
         if score < rule.score:
             break
