@@ -13,7 +13,9 @@ from samebox.errors import SameboxError
 BOXES = ("boxes", "scores", "labels")
 # … and of one that finds a mask in each box as well
 MASKS = (*BOXES, "masks")
-# … and of one that tells the class of every point of the canvas besides
+# … and of one that finds keypoints in each box
+KEYPOINTS = (*BOXES, "keypoints")
+# … and of one that finds masks and tells the class of every point of the canvas besides
 PANOPTIC = (*MASKS, "semantics")
 # … and of one that finds masks alone, all over the canvas
 SEGMENTS = ("scores", "labels", "masks")
@@ -52,11 +54,11 @@ class Deployable(nn.Module):
     images [B,3,H,W] float32, raw RGB 0..255; sizes [B,2] int64, the valid height and width of each →
     boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
     and masks [B,K,M,M], the probability in 0..1 that a point is the object's, on a grid of cells over
-    the row's own box; rows to spare are zero. A network without boxes gives masks [B,K,H/4,W/4] over the
-    whole canvas instead. A panoptic one adds semantics [B,S,H/4,W/4], the logits of things (0) and of the
-    classes of stuff. `network` names its outputs in `network.outputs`, in their order: BOXES, MASKS, PANOPTIC
-    or SEGMENTS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs`
-    names it.
+    the row's own box, or keypoints [B,K,P,M,M], the logits of each of P keypoints on such a grid; rows
+    to spare are zero. A network without boxes gives masks [B,K,H/4,W/4] over the whole canvas instead. A
+    panoptic one adds semantics [B,S,H/4,W/4], the logits of things (0) and of the classes of stuff.
+    `network` names its outputs in `network.outputs`, in their order: BOXES, MASKS, KEYPOINTS, PANOPTIC or
+    SEGMENTS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs` names it.
     """
 
     def __init__(self, normalize: Normalize, network: nn.Module, postprocess: bool = True) -> None:

@@ -1,0 +1,131 @@
+"""Keypoints after the network: from logits over boxes to places in the image."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_Float = NDArray[np.float32]
+
+# COCO's limbs: pairs of its 17 keypoints, from 0 (nose)
+SKELETON = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9)),
+    *((8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+
+# How much cubic interpolation half way between two values overshoots them: the weight of its outer neighbours
+_OVERSHOOT = np.float32(0.1875)
+
+# Float32 rounds sums in the order they are made in: what a bound allows for, of the largest value
+_ROUNDING = np.float32(1e-5)
+
+
+class _Axis(NamedTuple):
+    """How a side of a map is enlarged to L pixels.
+
+    `weights` [L,S] of the map's S values in each pixel; `gap` [L]: between which of them it lies, 0 before
+    the first, S behind the last.
+    """
+
+    weights: _Float
+    gap: NDArray[np.intp]
+
+
+def located(logits: _Float, boxes: _Float, score: str) -> _Float:
+    """Logits [N,P,S,S] over boxes [N,4], x1 y1 x2 y2 in pixels → keypoints [N,P,3]: x, y in pixels, score.
+
+    As detectron2 and maskrcnn-benchmark do: each map is enlarged bicubically to its box, whose sides are at
+    least 1 and rounded up, and the keypoint is the centre of the highest pixel. `score`: one of SCORES.
+    """
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], np.float32(1))
+    pixels = np.ceil(sides)
+    found = np.empty((*logits.shape[:2], 3), np.float32)
+    for keypoints, maps, (width, height) in zip(found, logits, pixels.astype(int).tolist(), strict=True):
+        keypoints[:] = _peaks(maps, _axis(maps.shape[1], height), _axis(maps.shape[2], width))
+    found[..., :2] = (found[..., :2] + np.float32(0.5)) * (sides / pixels)[:, None] + boxes[:, None, :2]
+    found[..., 2] = SCORES[score](logits, found[..., 2])
+    return found
+
+
+def ratio(logits: _Float, peaks: _Float) -> _Float:
+    """Logits [N,P,S,S], the highest [N,P] of each enlarged map → its exponential over the sum of the map's.
+
+    An enlarged map overshoots its values, so that a ratio may exceed 1.
+    """
+    with np.errstate(over="ignore"):  # a peak far below its map's values has the ratio 0
+        return 1 / np.exp(logits - peaks[..., None, None]).sum((2, 3))
+
+
+def logit(_logits: _Float, peaks: _Float) -> _Float:
+    """The highest logit itself, as `ratio` takes it."""
+    return peaks
+
+
+# What a keypoint's score is: detectron2's, maskrcnn-benchmark's
+SCORES = {"ratio": ratio, "logit": logit}
+
+
+def distances(a: _Float, b: _Float) -> _Float:
+    """Keypoints [N,P,3] and as many others → the median distance in pixels between those of a row: [N]."""
+    apart = a[..., :2] - b[..., :2]
+    return np.median(np.hypot(apart[..., 0], apart[..., 1]), axis=1)
+
+
+def _peaks(maps: _Float, rows: _Axis, columns: _Axis) -> _Float:
+    """The highest pixel of each map [P,S,S] as it would be enlarged: column, row and value, [P,3].
+
+    Only where the map's values let a peak lie is it enlarged, which is a small part of most boxes.
+    """
+    bounds = _bounds(maps)
+    bounds[:, np.bincount(rows.gap, minlength=bounds.shape[1]) == 0] = -np.inf
+    bounds[:, :, np.bincount(columns.gap, minlength=bounds.shape[2]) == 0] = -np.inf
+    slack = _ROUNDING * np.abs(maps).max((1, 2), initial=0)
+    peaks = np.empty((len(maps), 3), np.float32)
+    for peak, values, bound, below in zip(peaks, maps, bounds, slack, strict=True):
+        _, _, least = _peak(values, rows, columns, bound == bound.max())
+        peak[:] = _peak(values, rows, columns, bound >= min(least, bound.max()) - below)
+    return peaks
+
+
+def _peak(values: _Float, rows: _Axis, columns: _Axis, wanted: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """Column, row and value of the highest pixel of an enlarged map [S,S].
+
+    It is looked for in the `wanted` gaps [S+1,S+1] and in those that share a row and a column with any.
+    """
+    down = np.flatnonzero(wanted[rows.gap].any(1))
+    across = np.flatnonzero(wanted[:, columns.gap].any(0))
+    enlarged = rows.weights[down] @ values @ columns.weights[across].T
+    row, column = np.unravel_index(enlarged.argmax(), enlarged.shape)
+    return across[column], down[row], enlarged[row, column]
+
+
+def _axis(side: int, length: int) -> _Axis:
+    """Of `side` values to `length` pixels."""
+    unit = np.eye(side, dtype=np.float32)
+    weights = cv2.resize(unit, (side, length), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    places = (np.arange(length) + 0.5) * (side / length) - 0.5  # a value's index is its centre
+    return _Axis(weights, np.floor(places).astype(np.intp) + 1)
+
+
+def _bounds(maps: _Float) -> _Float:
+    """The most that cubic interpolation gives in each gap between the values of maps [P,S,S]: [P,S+1,S+1]."""
+    low, high = _between(maps, maps)
+    low, high = _between(low.swapaxes(1, 2), high.swapaxes(1, 2))
+    return high.swapaxes(1, 2)
+
+
+def _between(low: _Float, high: _Float) -> tuple[_Float, _Float]:
+    """Values [P,L,S] within `low` and `high` → what interpolation makes of them in each gap, [P,L,S+1].
+
+    Its weights of the two values around a gap are from 0 up, those of the next two at most 0.
+    """
+    low, high = (np.pad(bound, ((0, 0), (0, 0), (2, 2)), "edge") for bound in (low, high))
+    least = np.minimum(low[..., 1:-2], low[..., 2:-1])
+    most = np.maximum(high[..., 1:-2], high[..., 2:-1])
+    outer_least = np.minimum(low[..., :-3], low[..., 3:])
+    outer_most = np.maximum(high[..., :-3], high[..., 3:])
+    return (
+        least - _OVERSHOOT * np.maximum(outer_most - least, 0),
+        most + _OVERSHOOT * np.maximum(most - outer_least, 0),
+    )
