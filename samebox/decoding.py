@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebox.errors import SameboxError
-
-# How masks over boxes come onto the image; see `samebox.masks`
-PASTES = ("sampled", "resized")
+from samebox.keypoints import SCORES
+from samebox.masks import PASTES
 
 
 @dataclass(frozen=True)
@@ -29,16 +28,20 @@ class Decoding:
     """The rules by which outputs become detections, a field each; they travel with the network.
 
     `masks`: "sampled" at the centres of pixels (MMDetection, detectron2), or "resized" to whole pixels
+    (maskrcnn-benchmark). `keypoints`: their score, the "ratio" of exponentials (detectron2) or the "logit"
     (maskrcnn-benchmark). `panoptic`: of a network that gives semantics.
     """
 
     masks: str = "sampled"
+    keypoints: str = "ratio"
     panoptic: PanopticRule | None = None
 
     def __post_init__(self) -> None:
         """Raises SameboxError for a rule that there is not."""
         if self.masks not in PASTES:
             raise SameboxError(f"decoding.masks: {self.masks!r} is none of {', '.join(PASTES)}")
+        if self.keypoints not in SCORES:
+            raise SameboxError(f"decoding.keypoints: {self.keypoints!r} is none of {', '.join(SCORES)}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Decoding":

@@ -12,6 +12,7 @@ import torch
 from onnxscript import opset18 as op
 from torch import Tensor, nn
 
+from samebox.blocks.boxes import outlined
 from samebox.blocks.nms import GreedyNMS, gather_rows
 from samebox.blocks.roi_align import RoIAlign
 from samebox.errors import SameboxError
@@ -27,7 +28,8 @@ torch.library.define(
 )
 torch.library.define(
     "samebox::align",
-    "(Tensor into, Tensor features, Tensor boxes, Tensor mine, int size, float scale) -> Tensor",
+    "(Tensor into, Tensor features, Tensor boxes, Tensor mine, int size, float scale, int samples, "
+    "bool aligned) -> Tensor",
 )
 
 
@@ -57,14 +59,26 @@ def suppress(boxes: Any, scores: Any, labels: Any, iou_threshold: float, count: 
 
 
 @torch.library.register_fake("samebox::align")
-def _(into: Tensor, features: Tensor, boxes: Tensor, mine: Tensor, size: int, scale: float) -> Tensor:
+def _(
+    into: Tensor,
+    features: Tensor,
+    boxes: Tensor,
+    mine: Tensor,
+    size: int,
+    scale: float,
+    samples: int,
+    aligned: bool,
+) -> Tensor:
     return torch.empty_like(into)
 
 
-def align(into: Any, features: Any, boxes: Any, mine: Any, size: int, scale: float) -> Any:
+def align(
+    into: Any, features: Any, boxes: Any, mine: Any, size: int, scale: float, samples: int, aligned: bool
+) -> Any:
     """ONNX for samebox::align: into [B*N,C,size,size] with the rows of `mine` [B*N] bool put in.
 
-    features [B,C,H,W] are those of one level, boxes [B*N,4] in pixels, image by image.
+    features [B,C,H,W] are those of one level, boxes [B*N,4] in pixels, image by image. `samples` are those of
+    a bin in each direction, 0: as many as it takes; `aligned` as of RoIAlign.
     """
     rows = op.NonZero(mine)  # [1,M]
     per_image = op.Div(op.Shape(boxes, start=0, end=1), op.Shape(features, start=0, end=1))
@@ -75,9 +89,9 @@ def align(into: Any, features: Any, boxes: Any, mine: Any, size: int, scale: flo
         op.Div(rows, per_image),
         output_height=size,
         output_width=size,
-        sampling_ratio=0,
+        sampling_ratio=samples,
         spatial_scale=scale,
-        coordinate_transformation_mode="half_pixel",
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
     return op.ScatterND(into, op.Unsqueeze(rows, [1]), aligned)
 
@@ -96,10 +110,12 @@ class OperatorNMS(nn.Module):
         self.iou_threshold = portable.iou_threshold
         self.count = portable.count
         self.per_class = min(portable.per_class or portable.count, portable.count)
+        self.inclusive = portable.inclusive
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As GreedyNMS.forward."""
-        left = torch.ops.samebox.suppress(boxes, scores, labels, self.iou_threshold, self.per_class)
+        outlines = outlined(boxes, self.inclusive)
+        left = torch.ops.samebox.suppress(outlines, scores, labels, self.iou_threshold, self.per_class)
         best, index = left.topk(self.count)
         found = best > 0
         rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
@@ -116,10 +132,11 @@ class OperatorRoIAlign(nn.Module):
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """As RoIAlign.forward."""
         size, level = self.portable.size, self.portable.levels(boxes).flatten()
+        how = self.portable.samples or 0, self.portable.aligned
         flat = boxes.flatten(0, 1)
         out = boxes.new_zeros(flat.shape[0], maps[0].shape[1], size, size)
         for index, (stride, features) in enumerate(zip(self.portable.strides, maps, strict=False)):
-            out = torch.ops.samebox.align(out, features, flat, level == index, size, 1 / stride)
+            out = torch.ops.samebox.align(out, features, flat, level == index, size, 1 / stride, *how)
         return out.unflatten(0, boxes.shape[:2])
 
 

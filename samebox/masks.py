@@ -32,6 +32,28 @@ def paste(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDAr
     return pasted.transpose(0, 2, 1)
 
 
+def resized(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDArray[np.bool_]:
+    """As `paste`, the way of maskrcnn-benchmark: each map is resized to the whole pixels that its box covers.
+
+    Map and box grow by a ring of zeros, one cell wide; the box's coordinates are cut to integers, its x2 and y2
+    the last pixels that belong to it. A pixel belongs to a mask above 0.5.
+    """
+    count, side = probabilities.shape[:2]
+    maps = np.zeros((count, side + 2, side + 2), np.float32)
+    maps[:, 1:-1, 1:-1] = probabilities
+    centres, halves = (boxes[:, :2] + boxes[:, 2:]) * 0.5, (boxes[:, 2:] - boxes[:, :2]) * 0.5
+    halves = halves * np.float32((side + 2) / side)
+    windows = np.concatenate([centres - halves, centres + halves], 1).astype(np.int64)  # towards zero
+    masks = np.zeros((count, height, width), np.bool_)
+    for mask, values, (x1, y1, x2, y2) in zip(masks, maps, windows.tolist(), strict=True):
+        size = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+        own = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR) > 0.5
+        top, left, bottom, right = max(y1, 0), max(x1, 0), min(y2 + 1, height), min(x2 + 1, width)
+        if bottom > top and right > left:
+            mask[top:bottom, left:right] = own[top - y1 : bottom - y1, left - x1 : right - x1]
+    return masks
+
+
 def spread(probabilities: _Float, canvas: tuple[int, int], height: int, width: int) -> NDArray[np.bool_]:
     """Probabilities [N,h,w] in 0..1 over a canvas → masks [N,height,width] of the image on it.
 
@@ -90,3 +112,7 @@ def _interpolated(values: _Float, index: NDArray[np.intp], way: _Float) -> _Floa
     sampled *= way
     sampled += values.take(index, axis=0)
     return sampled
+
+
+# How masks over boxes come onto the image: MMDetection's and detectron2's way, maskrcnn-benchmark's
+PASTES = {"sampled": paste, "resized": resized}

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from samebox.errors import SameboxError
@@ -33,6 +34,22 @@ def read_image(path: str | Path) -> Image:
     return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
+def bilinear(image: Image, height: int, width: int) -> Image:
+    """OpenCV's: from the four pixels around each point, as MMDetection has it."""
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def widened(image: Image, height: int, width: int) -> Image:
+    """Pillow's: a triangle that covers more pixels when it shrinks an image, as Detectron's heirs have it."""
+    if image.shape[:2] == (height, width):
+        return image
+    resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+FILTERS = {"opencv": bilinear, "pillow": widened}
+
+
 @dataclass(frozen=True)
 class Resize:
     """The size that an image takes before it is padded.
@@ -41,16 +58,29 @@ class Resize:
     side is within the smaller: MMDetection's rule, to which the order of `scale` means nothing. With
     `fit`, width and height stay within `scale` (width, height) instead, so that any image fits a
     canvas of a fixed size. Without `keep_ratio`, exactly `scale`.
+
+    With `short_first`, as in maskrcnn-benchmark, the short side is settled first, rounded half to even, and
+    the long one follows from it, cut to whole pixels. `filter`: what pixels come from, one of FILTERS.
     """
 
     scale: tuple[int, int]
     keep_ratio: bool = True
     fit: bool = False
+    short_first: bool = False
+    filter: str = "opencv"
+
+    def __post_init__(self) -> None:
+        """Raises SameboxError for an unknown filter."""
+        if self.filter not in FILTERS:
+            known = ", ".join(FILTERS)
+            raise SameboxError(f"preprocess.resize.filter: {self.filter!r} is none of {known}")
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         """The new (height, width), each side rounded half up and at least one pixel."""
         if not self.keep_ratio:
             return self.scale[1], self.scale[0]
+        if self.short_first and not self.fit:
+            return self._short_first(height, width)
         if self.fit:
             factor = min(self.scale[0] / width, self.scale[1] / height)
         else:
@@ -59,6 +89,20 @@ class Resize:
                 min(self.scale) / min(height, width),
             )
         return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+    def _short_first(self, height: int, width: int) -> tuple[int, int]:
+        short, long, most = min(height, width), max(height, width), max(self.scale)
+        side = min(self.scale)
+        if long / short * side > most:
+            side = max(round(most * short / long), 1)
+        if short == side:
+            return height, width
+        other = int(side * long / short)
+        return (other, side) if width < height else (side, other)
+
+    def pixels(self, image: Image, height: int, width: int) -> Image:
+        """The image [H,W,3] at (height, width)."""
+        return FILTERS[self.filter](image, height, width)
 
 
 @dataclass(frozen=True)
@@ -119,7 +163,7 @@ class Preprocess:
                 raise SameboxError(
                     f"an image of {h}x{w} after the resize exceeds the canvas {height}x{width}"
                 )
-            resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+            resized = self.resize.pixels(image, h, w) if self.resize else image
             array[:, :h, :w] = resized.transpose(2, 0, 1)
         return Batch(arrays, np.array(sizes, np.int64), np.array(originals, np.int64))
 

@@ -44,7 +44,7 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
             raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
         OmegaConf.update(detector.network, "masked_norm", True)
     network = built(detector.network)
-    state = renamed(checkpoint.state, getattr(network, "renames", ()))
+    state = renamed(checkpoint.state, getattr(network, "renames", ()), str(path))
     load_strictly(network, state, str(path))
     spec = Spec(
         name=detector.name,

@@ -15,16 +15,24 @@ class Anchors(nn.Module):
     """The anchors of a pyramid, given one by one by cell and kind: a grid of them is never laid out.
 
     `strides`: of the levels, in pixels. `ratios`: height / width. `scales`: side of the square anchor of
-    ratio 1, in strides. Kinds are numbered ratio by ratio, scales inner.
+    ratio 1, in strides. Kinds are numbered ratio by ratio, scales inner; with `ratios_inner`, as in
+    detectron2, scale by scale.
     """
 
     sides: Tensor
 
-    def __init__(self, strides: Sequence[int], ratios: Sequence[float], scales: Sequence[float]) -> None:
+    def __init__(
+        self,
+        strides: Sequence[int],
+        ratios: Sequence[float],
+        scales: Sequence[float],
+        ratios_inner: bool = False,
+    ) -> None:
         super().__init__()
         roots = torch.tensor(ratios, dtype=torch.float64).sqrt()[:, None]
         scale = torch.tensor(scales, dtype=torch.float64)[None]
-        sides = torch.stack([(scale / roots).flatten(), (scale * roots).flatten()], dim=1)
+        sides = torch.stack([scale / roots, scale * roots], dim=2)  # [ratios,scales,2]
+        sides = (sides.transpose(0, 1) if ratios_inner else sides).flatten(0, 1)
         self.register_buffer("sides", sides.float(), persistent=False)  # [kinds,2]: width, height in strides
         self.strides = tuple(strides)
 
@@ -39,6 +47,29 @@ class Anchors(nn.Module):
         corners = columns_and_rows(cells, width) * stride
         halves = self.sides[kinds] * (stride / 2)
         return torch.cat([corners - halves, corners + halves], dim=-1)
+
+
+class DetectronAnchors(nn.Module):
+    """As Anchors, the first Detectron's: inclusive boxes (see `samebox.blocks.boxes`) in whole pixels.
+
+    For each ratio the sides of the window of one stride are rounded to whole pixels, and then scaled about
+    the window's centre.
+    """
+
+    def __init__(self, strides: Sequence[int], ratios: Sequence[float], scales: Sequence[float]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.kinds = len(ratios) * len(scales)  # anchors at one cell
+        for index, stride in enumerate(strides):
+            sides = [window(stride, ratio) for ratio in ratios]
+            halves = [[(side * scale - 1) / 2 for side in pair] for pair in sides for scale in scales]
+            boxes = (stride - 1) / 2 + torch.tensor([[-w, -h, w, h] for w, h in halves])
+            self.register_buffer(f"boxes_{index}", boxes, persistent=False)
+
+    def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
+        """As Anchors.forward."""
+        corners = columns_and_rows(cells, width) * self.strides[level]
+        return torch.cat([corners, corners], dim=-1) + self.get_buffer(f"boxes_{level}")[kinds]
 
 
 class SizedAnchors(nn.Module):
@@ -77,6 +108,12 @@ def columns_and_rows(cells: Tensor, width: int) -> Tensor:
     rows = cells // width
     columns = cells - rows * width  # the exporter has no remainder by a dynamic width
     return torch.stack([columns, rows], dim=-1)
+
+
+def window(stride: int, ratio: float) -> tuple[int, int]:
+    """Width and height, in whole pixels, of about the area of a square of `stride`; ratio: height / width."""
+    width = round(math.sqrt(stride * stride / ratio))
+    return width, round(width * ratio)
 
 
 def octave_scales(base: float, count: int) -> list[float]:

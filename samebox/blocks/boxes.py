@@ -1,4 +1,8 @@
-"""Boxes x1 y1 x2 y2 in continuous pixel coordinates: no "+1" in any width."""
+"""Boxes x1 y1 x2 y2 in continuous pixel coordinates: no "+1" in any width.
+
+The first Detectron counted otherwise, and maskrcnn-benchmark after it: x2 and y2 are the last pixels that
+belong to a box, so that its width is x2 - x1 + 1. Where a function knows such boxes, they are `inclusive`.
+"""
 
 import math
 
@@ -9,18 +13,28 @@ from torch import Tensor
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
-def decode_deltas(anchors: Tensor, deltas: Tensor, stds: Tensor | None = None) -> Tensor:
+def decode_deltas(
+    anchors: Tensor,
+    deltas: Tensor,
+    stds: Tensor | None = None,
+    *,
+    inclusive: bool = False,
+    shrink_limit: bool = True,
+) -> Tensor:
     """Boxes from centre and log-size deltas relative to anchors (R-CNN, arXiv:1311.2524, appendix C).
 
     anchors, deltas (dx, dy, dw, dh) and the result: [...,4]. `stds` [4]: the deltas' unit, where that is
-    not 1: R-CNN heads are trained on deltas divided by their spread.
+    not 1: R-CNN heads are trained on deltas divided by their spread. A box grows at most 62.5-fold; with
+    `shrink_limit`, as in MMDetection, it shrinks no more than that either.
     """
     if stds is not None:
         deltas = deltas * stds
-    sizes = anchors[..., 2:] - anchors[..., :2]
-    centres = (anchors[..., :2] + anchors[..., 2:]) * 0.5 + deltas[..., :2] * sizes
-    halves = sizes * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * 0.5
-    return torch.cat([centres - halves, centres + halves], dim=-1)
+    sizes = anchors[..., 2:] - anchors[..., :2] + float(inclusive)
+    middles = (anchors[..., :2] + anchors[..., 2:] + float(inclusive)) * 0.5
+    centres = middles + deltas[..., :2] * sizes
+    least = -MAX_LOG_RATIO if shrink_limit else None
+    halves = sizes * deltas[..., 2:].clamp(least, MAX_LOG_RATIO).exp() * 0.5
+    return torch.cat([centres - halves, centres + halves - float(inclusive)], dim=-1)
 
 
 def decode_distances(points: Tensor, distances: Tensor) -> Tensor:
@@ -40,10 +54,20 @@ def decode_tblr(anchors: Tensor, values: Tensor, normalizer: float) -> Tensor:
     return decode_distances(centres, in_sizes * sizes.repeat(*[1] * (sizes.ndim - 1), 2))
 
 
-def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+def clip(boxes: Tensor, sizes: Tensor, inclusive: bool = False) -> Tensor:
     """Boxes [B,N,4] moved into their own images; sizes [B,2], height and width."""
-    limits = sizes.to(boxes.dtype).flip(1).repeat(1, 2)[:, None]  # [B,1,4]: w h w h
+    limits = sizes.to(boxes.dtype).flip(1).repeat(1, 2)[:, None] - float(inclusive)  # [B,1,4]: w h w h
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def outlined(boxes: Tensor, inclusive: bool) -> Tensor:
+    """Boxes [...,4] in continuous coordinates: of inclusive ones, x2 and y2 move to the pixel's far edge."""
+    return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0]) if inclusive else boxes
+
+
+def extended(boxes: Tensor) -> Tensor:
+    """Which boxes [...,4] have both a width and a height: [...] bool."""
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
 
 def areas(boxes: Tensor) -> Tensor:

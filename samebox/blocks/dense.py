@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samebox.blocks.anchors import Anchors, Points, SizedAnchors
-from samebox.blocks.boxes import clip, decode_deltas
+from samebox.blocks.anchors import Anchors, DetectronAnchors, Points, SizedAnchors
+from samebox.blocks.boxes import clip, decode_deltas, extended, outlined
 from samebox.blocks.top import best
 
 
@@ -36,6 +36,11 @@ def probability(logits: Tensor) -> Tensor:
     Near 1 that is enough to reorder anchors of the same object, and another one's box survives the NMS.
     """
     return 1 / (1 + torch.exp(-logits))
+
+
+def rank(logits: Tensor) -> Tensor:
+    """A positive number that rises with the logit, and that tells large ones apart where the sigmoid is 1."""
+    return torch.where(logits > 0, logits + 1, 1 / (1 - logits.clamp(max=0)))
 
 
 def class_probabilities(logits: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ def at_pairs(values: Tensor, pairs: Pairs, width: int) -> Tensor:
 
 def candidates(
     levels: Sequence[tuple[Tensor, ...]],
-    anchors: Anchors | SizedAnchors | Points,
+    anchors: Anchors | DetectronAnchors | SizedAnchors | Points,
     classes: int,
     count: int,
     threshold: float,
@@ -101,6 +106,8 @@ def candidates(
     *,
     decode: Callable[[Tensor, Tensor], Tensor] = decode_deltas,
     score: Callable[[Tensor], Tensor] = probability,
+    clipped: bool = True,
+    inclusive: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best pairs of every level, decoded and clipped: boxes [B,N,4], scores [B,N], labels [B,N].
 
@@ -108,17 +115,19 @@ def candidates(
     levels*count, level by level. Logits [B,kinds,H,W] of how good an anchor's box is may follow: the score
     of a pair that was found is then multiplied by their sigmoid. The score is 0 where there is no pair, and
     where clipping to its image leaves a box without an area. `decode` makes boxes [B,count,4] of anchors
-    and their deltas, `score` scores of logits.
+    and their deltas, `score` scores of logits. Unless they are to be `clipped`, boxes may reach beyond their
+    image. They may be `inclusive`, see `samebox.blocks.boxes`.
     """
     boxes, scores, labels = [], [], []
     for level, (logits, deltas, *qualities) in enumerate(levels):
         pairs = best_pairs(logits, classes, count, threshold, score)
         priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
-        boxes.append(clip(decode(priors, at_pairs(deltas, pairs, 4)), sizes))
+        decoded = decode(priors, at_pairs(deltas, pairs, 4))
+        boxes.append(clip(decoded, sizes, inclusive) if clipped else decoded)
         for quality in qualities:
             pairs = pairs._replace(scores=pairs.scores * probability(at_pairs(quality, pairs, 1)[..., 0]))
         scores.append(pairs.scores)
         labels.append(pairs.labels)
     all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
-    seen = (all_boxes[..., 2:] > all_boxes[..., :2]).all(-1)
+    seen = extended(outlined(all_boxes, inclusive))
     return all_boxes, all_scores * seen, torch.cat(labels, 1)

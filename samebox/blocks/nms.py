@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from samebox.blocks.boxes import overlaps
+from samebox.blocks.boxes import clip, extended, outlined, overlaps
 from samebox.blocks.loop import State, while_loop
 from samebox.blocks.top import best
 from samebox.errors import SameboxError
@@ -24,10 +24,12 @@ class GreedyNMS(nn.Module):
     Candidates are taken best first in blocks. Inside a block, whom does a kept box strike out? is asked
     until the answer stays the same: at that fixpoint it is the greedy answer. Exact for any number of
     candidates, without sorting all of them (TensorRT-RTX sorts at most 3840). No class has more than
-    `per_class` of them, where that is given.
+    `per_class` of them, where that is given. Boxes may be `inclusive`, see `samebox.blocks.boxes`.
     """
 
-    def __init__(self, iou_threshold: float, count: int, per_class: int | None = None) -> None:
+    def __init__(
+        self, iou_threshold: float, count: int, per_class: int | None = None, inclusive: bool = False
+    ) -> None:
         super().__init__()
         if count < 1 or (per_class is not None and per_class < 1):
             name, value = ("count", count) if count < 1 else ("per_class", per_class)
@@ -35,6 +37,7 @@ class GreedyNMS(nn.Module):
         self.iou_threshold = iou_threshold
         self.count = count
         self.per_class = per_class
+        self.inclusive = inclusive
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """boxes [B,N,4], scores [B,N] (0: no candidate), labels [B,N] → the same with N = `count`.
@@ -55,7 +58,8 @@ class GreedyNMS(nn.Module):
         def next_block(left: Tensor, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor) -> State:
             block_scores, index = best(left, min(BLOCK, left.shape[1]))
             block_boxes, block_labels = gather_rows(boxes, index), labels.gather(1, index)
-            struck = self._strikes(kept_boxes, kept_labels, block_boxes, block_labels).any(1)
+            struck = self._strikes(kept_boxes, kept_labels, block_boxes, block_labels)
+            struck = (struck & (kept_scores > 0)[..., None]).any(1)  # an inclusive box of zeros is a pixel
             strikes = self._strikes(block_boxes, block_labels, block_boxes, block_labels)
             keep = fixpoint((block_scores > 0) & ~struck, strikes)
             if self.per_class is not None and self.per_class < self.count:
@@ -76,7 +80,8 @@ class GreedyNMS(nn.Module):
     def _strikes(self, boxes: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> Tensor:
         """[B,N,4], [B,N] against [B,M,4], [B,M] → [B,N,M] bool."""
         same = labels[:, :, None] == other_labels[:, None, :]
-        return same & overlaps(boxes, others, self.iou_threshold)
+        outlines = outlined(boxes, self.inclusive), outlined(others, self.inclusive)
+        return same & overlaps(*outlines, self.iou_threshold)
 
     def _best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         top, index = best(scores, self.count)
@@ -85,6 +90,18 @@ class GreedyNMS(nn.Module):
         # not by a product: a spare row's box may be infinite
         rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
         return rows, top, labels.gather(1, index) * found
+
+
+def seen(boxes: Tensor, scores: Tensor, labels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of GreedyNMS, clipped to images of `sizes` [B,2], without those that then have no area.
+
+    So detectron2 does it at last, when the `count` best are chosen: fewer may remain. They close ranks.
+    """
+    boxes = clip(boxes, sizes)
+    scores, order = best(scores * extended(boxes), scores.shape[1])
+    found = scores > 0
+    rows = torch.where(found[..., None], gather_rows(boxes, order), 0.0)
+    return rows, scores, labels.gather(1, order) * found
 
 
 def better_of_class(kept: Tensor, labels: Tensor) -> Tensor:

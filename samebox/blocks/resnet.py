@@ -72,8 +72,9 @@ class ResNet(nn.Module):
     """[B,3,H,W] → the maps of the stages in `out_stages`, by ascending stride.
 
     Stage s of 0..3 has stride 4·2^s and `base_channels`·2^s channels, four times as many from depth 50
-    on. `style` places the stride of a bottleneck as PyTorch or as Caffe does. Parameters are named as in
-    torchvision and MMDetection: `conv1`, `bn1`, `layer1.0.conv1`, …
+    on. `style` places the stride of a bottleneck as PyTorch or as Caffe does. `norm_eps` is added to the
+    variance by the norms: 0 in maskrcnn-benchmark. Parameters are named as in torchvision and MMDetection:
+    `conv1`, `bn1`, `layer1.0.conv1`, …
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class ResNet(nn.Module):
         style: str = "pytorch",
         base_channels: int = 64,
         out_stages: Sequence[int] = (0, 1, 2, 3),
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
@@ -103,6 +105,9 @@ class ResNet(nn.Module):
                 channels = planes * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.out_stages = tuple(out_stages)
+        for norm in self.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.eps = norm_eps
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B,3,H,W] → one [B,C,H/stride,W/stride] a stage of `out_stages`."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from samebox.blocks.boxes import areas
+from samebox.blocks.boxes import areas, outlined
 from samebox.blocks.loop import State, while_loop
 from samebox.blocks.nms import gather_rows
 
@@ -19,6 +19,9 @@ SAMPLES = TILE - 1
 
 # Regions that eager PyTorch aligns at once
 EAGER_BLOCK = 64
+
+# Cells that are read at once where each sample's are read for themselves
+CELLS = 128 * 28 * 28
 
 # Half the side, in strides of the finest level, from which on a region is the second finest level's
 CANONICAL = 14
@@ -50,6 +53,21 @@ class Grid(NamedTuple):
     def rows(self, index: Tensor) -> "Grid":
         """The regions of `index` [B,M] alone."""
         return Grid(*(gather_rows(field, index) for field in self))
+
+    def single_weights(self, size: int, samples: int) -> tuple[Tensor, Tensor]:
+        """As `weights`, with the two cells about every one of `samples` a bin in place of a tile's."""
+        number = torch.arange(size * samples, device=self.start.device)
+        owner = number // samples
+        at = self.start[..., None] + (number + 0.5) / samples * self.length[..., None]
+        extent = self.extent[..., None]
+        counts = (at >= -1) & (at <= extent)
+        at = torch.minimum(at.clamp(min=0), extent - 1)
+        low = at.floor()
+        cells = torch.stack([low, torch.minimum(low + 1, extent - 1)], 4)  # [B,N,2,size*samples,2]
+        shares = torch.stack([1 - (at - low), at - low], 4) * (counts[..., None] / samples)
+        mine = owner == torch.arange(size, device=owner.device)[:, None]  # [size,size*samples]
+        weights = shares[:, :, :, None] * mine[..., None]
+        return weights.flatten(4), cells.flatten(3).to(torch.int64)
 
     def tiles(self, size: int) -> Tensor:
         """How many tiles the samples of `size` bins take: [B,N,2]."""
@@ -83,15 +101,29 @@ class RoIAlign(nn.Module):
     cell centres ("aligned"). A sample more than one cell outside its level is 0, and so is a region without
     area.
 
+    That is MMDetection's and detectron2's. With `samples`, as in maskrcnn-benchmark, a bin has so many of
+    them in each direction however large it is; unless `aligned`, coordinates are those of cell corners, and
+    no region is smaller than a cell. The area may be that of `inclusive` boxes, see `samebox.blocks.boxes`.
+
     The samples of a region form a grid, so that it is a product of two small matrices of weights with the
     cells under it. Cells are read in tiles, and a loop takes as many of them as the regions need: sorted by
     that number and in blocks, most do not wait for the few that need many.
     """
 
-    def __init__(self, size: int, strides: Sequence[int]) -> None:
+    def __init__(
+        self,
+        size: int,
+        strides: Sequence[int],
+        samples: int | None = None,
+        aligned: bool = True,
+        inclusive: bool = False,
+    ) -> None:
         super().__init__()
         self.size = size
         self.strides = tuple(strides)
+        self.samples = samples
+        self.aligned = aligned
+        self.inclusive = inclusive
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """maps [B,C,H,W], finest first, boxes [B,N,4] x1 y1 x2 y2 in pixels → [B,N,C,size,size].
@@ -103,19 +135,14 @@ class RoIAlign(nn.Module):
         grid, first = self._placed(maps, boxes)
         # [B*cells,C]; contiguous, or eager PyTorch would gather number by number
         cells = torch.cat([one.flatten(2) for one in maps], 2).transpose(1, 2).flatten(0, 1).contiguous()
-        order = grid.tiles(self.size).prod(2).topk(count).indices
-        blocks = [
-            self._block(cells, grid.rows(index), first.gather(1, index))
-            for index in order.split(split(count), 1)
-        ]
-        ranks = torch.arange(count, device=order.device).expand_as(order)
-        rank = torch.zeros_like(order).scatter(1, order, ranks)
-        aligned = gather_rows(torch.cat(blocks, 1).flatten(2), rank)
+        aligned = (
+            self._tiled(cells, grid, first) if self.samples is None else self._single(cells, grid, first)
+        )
         return aligned.reshape(batch, count, self.size, self.size, -1).movedim(4, 2)
 
     def levels(self, boxes: Tensor) -> Tensor:
         """boxes [B,N,4] → [B,N] int64, the map of each: by the square root of its area (FPN, equation 1)."""
-        sides = areas(boxes).sqrt() / (CANONICAL * self.strides[0])
+        sides = areas(outlined(boxes, self.inclusive)).sqrt() / (CANONICAL * self.strides[0])
         return torch.log2(sides + 1e-6).floor().clamp(0, len(self.strides) - 1).to(torch.int64)
 
     def _placed(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Grid, Tensor]:
@@ -129,11 +156,49 @@ class RoIAlign(nn.Module):
             scale = scale + mine / stride
             widths, heights, offset = widths + mine * width, heights + mine * height, offset + mine * before
             before = before + height * width
-        start, end = (boxes * scale[..., None] - 0.5).split(2, -1)
-        length = (end - start) / self.size
+        start, end = (boxes * scale[..., None] - (0.5 if self.aligned else 0.0)).split(2, -1)
+        sides = end - start if self.aligned else (end - start).clamp(min=1)
+        length = sides / self.size
         extent = torch.stack([widths, heights], 2).to(boxes.dtype)
         image = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
         return Grid(start, length, length.ceil().clamp(min=0), extent), offset + image * before
+
+    def _single(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
+        """All regions, a fixed number of samples a bin: as `_block`, a part of them at once."""
+        samples, count = cast(int, self.samples), first.shape[1]
+        step = max(CELLS // (2 * self.size * samples) ** 2, 1)
+        blocks = []
+        for start in range(0, count, step):
+            part, own = (
+                Grid(*(field[:, start : start + step] for field in grid)),
+                first[:, start : start + step],
+            )
+            weights, covered = part.single_weights(self.size, samples)
+            blocks.append(self._product(cells, part, own, weights, covered))
+        return torch.cat(blocks, 1)
+
+    def _tiled(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
+        """All regions, as many samples a bin as it takes: as `_block`, those alike in tiles at once."""
+        count = first.shape[1]
+        order = grid.tiles(self.size).prod(2).topk(count).indices
+        blocks = [
+            self._block(cells, grid.rows(index), first.gather(1, index))
+            for index in order.split(split(count), 1)
+        ]
+        ranks = torch.arange(count, device=order.device).expand_as(order)
+        rank = torch.zeros_like(order).scatter(1, order, ranks)
+        return gather_rows(torch.cat(blocks, 1).flatten(2), rank)
+
+    def _product(self, cells: Tensor, grid: Grid, first: Tensor, weights: Tensor, covered: Tensor) -> Tensor:
+        """What cells `covered` [B,N,2,T] make of bins by `weights` [B,N,2,size,T] → [B,N,size,size,C]."""
+        channels, across = cells.shape[1], covered.shape[3]
+        width = grid.extent[..., 0].to(torch.int64)[..., None]
+        rows = first[..., None] + covered[:, :, 1] * width  # [B,N,T]
+        index = rows[..., None] + covered[:, :, :1]
+        window = cells.index_select(0, index.flatten()).reshape(-1, across, across * channels)
+        by_row = torch.bmm(weights[:, :, 1].flatten(0, 1), window).reshape(-1, across, channels)
+        across_bins = weights[:, :, :1].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
+        return torch.bmm(across_bins, by_row).reshape(*first.shape, self.size, self.size, channels)
 
     def _block(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
         """Some regions: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""
@@ -141,7 +206,6 @@ class RoIAlign(nn.Module):
         across, down = grid.tiles(self.size).unbind(2)
         most = (across * down).max()
         across = across.clamp(min=1)
-        width = grid.extent[..., 0].to(torch.int64)[..., None]
 
         def unfinished(tile: Tensor, _features: Tensor) -> Tensor:
             return tile < most
@@ -149,12 +213,7 @@ class RoIAlign(nn.Module):
         def next_tile(tile: Tensor, features: Tensor) -> State:
             row = torch.floor(tile / across)
             weights, covered = grid.weights(self.size, torch.stack([tile - row * across, row], 2))
-            rows = first[..., None] + covered[:, :, 1] * width  # [B,N,TILE]
-            index = rows[..., None] + covered[:, :, :1]
-            window = cells.index_select(0, index.flatten()).reshape(-1, TILE, TILE * channels)
-            by_row = torch.bmm(weights[:, :, 1].flatten(0, 1), window).reshape(-1, TILE, channels)
-            across_bins = weights[:, :, :1].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
-            return tile + 1, features + torch.bmm(across_bins, by_row).reshape(features.shape)
+            return tile + 1, features + self._product(cells, grid, first, weights, covered)
 
         empty = cells.new_zeros(*first.shape, self.size, self.size, channels)
         return while_loop(unfinished, next_tile, (torch.zeros_like(most), empty))[1]

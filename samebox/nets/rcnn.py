@@ -1,12 +1,13 @@
 """Faster R-CNN (Ren et al., 2015, arXiv:1506.01497) and Mask R-CNN (He et al., 2017, arXiv:1703.06870).
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `rpn_head.*`,
-`roi_head.bbox_head.{shared_fcs.i,fc_cls,fc_reg}`, `roi_head.mask_head.{convs.i.conv,upsample,conv_logits}`.
+`roi_head.bbox_head.{shared_fcs.i,fc_cls,fc_reg}`, `roi_head.mask_head.{convs.i.conv,upsample,conv_logits}`;
+those of detectron2, maskrcnn-benchmark and Detectron are read as well.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +15,21 @@ from torch import Tensor, nn
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import class_probabilities, map_names
-from samebox.blocks.nms import GreedyNMS
+from samebox.blocks.nms import GreedyNMS, seen
 from samebox.blocks.roi_align import RoIAlign
-from samebox.nets.contract import BOXES, MASKS
+from samebox.checkpoints.weights import Rule
+from samebox.nets import keypoint_rcnn
+from samebox.nets.contract import BOXES
+from samebox.nets.names import BACKBONE, background_last, counted, pyramid, without_background
 from samebox.nets.rpn import RPNHead
 
 
 class BoxHead(nn.Module):
     """Class and box of each region: two shared fully connected layers, then one for either.
 
-    `stds` [4]: the unit of the deltas. `class_agnostic`: one box a region instead of one a class. Below,
-    C is the number of classes, and D that of boxes a region: C or 1.
+    `stds` [4]: the unit of the deltas. `class_agnostic`: one box a region instead of one a class. `inclusive`
+    and `shrink_limit` as in `samebox.blocks.boxes`. Below, C is the number of classes, and D that of boxes a
+    region: C or 1.
     """
 
     stds: Tensor
@@ -37,6 +42,8 @@ class BoxHead(nn.Module):
         num_classes: int,
         stds: Sequence[float],
         class_agnostic: bool = False,
+        inclusive: bool = False,
+        shrink_limit: bool = True,
     ) -> None:
         super().__init__()
         self.roi_align = roi_align
@@ -46,6 +53,8 @@ class BoxHead(nn.Module):
         self.fc_cls = nn.Linear(channels, num_classes + 1)
         self.fc_reg = nn.Linear(channels, 4 if class_agnostic else 4 * num_classes)
         self.register_buffer("stds", torch.tensor(stds), persistent=False)
+        self.inclusive = inclusive
+        self.shrink_limit = shrink_limit
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Pyramid, finest first, boxes [B,N,4], sizes [B,2] → boxes [B,N,D,4], probabilities [B,N,C]."""
@@ -55,8 +64,9 @@ class BoxHead(nn.Module):
     def refine(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, with logits [B,N,C+1] in place of probabilities."""
         logits, deltas = self.predict(self.roi_align(maps, boxes))
-        moved = decode_deltas(boxes[:, :, None], deltas, self.stds)
-        return clip(moved.flatten(1, 2), sizes).unflatten(1, deltas.shape[1:3]), logits
+        how = {"inclusive": self.inclusive, "shrink_limit": self.shrink_limit}
+        moved = decode_deltas(boxes[:, :, None], deltas, self.stds, **how)
+        return clip(moved.flatten(1, 2), sizes, self.inclusive).unflatten(1, deltas.shape[1:3]), logits
 
     def predict(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """[B,N,in_channels,S,S] → logits [B,N,C+1], the background last, and deltas [B,N,D,4]."""
@@ -102,10 +112,11 @@ class FCNMaskHead(nn.Module):
 
 
 class RoIHead(nn.Module):
-    """The second stage: proposals to objects, with a mask each where there is a mask head.
+    """The second stage: proposals to objects, with a mask each and keypoints where there are heads for them.
 
     Every (proposal, class) pair with a score above `score_threshold` enters one NMS. `bbox_head`: as
-    BoxHead. `mask_head`: as FCNMaskHead.
+    BoxHead. `mask_head`: as FCNMaskHead. `keypoint_head`: as KeypointHead. With `drop_empty`, as in
+    detectron2, a box without an area is left out of what the NMS chose.
     """
 
     def __init__(
@@ -114,13 +125,18 @@ class RoIHead(nn.Module):
         nms: GreedyNMS,
         score_threshold: float,
         mask_head: nn.Module | None = None,
+        drop_empty: bool = False,
+        keypoint_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.drop_empty = drop_empty
         self.bbox_head = bbox_head
         self.nms = nms
         self.score_threshold = score_threshold
         self.mask_head = mask_head
-        self.outputs = BOXES if mask_head is None else MASKS
+        self.keypoint_head = keypoint_head
+        heads = {"masks": mask_head, "keypoints": keypoint_head}
+        self.outputs = (*BOXES, *(name for name, head in heads.items() if head is not None))
 
     def forward(
         self, maps: Sequence[Tensor], proposals: Tensor, objectness: Tensor, sizes: Tensor
@@ -128,11 +144,16 @@ class RoIHead(nn.Module):
         """Pyramid, proposals [B,N,4], objectness [B,N] (0: no proposal), sizes [B,2] → the outputs."""
         boxes, scores = self.bbox_head(maps, proposals, sizes)
         found = self.nms(*self._candidates(boxes, scores, objectness > 0))
+        if self.drop_empty:
+            found = seen(*found, sizes)
         outputs = dict(zip(BOXES, found, strict=True))
+        taken = (outputs["scores"] > 0)[..., None, None]
         if self.mask_head is not None:
             masks = self.masks(maps, outputs["boxes"], outputs["labels"])
-            taken = outputs["scores"] > 0
-            outputs["masks"] = torch.where(taken[..., None, None], masks, 0.0)
+            outputs["masks"] = torch.where(taken, masks, 0.0)
+        if self.keypoint_head is not None:
+            logits = self.keypoint_head(maps, outputs["boxes"])
+            outputs["keypoints"] = torch.where(taken[..., None], logits, 0.0)
         return outputs
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
@@ -151,8 +172,50 @@ class RoIHead(nn.Module):
         )
 
 
+# detectron2, maskrcnn-benchmark and Detectron; the latter two have the background first
+RENAMES = (
+    *BACKBONE,
+    *keypoint_rcnn.RENAMES,
+    *pyramid(2),
+    Rule(r"^(proposal_generator|rpn)\.anchor_generator\.", None),
+    Rule(r"^(proposal_generator\.rpn_head\.conv|rpn\.head\.conv|conv_rpn_fpn2)\.", "rpn_head.rpn_conv."),
+    Rule(
+        r"^(proposal_generator\.rpn_head\.objectness_logits|rpn\.head\.cls_logits|rpn_cls_logits_fpn2)\.",
+        "rpn_head.rpn_cls.",
+    ),
+    Rule(
+        r"^(proposal_generator\.rpn_head\.anchor_deltas|rpn\.head\.bbox_pred|rpn_bbox_pred_fpn2)\.",
+        "rpn_head.rpn_reg.",
+    ),
+    *counted(r"^roi_heads\.box_head\.fc#\.", "roi_head.bbox_head.shared_fcs.#.", 1, 2),
+    *counted(r"^(roi_heads\.box\.feature_extractor\.)?fc#\.", "roi_head.bbox_head.shared_fcs.#.", 6, 2),
+    Rule(r"^roi_heads\.box_predictor\.cls_score\.", "roi_head.bbox_head.fc_cls."),
+    Rule(r"^roi_heads\.box_predictor\.bbox_pred\.", "roi_head.bbox_head.fc_reg."),
+    Rule(r"^(roi_heads\.box\.predictor\.)?cls_score\.", "roi_head.bbox_head.fc_cls.", background_last),
+    Rule(r"^(roi_heads\.box\.predictor\.)?bbox_pred\.", "roi_head.bbox_head.fc_reg.", without_background(4)),
+    *counted(
+        r"^(roi_heads\.mask_head\.mask_|roi_heads\.mask\.feature_extractor\.mask_|_\[mask\]_)fcn#\.",
+        "roi_head.mask_head.convs.#.conv.",
+        1,
+        4,
+    ),
+    Rule(
+        r"^(roi_heads\.mask_head\.deconv|(roi_heads\.mask\.predictor\.)?conv5_mask)\.",
+        "roi_head.mask_head.upsample.",
+    ),
+    Rule(r"^roi_heads\.mask_head\.predictor\.", "roi_head.mask_head.conv_logits."),
+    Rule(
+        r"^(roi_heads\.mask\.predictor\.)?mask_fcn_logits\.",
+        "roi_head.mask_head.conv_logits.",
+        without_background(1),
+    ),
+)
+
+
 class RCNN(nn.Module):
     """Backbone, pyramid, proposals, and a head that looks at each of them."""
+
+    renames: ClassVar[tuple[Rule, ...]] = RENAMES
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, rpn_head: RPNHead, roi_head: RoIHead) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """RetinaNet: Focal Loss for Dense Object Detection (Lin et al., 2017, arXiv:1708.02002).
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `bbox_head.{cls_convs,reg_convs}.i.conv`,
-`bbox_head.retina_{cls,reg}`.
+`bbox_head.retina_{cls,reg}`; those of detectron2 are read as well.
 """
 
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -12,14 +13,26 @@ from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import decode_deltas
 from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import candidates, map_names
+from samebox.blocks.nms import GreedyNMS, seen
+from samebox.checkpoints.weights import Rule
+from samebox.nets.names import BACKBONE, pyramid
 from samebox.nets.one_stage import OneStage
 
 
 class RetinaHead(nn.Module):
-    """Two towers of 3x3 convolutions, shared by all levels: class logits and box deltas per anchor."""
+    """Two towers of 3x3 convolutions, shared by all levels: class logits and box deltas per anchor.
+
+    `shrink_limit` as in `decode_deltas`.
+    """
 
     def __init__(
-        self, in_channels: int, channels: int, convs: int, num_classes: int, anchors: Anchors
+        self,
+        in_channels: int,
+        channels: int,
+        convs: int,
+        num_classes: int,
+        anchors: Anchors,
+        shrink_limit: bool = True,
     ) -> None:
         super().__init__()
         widths = [in_channels, *[channels] * convs]
@@ -29,6 +42,7 @@ class RetinaHead(nn.Module):
         self.retina_reg = nn.Conv2d(channels, anchors.kinds * 4, 3, padding=1)
         self.num_classes = num_classes
         self.anchors = anchors
+        self.shrink_limit = shrink_limit
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B,in_channels,H,W] → logits [B,kinds*num_classes,H,W], deltas [B,kinds*4,H,W]."""
@@ -41,17 +55,47 @@ class RetinaHead(nn.Module):
 
     def decode(self, anchors: Tensor, deltas: Tensor) -> Tensor:
         """Anchors and their deltas [...,4] → boxes [...,4]."""
-        return decode_deltas(anchors, deltas)
+        return decode_deltas(anchors, deltas, shrink_limit=self.shrink_limit)
+
+
+# detectron2: its towers have a ReLU at every other number
+RENAMES = (
+    *BACKBONE,
+    *pyramid(3),
+    Rule(r"^anchor_generator\.", None),
+    *(Rule(rf"^backbone\.top_block\.p{level}\.", f"neck.fpn_convs.{level - 3}.conv.") for level in (6, 7)),
+    *(
+        Rule(rf"^head\.{tower}_subnet\.{2 * index}\.", f"bbox_head.{ours}_convs.{index}.conv.")
+        for tower, ours in (("cls", "cls"), ("bbox", "reg"))
+        for index in range(4)
+    ),
+    Rule(r"^head\.cls_score\.", "bbox_head.retina_cls."),
+    Rule(r"^head\.bbox_pred\.", "bbox_head.retina_reg."),
+)
 
 
 class RetinaNet(OneStage):
     """Backbone, pyramid, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
 
     Pairs with a score of at most `score_threshold` are dropped, and so is a box that clipping to its
-    image leaves without an area.
+    image leaves without an area. With `clip_last`, as in detectron2, that is done after the NMS.
     """
 
     bbox_head: RetinaHead
+    renames: ClassVar[tuple[Rule, ...]] = RENAMES
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        bbox_head: nn.Module,
+        nms: GreedyNMS,
+        nms_pre: int,
+        score_threshold: float,
+        clip_last: bool = False,
+    ) -> None:
+        super().__init__(backbone, neck, bbox_head, nms, nms_pre, score_threshold)
+        self.clip_last = clip_last
 
     @property
     def head_outputs(self) -> tuple[str, ...]:
@@ -68,5 +112,8 @@ class RetinaNet(OneStage):
         head, maps = self.bbox_head, list(self.heads(images, sizes).values())
         levels = list(zip(maps[::2], maps[1::2], strict=True))
         limits = self.nms_pre, self.score_threshold
-        found = candidates(levels, head.anchors, head.num_classes, *limits, sizes, decode=head.decode)
-        return dict(zip(self.outputs, self.nms(*found), strict=True))
+        how = {"decode": head.decode, "clipped": not self.clip_last}
+        found = self.nms(*candidates(levels, head.anchors, head.num_classes, *limits, sizes, **how))
+        if self.clip_last:
+            found = seen(*found, sizes)
+        return dict(zip(self.outputs, found, strict=True))

@@ -4,20 +4,34 @@ Parameters are named as in MMDetection: `rpn_conv`, `rpn_cls`, `rpn_reg`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
-from samebox.blocks.anchors import Anchors
-from samebox.blocks.dense import candidates
+from samebox.blocks.anchors import Anchors, DetectronAnchors
+from samebox.blocks.boxes import decode_deltas
+from samebox.blocks.dense import candidates, probability, rank
 from samebox.blocks.nms import GreedyNMS, gather_rows
 from samebox.blocks.top import best
 
 
 class RPNHead(nn.Module):
-    """Where objects may be: the `nms_pre` best anchors of each level, decoded, and one NMS level by level."""
+    """Where objects may be: the `nms_pre` best anchors of each level, decoded, and one NMS level by level.
+
+    The best are those of the highest probability, or of the highest logit with `by_logit`, as in detectron2:
+    objectness is then what `samebox.blocks.dense.rank` makes of it. Boxes are `inclusive` where those of the
+    NMS are; `shrink_limit` as in `decode_deltas`.
+    """
 
     def __init__(
-        self, in_channels: int, channels: int, anchors: Anchors, nms: GreedyNMS, nms_pre: int
+        self,
+        in_channels: int,
+        channels: int,
+        anchors: Anchors | DetectronAnchors,
+        nms: GreedyNMS,
+        nms_pre: int,
+        by_logit: bool = False,
+        shrink_limit: bool = True,
     ) -> None:
         super().__init__()
         self.rpn_conv = nn.Conv2d(in_channels, channels, 3, padding=1)
@@ -27,6 +41,8 @@ class RPNHead(nn.Module):
         self.anchors = anchors
         self.nms = nms
         self.nms_pre = nms_pre
+        self.score = rank if by_logit else probability
+        self.decode = partial(decode_deltas, inclusive=nms.inclusive, shrink_limit=shrink_limit)
 
     def forward(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Maps [B,in_channels,H,W], finest first, and sizes [B,2] → proposals [B,N,4], objectness [B,N].
@@ -38,7 +54,17 @@ class RPNHead(nn.Module):
 
     def select(self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """What `predict` gives for each level, finest first → the proposals, as `forward` has them."""
-        found = candidates(levels, self.anchors, 1, self.nms_pre, 0.0, sizes)
+        found = candidates(
+            levels,
+            self.anchors,
+            1,
+            self.nms_pre,
+            0.0,
+            sizes,
+            decode=self.decode,
+            score=self.score,
+            inclusive=self.nms.inclusive,
+        )
         # levels are kept apart as images are: all of them go through the loop of the NMS at once
         by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in found]
         boxes, scores, _ = (x.unflatten(0, (-1, len(levels))).flatten(1, 2) for x in self.nms(*by_level))
