@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.evaluated import Evaluated
 from samebox.coco.results import results_from_detections
-from samebox.coco.score import Scores, score
+from samebox.coco.score import KEYPOINTS, Scores, score
 from samebox.detector import Detector, filled
 from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
 from samebox.errors import SameboxError
@@ -27,13 +27,14 @@ T = TypeVar("T")
 class Pass:
     """One run over the data set: COCO results, images left out with the reason, and times.
 
-    `masks` says whether the detector gives masks, be there a detection or not; `times` are milliseconds an
-    image, one entry a batch, by part; `seconds` the whole pass takes; `caps` counts the images in which a
-    cap of the network was reached, where the runtime can tell.
+    `masks` says whether the detector gives masks, be there a detection or not, and `keypoints` how many it
+    gives of an object; `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole pass
+    takes; `caps` counts the images in which a cap of the network was reached, where the runtime can tell.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
     masks: bool = False
+    keypoints: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
@@ -104,6 +105,7 @@ def _answers(
         done.skipped[group[0].file_name] = str(error)
         return []
     done.masks = "masks" in outputs
+    done.keypoints = outputs["keypoints"].shape[2] if "keypoints" in outputs else 0
     return found
 
 
@@ -178,7 +180,8 @@ def evaluated(
         reason = next(iter(first.skipped.values()), "there is none")
         raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
-    notes = [NO_GROUND_TRUTH] if first.masks and "segm" not in scores[batches[0]] else []
+    unscored = {"segm": (first.masks, NO_GROUND_TRUTH), "keypoints": (first.keypoints, NO_KEYPOINTS)}
+    notes = [why for kind, (given, why) in unscored.items() if given and kind not in scores[batches[0]]]
     metrics = {
         "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images))],
         "status": "measured",
@@ -220,17 +223,29 @@ def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 
 
-# What the table says of masks that there is nothing to hold against
+# What the table says of masks and keypoints that there is nothing to hold against
 NO_GROUND_TRUTH = "masks are not scored: annotations of the data set have no `segmentation`"
+NO_KEYPOINTS = (
+    f"keypoints are not scored: that takes {KEYPOINTS} of an object, from the detector and in `keypoints` "
+    "and `num_keypoints` of the data set's annotations"
+)
 
 
 def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
     """The score of a pass by kind of IoU, on all images of the data set: one left out found nothing.
 
-    Masks are scored where the detector gives them and every object of the data set has one.
+    Masks are scored where the detector gives them and every object of the data set has one, keypoints where
+    both have a person's.
     """
     kinds = ["bbox"]
-    if done.masks and all(entry.get("segmentation") for entry in dataset.ground_truth.anns.values()):
+    objects = dataset.ground_truth.anns.values()
+    if done.masks and all(entry.get("segmentation") for entry in objects):
         kinds.append("segm")
+    if done.keypoints == KEYPOINTS and all(_has_keypoints(entry) for entry in objects):
+        kinds.append("keypoints")
     ids = [record.id for record in dataset.images]
     return {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}
+
+
+def _has_keypoints(entry: dict[str, Any]) -> bool:
+    return len(entry.get("keypoints", ())) == 3 * KEYPOINTS and "num_keypoints" in entry

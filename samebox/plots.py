@@ -12,11 +12,7 @@ from matplotlib.figure import Figure
 from samebox.coco.evaluated import Evaluated
 from samebox.tables import KINDS
 
-LEVELS = {
-    "precision_mean": "IoU 0.50 to 0.95",
-    "precision_50": "IoU 0.50",
-    "precision_75": "IoU 0.75",
-}
+LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_75": "0.75"}
 
 # Okabe and Ito's colours, told apart with any colour vision. Forms mostly coincide: the reference is a
 # broad band and the others lie on it, each dashed in its own rhythm.
@@ -38,7 +34,8 @@ def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str
             axes.plot(
                 form.curves[kind]["recall"], form.curves[kind][level], label=form.title, **_style(index)
             )
-        _dress(axes, f"{KINDS[kind].capitalize()} precision, {LEVELS[level]}")
+        overlap = "OKS" if kind == "keypoints" else "IoU"
+        _dress(axes, f"{KINDS[kind].capitalize()} precision, {overlap} {LEVELS[level]}")
     return figure
 
 

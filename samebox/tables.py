@@ -18,7 +18,7 @@ from rich.text import Text
 
 from samebox.errors import SameboxError
 
-KINDS = {"bbox": "box", "segm": "mask"}
+KINDS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
 _TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
 
@@ -216,7 +216,7 @@ def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
 def text(comparison: Comparison, width: int = 120) -> str:
     """The table for a terminal, with the notes under it.
 
-    Masks stand in a table of their own, so that both fit the width.
+    Masks and keypoints stand in tables of their own, so that each fits the width.
     """
     console = Console(file=io.StringIO(), width=width, color_system=None)
     first, *others = comparison.kinds

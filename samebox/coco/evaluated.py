@@ -15,8 +15,8 @@ _KEYS = ("detector", "runtime", "title", "dataset", "status", "reason", "score",
 class Evaluated:
     """One form of a detector: its metrics and, where it was measured, its curves and results.
 
-    `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`) that
-    `coco.score` gives, `results` the COCO results at batch 1.
+    `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
+    `keypoints`) that `coco.score` gives, `results` the COCO results at batch 1.
     """
 
     metrics: dict[str, Any]

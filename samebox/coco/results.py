@@ -14,6 +14,9 @@ from samebox.detections import Detections
 from samebox.errors import SameboxError
 from samebox.files import existing, written_aside
 
+# x and y of a pixel's centre, which COCO counts keypoints from, and nothing for the score
+PIXEL_CENTRE = (0.5, 0.5, 0.0)
+
 
 def results_from_detections(
     image_id: int, detections: Detections, category_ids: Sequence[int], file_name: str | None = None
@@ -21,8 +24,9 @@ def results_from_detections(
     """One COCO result for each detection of an image.
 
     `bbox` is x, y, width, height in pixels of the original image, unrounded; `segmentation` is there where
-    the detections have masks. `category_ids[label]` is the category of a label. A `file_name` is added to
-    each result where given.
+    the detections have masks, and `keypoints` where they have those: x, y and score of one after the other, x
+    and y counted from the first pixel's centre, as COCO's annotations have them. `category_ids[label]` is the
+    category of a label. A `file_name` is added to each result where given.
     """
     boxes = detections.boxes.astype(np.float64)  # the differences below are then exact
     boxes[:, 2:] -= boxes[:, :2]
@@ -35,6 +39,10 @@ def results_from_detections(
     if detections.masks is not None:
         for result, code in zip(results, encoded(detections.masks), strict=True):
             result["segmentation"] = code
+    if detections.keypoints is not None:
+        points = detections.keypoints.astype(np.float64) - PIXEL_CENTRE
+        for result, flat in zip(results, points.reshape(len(points), -1).tolist(), strict=True):
+            result["keypoints"] = flat
     if file_name is not None:
         for result in results:
             result["file_name"] = file_name
@@ -48,13 +56,16 @@ def detections_from_results(
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    masked = bool(results) and all("segmentation" in result for result in results)
+    masked, pointed = (
+        bool(results) and all(key in result for result in results) for key in ("segmentation", "keypoints")
+    )
     return Detections(
         boxes=boxes.astype(np.float32),
         scores=np.array([result["score"] for result in results], np.float32),
         labels=np.array([labels[result["category_id"]] for result in results], np.int64),
         class_names=tuple(class_names),
         masks=decoded([result["segmentation"] for result in results]) if masked else None,
+        keypoints=_keypoints([result["keypoints"] for result in results]) if pointed else None,
     )
 
 
@@ -99,6 +110,10 @@ def encoded(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 def decoded(codes: list[dict[str, Any]]) -> NDArray[np.bool_]:
     """Masks [N,H,W] from run-length codes, one or more of the same size; the inverse of `encoded`."""
     return rle.decode(codes).transpose(2, 0, 1).astype(np.bool_)
+
+
+def _keypoints(flat: list[list[float]]) -> NDArray[np.float32]:
+    return (np.array(flat, np.float64).reshape(len(flat), -1, 3) + PIXEL_CENTRE).astype(np.float32)
 
 
 def _runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -8,24 +8,28 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 from samebox.coco.dataset import indexed
 from samebox.errors import SameboxError
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
-_GEOMETRY = {"bbox": "bbox", "segm": "segmentation"}
+KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+# How many keypoints a person has: COCO knows for each how closely people agree about it
+KEYPOINTS = len(Params("keypoints").kpt_oks_sigmas)
+
+_GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
 @dataclass(frozen=True)
 class Scores:
     """How well results match the ground truth.
 
-    `stats` are COCO's twelve numbers and `per_class` the AP of each class, in points from 0 to 100, None
-    where the data set has no such objects. `precision` holds the curves averaged over the classes:
+    `stats` are COCO's twelve numbers, of keypoints its ten, and `per_class` the AP of each class, in points from
+    0 to 100, None where the data set has no such objects. `precision` holds the curves averaged over the classes:
     `recall` [101] and, at each recall, `precision_50` and `precision_75` at those IoU and `precision_mean`
-    over IoU 0.50 to 0.95, all from 0 to 1.
+    over IoU 0.50 to 0.95, all from 0 to 1. Of keypoints, for IoU read object keypoint similarity (OKS).
     """
 
     stats: dict[str, float | None]
@@ -36,9 +40,10 @@ class Scores:
 def score(
     ground_truth: COCO, results: Sequence[dict[str, Any]], image_ids: Iterable[int], iou_type: str = "bbox"
 ) -> Scores:
-    """The score of COCO results on the images named, by boxes (`bbox`) or masks (`segm`).
+    """The score of COCO results on the images named, by boxes (`bbox`), masks (`segm`) or `keypoints`.
 
-    Raises SameboxError where the ground truth lacks one of the images, or a result lacks the geometry.
+    Keypoints are a person's 17, and the 20 best detections of an image count, of the others 100. Raises
+    SameboxError where the ground truth lacks one of the images, or a result lacks the geometry.
     """
     evaluation = COCOeval(ground_truth, _loaded(ground_truth, results, iou_type), iou_type)
     evaluation.params.imgIds = sorted(image_ids)
@@ -46,11 +51,12 @@ def score(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # [IoU, recall, class]: objects of all areas, at most 100 detections an image
+    # [IoU, recall, class]: objects of all areas, at most 100 detections an image, 20 with keypoints
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     names = [category["name"] for category in ground_truth.loadCats(evaluation.params.catIds)]
+    stats = KEYPOINT_STATS if iou_type == "keypoints" else STATS
     return Scores(
-        stats={name: _points(value) for name, value in zip(STATS, evaluation.stats, strict=True)},
+        stats={name: _points(value) for name, value in zip(stats, evaluation.stats, strict=True)},
         per_class={name: _points(_mean(precision[:, :, index])) for index, name in enumerate(names)},
         precision=_curves(precision, evaluation.params),
     )
@@ -64,6 +70,8 @@ def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str
     kept = ("image_id", "category_id", "score", _GEOMETRY[iou_type])
     if any(_GEOMETRY[iou_type] not in result for result in results):
         raise SameboxError(f"a result has no `{_GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
+    if iou_type == "keypoints" and any(len(result["keypoints"]) != 3 * KEYPOINTS for result in results):
+        raise SameboxError(f"a result has not COCO's {KEYPOINTS} keypoints; leave keypoints out of the scores")
     if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):
         raise SameboxError(f"results for image {min(unknown)}, which the annotations lack; evaluate again")
     if not results:  # loadRes looks at the first to tell the kind
