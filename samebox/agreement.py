@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.detections import Detections
+from samebox.keypoints import distances
 from samebox.masks import mask_iou
 
 
@@ -15,7 +16,8 @@ class Agreement:
 
     `reference` and `found` count each answer's detections; `box` [N] is the largest difference of a
     coordinate in pixels, `score` [N] the difference of the scores and `mask` [N] the IoU of the masks, of
-    each of the N pairs; `mask` is None where an answer has no masks.
+    each of the N pairs, `keypoint` [N] the median distance in pixels of their keypoints; `mask` and
+    `keypoint` are None where an answer has none.
     """
 
     reference: int
@@ -23,15 +25,19 @@ class Agreement:
     box: NDArray[np.float32]
     score: NDArray[np.float32]
     mask: NDArray[np.float64] | None = None
+    keypoint: NDArray[np.float32] | None = None
 
-    def share(self, box: float, score: float, mask: float = 0.0) -> float:
+    def share(self, box: float, score: float, mask: float = 0.0, keypoint: float = np.inf) -> float:
         """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`.
 
-        Where there are masks, theirs must have an IoU of `mask` at least.
+        Where there are masks, theirs must have an IoU of `mask` at least; where there are keypoints, half of
+        theirs may be `keypoint` pixels apart.
         """
         alike = (self.box <= box) & (self.score <= score)
         if self.mask is not None:
             alike &= self.mask >= mask
+        if self.keypoint is not None:
+            alike &= self.keypoint <= keypoint
         agreeing = int(alike.sum())
         return agreeing / max(self.reference, self.found, 1) if self.reference or self.found else 1.0
 
@@ -40,9 +46,11 @@ class Agreement:
         largest = f"{self.box.max():.2g} px and {self.score.max():.2g} in score" if len(self.box) else "none"
         pairs = f"{len(self.box)} of {self.reference} detections found again, {self.found} in all"
         told = f"{pairs}; largest difference {largest}"
-        if self.mask is None or not len(self.mask):
-            return told
-        return f"{told}; least mask IoU {self.mask.min():.4g}"
+        if self.mask is not None and len(self.mask):
+            told += f"; least mask IoU {self.mask.min():.4g}"
+        if self.keypoint is not None and len(self.keypoint):
+            told += f"; largest median distance of keypoints {self.keypoint.max():.2g} px"
+        return told
 
 
 def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) -> Agreement:
@@ -54,15 +62,18 @@ def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) 
         ours.append(i)
         theirs.append(j)
         overlap[i, :] = overlap[:, j] = 0
-    masks = None
+    masks = keypoints = None
     if reference.masks is not None and found.masks is not None:
         masks = mask_iou(reference.masks[ours], found.masks[theirs])
+    if reference.keypoints is not None and found.keypoints is not None:
+        keypoints = distances(reference.keypoints[ours], found.keypoints[theirs])
     return Agreement(
         len(reference),
         len(found),
         np.abs(reference.boxes[ours] - found.boxes[theirs]).max(1, initial=0),
         np.abs(reference.scores[ours] - found.scores[theirs]),
         masks,
+        keypoints,
     )
 
 

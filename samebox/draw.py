@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from samebox.detections import Detections
+from samebox.keypoints import SKELETON
 from samebox.preprocess import Image
 
 Colour = tuple[int, int, int]
@@ -17,8 +18,9 @@ _MASK_OPACITY = 0.45
 def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: Colour | None = None) -> Image:
     """A copy of the image [H,W,3], RGB, with the detections of at least the threshold's score.
 
-    Each has its box, its class and score, and its mask under an outline where there is one, in `colour` or
-    in the colour of its class. The highest score lies on top.
+    Each has its box, its class and score, its mask under an outline and its keypoints where there are any, in
+    `colour` or in the colour of its class; the 17 of a person, as COCO has them, are joined by limbs. The
+    highest score lies on top.
     """
     drawn = image.copy()
     kept = np.flatnonzero(detections.scores >= threshold)
@@ -27,6 +29,8 @@ def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: C
         paint = colour or class_colour(label)
         if detections.masks is not None:
             _mask(drawn, detections.masks[index], paint)
+        if detections.keypoints is not None:
+            _keypoints(drawn, detections.keypoints[index], paint)
         corner = _box(drawn, detections.boxes[index], paint)
         _label(drawn, f"{detections.class_names[label]} {detections.scores[index]:.2f}", corner, paint)
     return drawn
@@ -49,6 +53,18 @@ def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
     image[mask] = blended.round().astype(np.uint8)
     edges, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(image, edges, -1, colour, _line_width(image))
+
+
+def _keypoints(image: Image, keypoints: np.ndarray, colour: Colour) -> None:
+    """Draw [P,3], x and y of each and its score, as dots ringed in white."""
+    width = _line_width(image)
+    places = [(int(x), int(y)) for x, y in np.floor(keypoints[:, :2])]
+    if len(places) == 17:  # a person's
+        for one, other in SKELETON:
+            cv2.line(image, places[one], places[other], colour, width, cv2.LINE_AA)
+    for place in places:
+        cv2.circle(image, place, 2 * width, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(image, place, width, colour, cv2.FILLED, cv2.LINE_AA)
 
 
 def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:

@@ -28,8 +28,8 @@ class Pass:
     """One run over the data set: COCO results, images left out with the reason, and times.
 
     `masks` says whether the detector gives masks, be there a detection or not, and `keypoints` how many it
-    gives of an object; `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole pass
-    takes; `caps` counts the images in which a cap of the network was reached, where the runtime can tell.
+    gives of an object; `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole
+    pass takes; `caps` counts the images in which a cap of the network was reached, where the runtime tells.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)

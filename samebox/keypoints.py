@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 _Float = NDArray[np.float32]
 
-# COCO's limbs: pairs of its 17 keypoints, from 0 (nose)
+# COCO's limbs: pairs of a person's 17 keypoints, the first of which is the nose
 SKELETON = (
     *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9)),
     *((8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
@@ -67,9 +67,9 @@ SCORES = {"ratio": ratio, "logit": logit}
 
 
 def distances(a: _Float, b: _Float) -> _Float:
-    """Keypoints [N,P,3] and as many others → the median distance in pixels between those of a row: [N]."""
+    """Keypoints [...,P,3] and as many others → the median of the P distances in pixels: [...]."""
     apart = a[..., :2] - b[..., :2]
-    return np.median(np.hypot(apart[..., 0], apart[..., 1]), axis=1)
+    return np.median(np.hypot(apart[..., 0], apart[..., 1]), axis=-1)
 
 
 def _peaks(maps: _Float, rows: _Axis, columns: _Axis) -> _Float:

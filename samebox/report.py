@@ -18,13 +18,16 @@ from samebox.coco.evaluated import Evaluated
 from samebox.coco.results import detections_from_results
 from samebox.detections import Detections
 from samebox.draw import draw
+from samebox.keypoints import distances
 from samebox.plots import LEVELS, precision_recall, svg
 from samebox.preprocess import Image, read_image
 from samebox.tables import KINDS, Comparison, average_precision
 
-# Two detections of the same class are alike within these: IoU of boxes and masks, difference of the scores.
+# Two detections of the same class are alike within these: IoU of boxes and masks, difference of the scores,
+# median distance of keypoints, in sides of a square as large as the box.
 _ALIKE_IOU = 0.9
 _ALIKE_SCORE = 0.05
+_ALIKE_DISTANCE = 0.05
 
 _PICTURE_SIDE = 560  # pixels of the longer side: small images are enlarged so that labels can be read
 
@@ -189,6 +192,8 @@ def _alone(results: _Results, others: _Results, threshold: float) -> int:
     same_class = _column(shown, "category_id")[:, None] == _column(others, "category_id")
     score_apart = abs(_column(shown, "score")[:, None] - _column(others, "score"))
     alike = same_class & (_overlap(shown, others) >= _ALIKE_IOU) & (score_apart <= _ALIKE_SCORE)
+    if all("keypoints" in result for result in (*shown, *others)):
+        alike &= _distance(shown, others) <= _ALIKE_DISTANCE
     return int((~alike.any(1)).sum())
 
 
@@ -201,6 +206,13 @@ def _overlap(results: _Results, others: _Results) -> np.ndarray:
     codes, other_codes = ([result["segmentation"] for result in side] for side in (results, others))
     both_empty = np.logical_or.outer(rle.area(codes), rle.area(other_codes)) == 0
     return np.minimum(boxes, np.where(both_empty, 1, rle.iou(codes, other_codes, crowds)))
+
+
+def _distance(results: _Results, others: _Results) -> np.ndarray:
+    """Median distance [N,M] of the keypoints of N results from those of M others, in sides of the N boxes."""
+    ours, theirs = (_column(side, "keypoints").reshape(len(side), -1, 3) for side in (results, others))
+    sides = np.sqrt(_column(results, "bbox")[:, 2:].prod(1))
+    return distances(ours[:, None], theirs) / np.maximum(sides, 1)[:, None]
 
 
 def _column(results: _Results, key: str) -> np.ndarray:
@@ -235,10 +247,13 @@ def _resized(image: Image, detections: Detections) -> tuple[Image, Detections]:
     if masks is not None:
         resized = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for mask in masks]
         masks = np.array(resized, bool)
+    keypoints = detections.keypoints
+    if keypoints is not None:
+        keypoints = keypoints * np.array([factor, factor, 1], np.float32)
     shrinks = factor < 1
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return picture.astype(np.uint8), replace(
-        detections, boxes=detections.boxes * np.float32(factor), masks=masks
+        detections, boxes=detections.boxes * np.float32(factor), masks=masks, keypoints=keypoints
     )
 
 

@@ -26,10 +26,11 @@ _GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 class Scores:
     """How well results match the ground truth.
 
-    `stats` are COCO's twelve numbers, of keypoints its ten, and `per_class` the AP of each class, in points from
-    0 to 100, None where the data set has no such objects. `precision` holds the curves averaged over the classes:
-    `recall` [101] and, at each recall, `precision_50` and `precision_75` at those IoU and `precision_mean`
-    over IoU 0.50 to 0.95, all from 0 to 1. Of keypoints, for IoU read object keypoint similarity (OKS).
+    `stats` are COCO's twelve numbers, of keypoints its ten, and `per_class` the AP of each class, in points
+    from 0 to 100, None where the data set has no such objects. `precision` holds the curves averaged over the
+    classes: `recall` [101] and, at each recall, `precision_50` and `precision_75` at those IoU and
+    `precision_mean` over IoU 0.50 to 0.95, all from 0 to 1. Of keypoints, for IoU read object keypoint
+    similarity (OKS).
     """
 
     stats: dict[str, float | None]
@@ -71,7 +72,7 @@ def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str
     if any(_GEOMETRY[iou_type] not in result for result in results):
         raise SameboxError(f"a result has no `{_GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
     if iou_type == "keypoints" and any(len(result["keypoints"]) != 3 * KEYPOINTS for result in results):
-        raise SameboxError(f"a result has not COCO's {KEYPOINTS} keypoints; leave keypoints out of the scores")
+        raise SameboxError(f"a result lacks some of COCO's {KEYPOINTS} keypoints; leave keypoints unscored")
     if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):
         raise SameboxError(f"results for image {min(unknown)}, which the annotations lack; evaluate again")
     if not results:  # loadRes looks at the first to tell the kind
