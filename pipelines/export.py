@@ -84,9 +84,7 @@ def verify(loaded: Loaded, out: Path, image: Path) -> None:
     limits = ALIKE if "boxes" in loaded.network.outputs else ALIKE | {"box": math.inf}
     if compared.share(**limits) < LEAST_SHARE:
         masks = "" if compared.mask is None else f", with masks to an IoU of {ALIKE['mask']}"
-        keypoints = (
-            "" if compared.keypoint is None else f", their keypoints to {ALIKE['keypoint']} px"
-        )
+        keypoints = "" if compared.keypoint is None else f", their keypoints to {ALIKE['keypoint']} px"
         raise SameboxError(
             f"{out}: less than {LEAST_SHARE:.0%} of the detections agree with PyTorch to {ALIKE['box']} px "
             f"and {ALIKE['score']} in score{masks}{keypoints}; export with simplify=false, or with the other "
