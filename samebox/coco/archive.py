@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +15,10 @@ from samebox.files import written_aside
 def provide(archive: Mapping[str, Any]) -> None:
     """Unpack the zip at `archive["source"]` into `archive["folder"]`, unless that was done before.
 
-    `bytes` is the size that the zip must have. It is deleted once unpacked, and a file that says so is left
-    in its place. Raises SameboxError where it cannot be had, or is not what was expected.
+    `bytes` is the size that the zip must have. `only` names the entries that are wanted, all where it is
+    absent; a zip among them is unpacked in turn, beside itself. A zip is deleted once unpacked, and a file
+    that says so is left in place of the first. Raises SameboxError where it cannot be had, or is not what was
+    expected.
     """
     folder = Path(archive["folder"])
     path = folder / Path(urlsplit(str(archive["source"])).path).name
@@ -29,19 +31,27 @@ def provide(archive: Mapping[str, Any]) -> None:
         raise SameboxError(
             f"{path}: {path.stat().st_size} bytes instead of {archive['bytes']}; delete it and try again"
         )
-    unpack(path, folder)
+    only = archive.get("only", ())
+    unpack(path, folder, only)
+    for inner in (folder / name for name in only if name.endswith(".zip")):
+        unpack(inner, inner.parent)
+        inner.unlink()
     finished.touch()
     path.unlink()
 
 
-def unpack(path: Path, folder: Path) -> None:
+def unpack(path: Path, folder: Path, only: Collection[str] = ()) -> None:
     """Unpack a zip, each file whole or not at all; those that lie there in their full size stay.
 
-    Raises SameboxError for a damaged archive, and for one with a path that leads out of `folder`.
+    `only` names the entries to unpack, all where it is empty. Raises SameboxError for a damaged archive, for
+    one that lacks such an entry, and for one with a path that leads out of `folder`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
+            if missing := set(only).difference(archive.namelist()):
+                raise SameboxError(f"{path}: no entry {min(missing)}; name in `only` what the archive has")
+            wanted = [entry for entry in archive.infolist() if not only or entry.filename in only]
+            for entry in wanted:
                 target = (folder / entry.filename).resolve()
                 if not target.is_relative_to(folder.resolve()):
                     raise SameboxError(f"{path}: the entry {entry.filename!r} leads out of {folder}; refused")

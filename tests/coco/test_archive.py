@@ -54,6 +54,30 @@ def test_two_archives_share_a_folder(packed, tmp_path):
     assert {name for name in unpacked(tmp_path / "data") if "unpacked" not in name} == {*FILES, "val/3.jpg"}
 
 
+def zips_within(folder):
+    inner = pack(folder / "source" / "inner.zip", {"png/1.png": b"one", "png/2.png": b"two"})
+    entries = {"annotations/val.json": b"{}", "annotations/train.json": b"{}"}
+    return pack(folder / "source" / "set.zip", entries | {"annotations/val.zip": inner.read_bytes()})
+
+
+def test_of_an_archive_only_what_is_wanted_and_the_zips_within(tmp_path):
+    wanted = {"only": ["annotations/val.json", "annotations/val.zip"]}
+    provide(record(zips_within(tmp_path), tmp_path / "data") | wanted)
+    assert unpacked(tmp_path / "data") == {
+        "annotations/val.json": b"{}",
+        "annotations/png/1.png": b"one",
+        "annotations/png/2.png": b"two",
+        "set.zip.unpacked": b"",
+    }
+
+
+def test_an_entry_that_is_wanted_and_not_there_is_named(tmp_path):
+    asked = record(zips_within(tmp_path), tmp_path / "data") | {"only": ["annotations/test.json"]}
+    with pytest.raises(SameboxError, match=r"set\.zip: no entry annotations/test\.json"):
+        provide(asked)
+    assert not (tmp_path / "data/set.zip.unpacked").exists()
+
+
 def test_an_archive_of_another_size_is_refused(packed, tmp_path):
     asked = record(packed, tmp_path / "data") | {"bytes": 12}
     with pytest.raises(SameboxError, match=r"set\.zip: \d+ bytes instead of 12; delete it and try again"):
