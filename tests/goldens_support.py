@@ -5,6 +5,7 @@ They lie beside the project; the environment variable SAMEBOX_GOLDENS names anot
 
 import importlib.util
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from samebox.agreement import agreement
+from samebox.blocks.boxes import outlined
 from samebox.detections import Detections
 from samebox.masks import bounds
 from samebox.preprocess import Batch, Image, read_image
@@ -23,6 +25,10 @@ from stages.networks import Loaded, load_network
 FOLDER = Path(os.environ.get("SAMEBOX_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
 PRESENT = (FOLDER / "goldens.py").is_file()
 ABSENT = f"no reference cases in {FOLDER}; name their folder in SAMEBOX_GOLDENS"
+
+
+# The names of the two probes of a case of detectron2 or maskrcnn-benchmark
+PROBES = "probe", "probe60"
 
 
 class Limits(NamedTuple):
@@ -60,6 +66,11 @@ def samples(tensor: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
     return flat[np.linspace(0, flat.size - 1, 256).astype(int)]
 
 
+def image(name: str) -> Image:
+    """One of the cases' images."""
+    return read_image(FOLDER / "images" / name)
+
+
 class Golden:
     """One case beside the detector of `conf/detector` that is to answer alike, its weights loaded strictly.
 
@@ -82,16 +93,31 @@ class Golden:
     @cached_property
     def batches(self) -> list[Batch]:
         """The case's images, each a batch of its own, as the detector's own rule prepares them."""
-        return [self.loaded.spec.preprocess([self._image(entry)]) for entry in self.meta["inputs"]]
+        return [self.loaded.spec.preprocess([image(entry["image"])]) for entry in self.meta["inputs"]]
 
     @cached_property
     def together(self) -> Batch | None:
         """The images that the original code was asked in one batch, where it was."""
-        entries = self.meta.get("batch")
-        return entries and self.loaded.spec.preprocess([self._image(entry) for entry in entries])
+        names = self.batch_names()
+        return self.loaded.spec.preprocess([image(name) for name in names]) if names else None
 
-    def _image(self, entry: dict[str, Any]) -> Image:
-        return read_image(FOLDER / "images" / entry["image"])
+    def batch_names(self) -> list[str]:
+        """The files of those images."""
+        return [entry["image"] for entry in self.meta.get("batch") or []]
+
+    def asked(self, index: int) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
+        """What the original code was asked for image `index`: heights and widths, and some values.
+
+        Of the image as it was, resized (None where it is pasted as it is), and padded.
+        """
+        stated = self.meta["inputs"][index]
+        resized = stated["resized"] if self.meta["preprocess"]["resize"] else None
+        return stated["original"], resized, stated["padded"], self.outputs[f"{index}/tensor"]
+
+    @property
+    def probed(self) -> set[str]:
+        """The names of the tensors that the case stores at the probe."""
+        return set(self.meta["probe"]["values"])
 
     def probe(self) -> torch.Tensor:
         """The fixed input of the backbone for which the case stores the values of every part."""
@@ -178,7 +204,7 @@ class Golden:
         sure = self.threshold + limits.score
         assert len(reference) > 0
         for one, other in ((reference, found), (found, reference)):
-            compared = agreement(above(sure, one), other)
+            compared = agreement(*map(self.matchable, (above(sure, one), other)))
             alike = (compared.box <= limits.box) & (compared.score <= limits.score)
             share = float(alike.sum()) / max(compared.reference, 1)
             assert share >= least, f"image {index}: only {share:.1%} agree; {compared}"
@@ -186,6 +212,10 @@ class Golden:
         if compared.mask is not None:
             share = float((compared.mask >= limits.mask).mean())
             assert share >= least, f"image {index}: only {share:.1%} of the masks agree; {compared}"
+
+    def matchable(self, detections: Detections) -> Detections:
+        """The detections with boxes by whose overlap they can be matched."""
+        return detections
 
     def assert_tensor(self, name: str, found: torch.Tensor) -> None:
         """`found` is the probe's tensor `name`, to a thousandth of its own spread."""
@@ -195,3 +225,61 @@ class Golden:
         np.testing.assert_allclose(samples(found), stored, rtol=0, atol=limit, err_msg=name)
         np.testing.assert_allclose(found.mean().item(), stated["mean"], rtol=0, atol=limit, err_msg=name)
         np.testing.assert_allclose(found.std().item(), stated["std"], rtol=1e-3, err_msg=name)
+
+
+class DetectronGolden(Golden):
+    """A case of detectron2 or maskrcnn-benchmark, whose records are kept otherwise.
+
+    They have two probes: ours runs both as one batch.
+    """
+
+    def batch_names(self) -> list[str]:
+        return self.meta.get("batch_inputs", {}).get("images", [])
+
+    def asked(self, index: int) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
+        stated = self.meta["inputs"][index]
+        return stated["original_hw"], stated["resized_hw"], stated["padded_hw"], None
+
+    @property
+    def probed(self) -> set[str]:
+        return {name.partition("/")[2] for name in self.meta["probes"]}
+
+    def probe(self) -> torch.Tensor:
+        asked = [self.meta["probe_input"][name]["draw"] for name in PROBES]
+        drawn = [self._draw(name, tuple(shape), *scale) for name, shape, *scale in asked]
+        return torch.from_numpy(np.concatenate(drawn))
+
+    def probe_regions(self) -> torch.Tensor:
+        regions = torch.tensor(self.meta["probe_input"]["roi_boxes_xyxy"])
+        return regions.expand(len(PROBES), -1, -1)
+
+    @property
+    def threshold(self) -> float:
+        return self.meta["thresholds"]["score_threshold"]
+
+    @property
+    def limits(self) -> Limits:
+        noise = [entry for entry in self.meta["stability"].values() if isinstance(entry, dict)]
+        mask = min(entry.get("mask_min_iou", 1) for entry in noise)
+        return Limits(
+            box=max(LIMITS.box, 3 * max(entry["max_box_diff_px"] for entry in noise)),
+            score=max(LIMITS.score, 3 * max(entry["max_score_diff"] for entry in noise)),
+            mask=min(LIMITS.mask, 1 - 3 * (1 - mask)),
+        )
+
+    def matchable(self, detections: Detections) -> Detections:
+        """A box whose x2 is its last pixel has an area, be it one pixel wide."""
+        inclusive = self.meta["framework"] == "maskrcnn-benchmark"
+        boxes = outlined(torch.from_numpy(detections.boxes), inclusive).numpy()
+        return replace(detections, boxes=boxes)
+
+    def assert_tensor(self, name: str, found: torch.Tensor) -> None:
+        """As of Golden, for either probe; a NaN stands for what no network has a use for."""
+        for probe, one in zip(PROBES, found, strict=True):
+            stated, stored = self.meta["probes"][f"{probe}/{name}"], self.outputs[f"{probe}/{name}"]
+            assert list(one.shape) == stated["shape"][one.ndim == 3 :], name
+            sampled = samples(one)
+            known = ~np.isnan(sampled)
+            assert known.mean() > 0.95
+            limit = 1e-3 * stated["std"]
+            np.testing.assert_allclose(sampled[known], stored[known], rtol=0, atol=limit, err_msg=name)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from goldens_support import ABSENT, LIMITS, PRESENT, SHARE, Golden, samples
+from goldens_support import ABSENT, LIMITS, PRESENT, SHARE, DetectronGolden, Golden, samples
 from onnxruntime import InferenceSession
 from torch.nn import ModuleList
 
@@ -168,6 +168,65 @@ def cornernet(golden):
     return named({"backbone": maps} | parts)
 
 
+def of_levels(part, tensors, first):
+    """{"part.p2": …} for maps from level `first` on."""
+    return {f"{part}.p{first + i}": tensor for i, tensor in enumerate(tensors)}
+
+
+def d2_retinanet(golden):
+    """The tensors of detectron2's RetinaNet that a case stores, by name."""
+    network = golden.loaded.network.network
+    stages = network.backbone(golden.probe())
+    maps = network.neck(stages)
+    logits, deltas = zip(*map(network.bbox_head, maps), strict=True)
+    parts = {"backbone": maps, "cls_logits": logits, "box_deltas": deltas}
+    found = {f"bottom_up.res{3 + i}": stage for i, stage in enumerate(stages)}
+    return found | {name: x for part, xs in parts.items() for name, x in of_levels(part, xs, 3).items()}
+
+
+def d2_mask_rcnn(golden):
+    """The tensors of detectron2's R-CNN that a case stores, by name."""
+    network = golden.loaded.network.network
+    stages = network.backbone(golden.probe())
+    maps = network.neck(stages)
+    logits, deltas = zip(*map(network.rpn_head.predict, maps), strict=True)
+    found = {f"bottom_up.res{2 + i}": stage for i, stage in enumerate(stages)}
+    parts = {"backbone": maps, "rpn_objectness": logits, "rpn_deltas": deltas}
+    for part, tensors in parts.items():
+        found |= of_levels(part, tensors, 2)
+    box_head, mask_head, regions = (
+        network.roi_head.bbox_head,
+        network.roi_head.mask_head,
+        golden.probe_regions(),
+    )
+    crops = box_head.roi_align(maps, regions)
+    hidden = crops.flatten(2)
+    for fc in box_head.shared_fcs:
+        hidden = fc(hidden).relu()
+    class_logits, box_deltas = box_head.predict(crops)
+    found |= {"roi.box_pooled": crops, "roi.box_head": hidden, "roi.cls_logits": class_logits}
+    found["roi.box_deltas"] = box_deltas.flatten(2)
+    if mask_head is not None:
+        found["roi.mask_pooled"] = crops = mask_head.roi_align(maps, regions)
+        masks = mask_head.conv_logits(mask_head.features(crops.flatten(0, 1)))
+        found["roi.mask_logits"] = masks.unflatten(0, regions.shape[:2])
+    return found
+
+
+def mb_mask_rcnn(golden):
+    """Those of maskrcnn-benchmark's: the background, of which ours keeps the logit alone, comes first."""
+    found = d2_mask_rcnn(golden)
+    names = {"bottom_up.res2": "body.layer1", "bottom_up.res3": "body.layer2"}
+    names |= {"bottom_up.res4": "body.layer3", "bottom_up.res5": "body.layer4"}
+    found = {names.get(name, name).replace("backbone.", "fpn."): x for name, x in found.items()}
+    found["roi.cls_logits"] = found["roi.cls_logits"].roll(1, 2)
+    for name, spare in (("roi.box_deltas", 4), ("roi.mask_logits", 1)):
+        if name in found:
+            nothing = torch.full_like(found[name][:, :, :spare], torch.nan)
+            found[name] = torch.cat([nothing, found[name]], 2)
+    return found
+
+
 # The detector of conf/detector, the case's folder, and its tensors at the probe
 CASES = [
     pytest.param((detector, folder, probes), id=detector)
@@ -185,6 +244,14 @@ CASES = [
         ("detr_r50", "mmdet/detr_r50", detr),
         ("solov2_light_r34_fpn", "mmdet/solov2_light_r34_fpn", solov2),
         ("cornernet_hourglass104", "mmdet/cornernet_hourglass104", cornernet),
+        ("d2_retinanet_r50_fpn_1x", "detectron2/retinanet_r50_fpn_1x", d2_retinanet),
+        ("d2_mask_rcnn_r50_fpn_1x", "detectron2/mask_rcnn_r50_fpn_1x", d2_mask_rcnn),
+        (
+            "mb_faster_rcnn_r50_fpn_1x",
+            "maskrcnn_benchmark/e2e_faster_rcnn_R_50_FPN_1x_caffe2",
+            mb_mask_rcnn,
+        ),
+        ("mb_mask_rcnn_r50_fpn_1x", "maskrcnn_benchmark/e2e_mask_rcnn_R_50_FPN_1x_caffe2", mb_mask_rcnn),
     )
 ]
 
@@ -199,7 +266,8 @@ EVERY_ONE = "SAMEBOX_GOLDENS_IN_ONNX"
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
     detector, folder, probes = request.param
-    return Golden(folder, detector, tmp_path_factory.mktemp("golden")), probes
+    kind = Golden if folder.startswith("mmdet/") else DetectronGolden
+    return kind(folder, detector, tmp_path_factory.mktemp("golden")), probes
 
 
 @pytest.fixture(scope="module")
@@ -211,22 +279,24 @@ def test_every_part_at_the_probe(case):
     golden, probes = case
     with torch.inference_mode():
         found = probes(golden)
-    assert found.keys() == golden.meta["probe"]["values"].keys()
+    assert found.keys() == golden.probed
     for name, tensor in found.items():
         golden.assert_tensor(name, tensor)
 
 
 def test_what_the_network_is_asked(golden):
-    for index, (batch, stated) in enumerate(zip(golden.batches, golden.meta["inputs"], strict=True)):
-        assert batch.originals[0].tolist() == stated["original"]
+    for index, batch in enumerate(golden.batches):
+        original, resized, padded, tensor = golden.asked(index)
+        assert batch.originals[0].tolist() == original
         network, sizes = golden.loaded.network, torch.from_numpy(batch.sizes)
         normalized = network.normalize(torch.from_numpy(batch.images), sizes)
-        if golden.meta["preprocess"]["resize"]:
-            assert batch.sizes[0].tolist() == stated["resized"]
+        if resized is not None:
+            assert batch.sizes[0].tolist() == resized
         else:  # pasted into the canvas as it is
             normalized = network.network.placed(normalized, sizes)
-        assert list(batch.images.shape[2:]) == stated["padded"]
-        np.testing.assert_allclose(samples(normalized), golden.outputs[f"{index}/tensor"], atol=1e-5)
+        assert list(batch.images.shape[2:]) == padded
+        if tensor is not None:
+            np.testing.assert_allclose(samples(normalized), tensor, atol=1e-5)
 
 
 def assert_finds_the_same(golden, run, images=None, least=SHARE):
@@ -234,11 +304,11 @@ def assert_finds_the_same(golden, run, images=None, least=SHARE):
 
     So it does on all of them at once where that was asked of the original code.
     """
-    names = golden.loaded.spec.class_names
+    read = golden.loaded.spec.class_names, golden.loaded.spec.decoding
     for index, batch in enumerate(golden.batches[:images]):
-        golden.assert_detections(index, *detections_from_outputs(run(batch), batch, names), least=least)
+        golden.assert_detections(index, *detections_from_outputs(run(batch), batch, *read), least=least)
     if golden.together is not None:
-        found = detections_from_outputs(run(golden.together), golden.together, names)
+        found = detections_from_outputs(run(golden.together), golden.together, *read)
         for index, detections in enumerate(found):
             golden.assert_detections(f"batch/{index}", detections, least=least)
 
