@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.evaluated import Evaluated
+from samebox.coco.panoptic import PanopticResults
+from samebox.coco.panoptic_score import panoptic_scores
 from samebox.coco.results import results_from_detections
 from samebox.coco.score import KEYPOINTS, Scores, score
 from samebox.detector import Detector, filled
@@ -28,13 +30,16 @@ class Pass:
     """One run over the data set: COCO results, images left out with the reason, and times.
 
     `masks` says whether the detector gives masks, be there a detection or not, and `keypoints` how many it
-    gives of an object; `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole
-    pass takes; `caps` counts the images in which a cap of the network was reached, where the runtime tells.
+    gives of an object; `segments` says whether it gives those, which are in `panoptic` where the data set
+    has some as well; `times` are milliseconds an image, one entry a batch, by part; `seconds` the whole pass
+    takes; `caps` counts the images in which a cap of the network was reached, where the runtime tells.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
     masks: bool = False
     keypoints: int = 0
+    segments: bool = False
+    panoptic: PanopticResults | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
@@ -64,8 +69,8 @@ def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, 
     category_ids = dataset.category_ids(detector.spec.class_names)
     groups = [dataset.images[i : i + batch] for i in range(0, len(dataset.images), batch)]
     for group in groups[:warmup]:
-        _answers(detector, dataset, category_ids, group, Pass())
-    done = Pass()
+        _answers(detector, dataset, category_ids, group, Pass(panoptic=_segments(detector, dataset)))
+    done = Pass(panoptic=_segments(detector, dataset))
     caps = getattr(detector.runner, "caps", Counter[str]())
     caps.clear()
     started = time.perf_counter()
@@ -74,6 +79,19 @@ def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, 
     done.seconds = time.perf_counter() - started
     done.caps = dict(caps)
     return done
+
+
+def _segments(detector: Detector, dataset: CocoDataset) -> PanopticResults | None:
+    """What takes the detector's segments in; None where it gives none, or the data set has none.
+
+    Raises SameboxError for a class of either kind that the data set has not.
+    """
+    rule = detector.spec.decoding.panoptic
+    if rule is None or dataset.panoptic is None:
+        return None
+    dataset.panoptic.category_ids(detector.spec.class_names, is_thing=True)
+    dataset.panoptic.category_ids(rule.stuff_class_names, is_thing=False)
+    return PanopticResults(dataset.panoptic)
 
 
 def _answers(
@@ -92,7 +110,7 @@ def _answers(
         asked = filled(batch, detector.runner.batch or len(records)).inputs()
         outputs = done.timed("network", count, lambda: detector.runner(asked))
         found = done.timed(
-            "postprocess", count, lambda: _results(detector, category_ids, records, outputs, batch)
+            "postprocess", count, lambda: _results(detector, category_ids, records, outputs, batch, done)
         )
     except SameboxError as error:
         if count > 1:
@@ -106,6 +124,7 @@ def _answers(
         return []
     done.masks = "masks" in outputs
     done.keypoints = outputs["keypoints"].shape[2] if "keypoints" in outputs else 0
+    done.segments = "semantics" in outputs
     return found
 
 
@@ -115,14 +134,15 @@ def _results(
     records: Sequence[ImageRecord],
     outputs: Mapping[str, NDArray[Any]],
     batch: Batch,
+    done: Pass,
 ) -> list[dict[str, Any]]:
-    """The network's answer to the batch of the records, as COCO results."""
-    found = zip(records, detector.finish(outputs, batch), strict=True)
-    return [
-        result
-        for record, detections in found
-        for result in results_from_detections(record.id, detections, category_ids)
-    ]
+    """The network's answer to the batch of the records, as COCO results; segments are added to `done`."""
+    results = []
+    for record, detections in zip(records, detector.finish(outputs, batch), strict=True):
+        results += results_from_detections(record.id, detections, category_ids)
+        if detections.panoptic is not None and done.panoptic is not None:
+            done.panoptic.add(record.id, detections.panoptic)
+    return results
 
 
 def _prepared(
@@ -180,7 +200,11 @@ def evaluated(
         reason = next(iter(first.skipped.values()), "there is none")
         raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
-    unscored = {"segm": (first.masks, NO_GROUND_TRUTH), "keypoints": (first.keypoints, NO_KEYPOINTS)}
+    unscored = {
+        "segm": (first.masks, NO_GROUND_TRUTH),
+        "keypoints": (first.keypoints, NO_KEYPOINTS),
+        "panoptic": (first.segments, NO_SEGMENTS),
+    }
     notes = [why for kind, (given, why) in unscored.items() if given and kind not in scores[batches[0]]]
     metrics = {
         "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images))],
@@ -197,8 +221,8 @@ def evaluated(
         "peak_mb": peak and peak - before,
         "device_peak_mb": on_gpu if on_gpu > 0 else None,
     }
-    curves = {kind: s.precision for kind, s in scores[batches[0]].items()}
-    return Evaluated(facts | metrics, curves, first.results)
+    curves = {kind: s.precision for kind, s in scores[batches[0]].items() if s.precision}
+    return Evaluated(facts | metrics, curves, first.results, first.panoptic)
 
 
 def _cut(done: Pass, images: int) -> Iterator[str]:
@@ -223,19 +247,21 @@ def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 
 
-# What the table says of masks and keypoints that there is nothing to hold against
+# What the table says of masks, keypoints and segments that there is nothing to hold against
 NO_GROUND_TRUTH = "masks are not scored: annotations of the data set have no `segmentation`"
 NO_KEYPOINTS = (
     f"keypoints are not scored: that takes {KEYPOINTS} of an object, from the detector and in `keypoints` "
     "and `num_keypoints` of the data set's annotations"
 )
+NO_SEGMENTS = "segments are not scored: the data set has no panoptic annotations"
 
 
 def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
     """The score of a pass by kind of IoU, on all images of the data set: one left out found nothing.
 
     Masks are scored where the detector gives them and every object of the data set has one, keypoints where
-    both have a person's.
+    both have a person's, segments where both have any: as `panoptic`, and the class of each pixel beneath as
+    `semantics`.
     """
     kinds = ["bbox"]
     objects = dataset.ground_truth.anns.values()
@@ -244,7 +270,10 @@ def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
     if done.keypoints == KEYPOINTS and all(_has_keypoints(entry) for entry in objects):
         kinds.append("keypoints")
     ids = [record.id for record in dataset.images]
-    return {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}
+    scores = {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}
+    if done.panoptic is not None:
+        scores |= panoptic_scores(done.panoptic.dataset, done.panoptic.results, ids)
+    return scores
 
 
 def _has_keypoints(entry: dict[str, Any]) -> bool:

@@ -5,12 +5,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox import tables
-from samebox.coco.dataset import CocoDataset
+from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.files import write_json, write_text
 from samebox.report import Section, page
 from stages.axes import axis
-from stages.compose import main
+from stages.compose import main, plain
 from stages.networks import artifact
 
 
@@ -33,7 +33,7 @@ def run(config: DictConfig) -> None:
 
 def section(config: DictConfig) -> Section:
     """The forms that were evaluated, PyTorch first, with the data set and how to make them anew."""
-    dataset = CocoDataset(Path(config.dataset.images), Path(config.dataset.annotations))
+    dataset = dataset_of(plain(config.dataset))
     return Section(forms(config), dataset, ["make demo", f"dvc repro compare@{config.detector.name}"])
 
 

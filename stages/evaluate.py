@@ -6,7 +6,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from samebox.coco.dataset import CocoDataset
+from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, write_evaluated
 from samebox.detector import Detector
 from samebox.engine import NotHere, engine_report, sidecar
@@ -25,7 +25,7 @@ def run(config: DictConfig) -> None:
 def evaluate(config: DictConfig) -> Evaluated:
     """The form measured, or the reason why it was not."""
     path = artifact(config, config.runtime.folder, config.runtime.file)
-    dataset = CocoDataset(Path(config.dataset.images), Path(config.dataset.annotations))
+    dataset = dataset_of(plain(config.dataset))
     runner = instantiate(config.runtime.runner)
     try:
         return evaluated(

@@ -2,13 +2,15 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pycocotools.coco import COCO
 
+from samebox.coco.panoptic import PanopticSet
 from samebox.errors import SameboxError
 from samebox.files import existing, read_json
 
@@ -34,15 +36,17 @@ class CocoDataset:
     """Images in a folder and their objects in a COCO instances file.
 
     `images` are records ordered by id, `class_names` the categories ordered by id, `ground_truth` the
-    pycocotools object that the score is computed against. Raises SameboxError where the file is absent,
-    is no JSON, or lacks a key that COCO's evaluation reads.
+    pycocotools object that the score is computed against; `segments` are a panoptic file and the folder of
+    its PNG files, where there are any. Raises SameboxError where the file is absent, is no JSON, or lacks a
+    key that COCO's evaluation reads.
     """
 
-    def __init__(self, images: Path, annotations: Path) -> None:
+    def __init__(self, images: Path, annotations: Path, segments: tuple[Path, Path] | None = None) -> None:
         document = read_json(annotations)
         _check(document, annotations)
         self._folder = Path(images)
         self._annotations = annotations
+        self._segments = segments
         self.images = sorted(
             (ImageRecord(*(entry[key] for key in _KEYS["images"])) for entry in document["images"]),
             key=lambda record: record.id,
@@ -53,6 +57,15 @@ class CocoDataset:
         }
         self.class_names = tuple(self._ids)
         self.ground_truth = indexed(document)
+
+    @cached_property
+    def panoptic(self) -> PanopticSet | None:
+        """The segments of the images, read when first asked for. Raises SameboxError where one has none."""
+        if self._segments is None:
+            return None
+        panoptic = PanopticSet(*self._segments)
+        panoptic.check(record.id for record in self.images)
+        return panoptic
 
     def path(self, record: ImageRecord) -> Path:
         """Where the image lies. Raises SameboxError where it does not."""
@@ -66,6 +79,13 @@ class CocoDataset:
                 f"{', '.join(self.class_names)}; name the detector's classes as the data set does"
             )
         return [self._ids[name] for name in class_names]
+
+
+def dataset_of(record: Mapping[str, Any]) -> CocoDataset:
+    """The data set that a choice of `conf/dataset` names. Raises what CocoDataset does."""
+    panoptic = record.get("panoptic")
+    segments = panoptic and (Path(panoptic["annotations"]), Path(panoptic["segments"]))
+    return CocoDataset(Path(record["images"]), Path(record["annotations"]), segments)
 
 
 def indexed(document: dict[str, Any]) -> COCO:

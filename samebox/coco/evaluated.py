@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samebox.coco.panoptic import PanopticResults, PanopticSet
 from samebox.coco.results import read_results, write_results
 from samebox.errors import SameboxError
 from samebox.files import read_json, write_json
@@ -16,12 +17,14 @@ class Evaluated:
     """One form of a detector: its metrics and, where it was measured, its curves and results.
 
     `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
-    `keypoints`) that `coco.score` gives, `results` the COCO results at batch 1.
+    `keypoints`) that `coco.score` gives, `results` the COCO results at batch 1, and `panoptic` the
+    segments at batch 1 of a detector that gives them: still to be written, or as read.
     """
 
     metrics: dict[str, Any]
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)
+    panoptic: PanopticResults | PanopticSet | None = None
 
     @property
     def measured(self) -> bool:
@@ -42,17 +45,26 @@ def read_evaluated(folder: str | Path) -> Evaluated:
         raise SameboxError(f"{folder / 'metrics.json'}: no `{missing[0]}`; evaluate again")
     if metrics["status"] != "measured":
         return Evaluated(metrics)
-    return Evaluated(metrics, read_json(folder / "curves.json"), read_results(folder / "detections.json.gz"))
+    segments = folder / "panoptic.json"
+    return Evaluated(
+        metrics,
+        read_json(folder / "curves.json"),
+        read_results(folder / "detections.json.gz"),
+        PanopticSet(segments, folder / "panoptic") if segments.exists() else None,
+    )
 
 
 def write_evaluated(folder: str | Path, evaluated: Evaluated) -> None:
     """Leave the form in a folder, as `read_evaluated` reads it; metrics.json last, so that it vouches.
 
-    The detections stand there twice: compressed, and as plain JSON for any other COCO tool.
+    The detections stand there twice: compressed, and as plain JSON for any other COCO tool. Segments are in
+    COCO's panoptic format, panoptic.json and the folder panoptic.
     """
     folder = Path(folder)
     if evaluated.measured:
         write_results(folder / "detections.json", evaluated.results)
         write_results(folder / "detections.json.gz", evaluated.results)
         write_json(folder / "curves.json", evaluated.curves)
+    if isinstance(evaluated.panoptic, PanopticResults):
+        evaluated.panoptic.write(folder / "panoptic.json", folder / "panoptic")
     write_json(folder / "metrics.json", evaluated.metrics)

@@ -4,8 +4,8 @@ A JSON file lists the segments of each image; in a PNG file of its own each pixe
 as the colour R + 256 G + 256² B, 0 where there is none (void).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,25 @@ class PanopticSet:
         self.categories = sorted(categories, key=lambda category: category.id)
         self._entries = {entry["image_id"]: entry for entry in document["annotations"]}
 
+    def check(self, image_ids: Iterable[int]) -> None:
+        """Raise SameboxError where one of the images has no entry, or no PNG file."""
+        for image_id in image_ids:
+            self._entry(image_id)
+
     def segmented(self, image_id: int) -> Segmented:
         """The segments of an image. Raises SameboxError where it has none, or a file that cannot be read."""
-        if image_id not in self._entries:
-            raise SameboxError(f"{self._annotations}: no segments of image {image_id}; leave the image out")
-        entry = self._entries[image_id]
-        path = existing(self._folder / entry["file_name"], "put the data set's panoptic PNG files there")
-        segments = entry["segments_info"]
+        path, segments = self._entry(image_id)
         crowds = frozenset(segment["id"] for segment in segments if segment.get("iscrowd"))
         categories = {segment["id"]: segment["category_id"] for segment in segments}
         return Segmented(_ids(path), categories, crowds)
+
+    def _entry(self, image_id: int) -> tuple[Path, list[dict[str, Any]]]:
+        """The PNG file of an image and its segments."""
+        if image_id not in self._entries:
+            raise SameboxError(f"{self._annotations}: no segments of image {image_id}; leave the image out")
+        entry = self._entries[image_id]
+        path = self._folder / entry["file_name"]
+        return existing(path, "put the panoptic PNG files there"), entry["segments_info"]
 
     def category_ids(self, class_names: Iterable[str], is_thing: bool) -> list[int]:
         """The category of each class of objects, or of stuff; SameboxError names those without one."""
@@ -130,25 +139,30 @@ def panoptic_result(image_id: int, found: Panoptic, dataset: PanopticSet) -> Pan
     return PanopticResult(image_id, segments, _png(colours), _png(categories[found.classes]))
 
 
-def write_panoptic(
-    annotations: Path, folder: Path, results: Sequence[PanopticResult], categories: Sequence[Category]
-) -> None:
-    """Write results in COCO's format: each PNG file to `folder`, then the JSON file `annotations`."""
-    for result in results:
-        with written_aside(folder / result.file_name) as aside:
-            aside.write_bytes(result.png)
-    write_json(
-        annotations,
-        {
-            "annotations": [
-                {"image_id": one.image_id, "file_name": one.file_name, "segments_info": one.segments}
-                for one in results
-            ],
-            "categories": [
-                {"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in categories
-            ],
-        },
-    )
+@dataclass
+class PanopticResults:
+    """What a detector found in images of a data set, by the categories of `dataset`."""
+
+    dataset: PanopticSet
+    results: list[PanopticResult] = field(default_factory=list)
+
+    def add(self, image_id: int, found: Panoptic) -> None:
+        """Keep what was found in an image. Raises what `panoptic_result` does."""
+        self.results.append(panoptic_result(image_id, found, self.dataset))
+
+    def write(self, annotations: Path, folder: Path) -> None:
+        """Write COCO's format: each PNG file to `folder`, then the JSON file `annotations`."""
+        for result in self.results:
+            with written_aside(folder / result.file_name) as aside:
+                aside.write_bytes(result.png)
+        entries = [
+            {"image_id": one.image_id, "file_name": one.file_name, "segments_info": one.segments}
+            for one in self.results
+        ]
+        categories = [
+            {"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.dataset.categories
+        ]
+        write_json(annotations, {"annotations": entries, "categories": categories})
 
 
 def _ids(path: Path) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_panoptic import CATEGORIES, IMAGE, SHIFT, grid, panoptic_set
 
-from samebox.coco.panoptic import Category, PanopticSet, panoptic_result, write_panoptic
+from samebox.coco.panoptic import Category, PanopticResults, PanopticSet, panoptic_result
 from samebox.errors import SameboxError
 from samebox.panoptic import Panoptic, Segment
 
@@ -51,8 +51,9 @@ def test_a_result_comes_back_as_it_was(dataset):
 
 
 def test_results_are_written_in_the_format_that_is_read(dataset, tmp_path):
-    results = [panoptic_result(IMAGE, found(), dataset)]
-    write_panoptic(tmp_path / "out/found.json", tmp_path / "out/found", results, dataset.categories)
+    results = PanopticResults(dataset)
+    results.add(IMAGE, found())
+    results.write(tmp_path / "out/found.json", tmp_path / "out/found")
     assert [path.name for path in (tmp_path / "out/found").iterdir()] == ["000000000007.png"]
     again = PanopticSet(tmp_path / "out/found.json", tmp_path / "out/found")
     assert again.categories == dataset.categories
@@ -97,7 +98,7 @@ def test_what_a_file_lacks_is_named(dataset, tmp_path, change, told):
 
 def test_an_image_without_segments_and_one_without_a_file(dataset, tmp_path):
     with pytest.raises(SameboxError, match="no segments of image 8"):
-        dataset.segmented(8)
+        dataset.check([IMAGE, 8])
     (tmp_path / "png/7.png").write_text("no image")
     with pytest.raises(SameboxError, match=r"7\.png: no PNG image"):
         dataset.segmented(IMAGE)
