@@ -1,0 +1,167 @@
+"""Another framework's config to one of this project's: conf/detector/NAME.yaml.
+
+python -m pipelines.adopt CONFIG.(py|yaml) CHECKPOINT [name=NAME] [overwrite=true]
+python -m pipelines.adopt CHECKPOINT [name=NAME] [overwrite=true]
+
+The config is read as data, and nothing of it is run. Without one, it is what MMDetection wrote into the
+checkpoint.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from samebox.adopt import mmdetection
+from samebox.adopt.bases import embedded_config, python_config
+from samebox.adopt.delta import delta
+from samebox.adopt.section import Adopted
+from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
+from samebox.errors import SameboxError
+from samebox.files import existing, sha256, write_text
+from stages import compose
+from stages.networks import load_network
+
+USAGE = "python -m pipelines.adopt [CONFIG.py or CONFIG.yaml] CHECKPOINT [name=NAME] [overwrite=true]"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. Without `config` it is the one that the checkpoint holds."""
+
+    config: Path | None
+    checkpoint: Path
+    name: str
+    overwrite: bool
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[str]) -> "Request":
+        """Raises SameboxError for arguments that are not as in USAGE."""
+        options = dict(re.findall(r"(?m)^(name|overwrite)=(.*)$", "\n".join(arguments)))
+        paths = [Path(one) for one in arguments if not one.startswith(("name=", "overwrite="))]
+        if len(paths) not in (1, 2):
+            raise SameboxError(f"{len(paths)} paths given; {USAGE}")
+        if options.get("overwrite", "false") not in ("true", "false"):
+            raise SameboxError(f"overwrite: {options['overwrite']!r} is not true or false")
+        name = options.get("name", re.sub(r"[^\w.-]", "_", paths[0].stem))
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise SameboxError(f"name: {name!r}: give letters, digits, dots and dashes alone")
+        config = paths[0] if len(paths) == 2 else None
+        return cls(config, paths[-1], name, options.get("overwrite") == "true")
+
+
+def run(request: Request) -> None:
+    """Read the config, compare it with the checkpoint, and write the result."""
+    target = compose.CONF / "detector" / f"{request.name}.yaml"
+    if target.exists() and not request.overwrite:
+        raise SameboxError(f"{target}: exists; give another name=NAME, or overwrite=true")
+    checkpoint = read_checkpoint(existing(request.checkpoint))
+    source, adopted = read(request, checkpoint)
+    record = detector(request, checkpoint, adopted, source)
+    dataset = dataset_of(checkpoint, adopted, source)
+    check_fits(record, adopted.family, dataset, request.checkpoint)
+    write_text(target, written(record, adopted.family, dataset, source))
+    print("\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"]))
+
+
+def read(request: Request, checkpoint: Checkpoint) -> tuple[str, Adopted]:
+    """The name of the source config, and what it says. Raises SameboxError where there is none."""
+    config = request.config
+    if config is None:
+        text = checkpoint.meta.get("cfg", checkpoint.meta.get("config"))
+        if not isinstance(text, str):
+            raise SameboxError(f"{checkpoint.path}: holds no config; name its file as well: {USAGE}")
+        source = f"the config in {checkpoint.path.name}"
+        return source, mmdetection.adopted(embedded_config(text, source), source)
+    if config.suffix == ".py":
+        return config.name, mmdetection.adopted(python_config(config), str(config))
+    raise SameboxError(f"{config}: neither .py nor .yaml; {USAGE}")
+
+
+def detector(request: Request, checkpoint: Checkpoint, adopted: Adopted, source: str) -> dict[str, Any]:
+    """The detector's record and what it has beyond its family.
+
+    Raises SameboxError where the number of classes is not that of their names.
+    """
+    names = checkpoint.class_names or adopted.class_names
+    if names and adopted.num_classes != len(names):
+        raise SameboxError(
+            f"{source}: num_classes is {adopted.num_classes}, but {len(names)} classes are named by "
+            f"{checkpoint.path}; name the config that this checkpoint was trained with"
+        )
+    record: dict[str, Any] = {
+        "name": request.name,
+        "source": str(request.checkpoint),
+        "sha256": sha256(request.checkpoint),
+        "licence": "unknown",
+        "published": {},
+    }
+    if names and not checkpoint.class_names:
+        record["class_names"] = list(names)
+    family = family_config(adopted.family)
+    raw: Any = OmegaConf.to_container(family)
+    resolved = compose.plain(OmegaConf.create({"detector": family}))["detector"]
+    return record | delta(adopted.values, raw, resolved)
+
+
+def family_config(name: str) -> DictConfig:
+    """A choice of conf/family, by itself."""
+    with hydra.initialize_config_dir(str(compose.CONF), version_base="1.3"):
+        # made anew: what Hydra composes takes no further keys
+        return OmegaConf.create(OmegaConf.to_container(hydra.compose(f"family/{name}").family))
+
+
+def dataset_of(checkpoint: Checkpoint, adopted: Adopted, source: str) -> str:
+    """The choice of conf/dataset with the detector's classes, or as many where nobody names them.
+
+    Raises SameboxError where there is none.
+    """
+    names = checkpoint.class_names or adopted.class_names
+    fitting = {}
+    for choice in sorted(path.stem for path in (compose.CONF / "dataset").glob("*.yaml")):
+        dataset = compose.compose("download", [f"dataset={choice}"]).dataset
+        found = tuple(dataset.class_names)
+        if found == names or (names is None and len(found) == adopted.num_classes):
+            fitting[choice] = abs(len(dataset.get("stuff_class_names", ())) - adopted.num_stuff_classes)
+    if not fitting:
+        wanted = (
+            f"these {len(names)} classes" if names else f"{adopted.num_classes} classes, which nobody names"
+        )
+        raise SameboxError(
+            f"{source}: no data set of conf/dataset has {wanted}; add one with its class_names"
+        )
+    return min(fitting, key=fitting.__getitem__)
+
+
+def check_fits(record: dict[str, Any], family: str, dataset: str, checkpoint: Path) -> None:
+    """Raise SameboxError unless the network is one that the checkpoint fits."""
+    config = compose.compose("export", [f"dataset={dataset}"])
+    config.detector = OmegaConf.merge(family_config(family), record)
+    load_network(config, checkpoint)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what is there twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always."""
+        return True
+
+
+def written(record: dict[str, Any], family: str, dataset: str, source: str) -> str:
+    """The text of the detector's config."""
+    defaults = [f"/family/{family}@_here_", f"override /dataset@_global_.dataset: {dataset}", "_self_"]
+    lines = [f"# Adopted from {source}", "defaults:", *(f"  - {line}" for line in defaults)]
+    style = {"sort_keys": False, "default_flow_style": None, "width": 110, "allow_unicode": True}
+    body = yaml.dump(record, Dumper=_Dumper, **style)
+    return "\n".join([*lines, body])
+
+
+if __name__ == "__main__":
+    compose.guarded(lambda: run(Request.from_arguments(sys.argv[1:])))
