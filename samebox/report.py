@@ -21,7 +21,7 @@ from samebox.draw import draw
 from samebox.keypoints import distances
 from samebox.plots import LEVELS, precision_recall, svg
 from samebox.preprocess import Image, read_image
-from samebox.tables import KINDS, Comparison, average_precision
+from samebox.tables import KINDS, PER_CLASS, Comparison, main_measure, measure, named
 
 # Two detections of the same class are alike within these: IoU of boxes and masks, difference of the scores,
 # median distance of keypoints, in sides of a square as large as the box.
@@ -83,7 +83,7 @@ def page(
         for section in sections
     ]
     return environment.get_template("report.html").render(
-        title=title, parts=parts, threshold=threshold, kinds=KINDS
+        title=title, parts=parts, threshold=threshold, kinds=KINDS, per_class=PER_CLASS
     )
 
 
@@ -93,21 +93,23 @@ def summary(comparison: Comparison) -> str:
     images = max((form["images"] for form in measured), default=0)
     forms = f"{len(measured)} of {len(comparison.forms)} forms"
     count = f"{forms} measured on {images} images of {comparison.dataset}."
+    deltas = {kind: f"{kind}/{main_measure(kind)}_delta" for kind in comparison.kinds}
     losses = [
-        (row.values[f"{kind}/AP_delta"], kind, row.title)
-        for kind in comparison.kinds
+        (row.values[delta], kind, row.title)
+        for kind, delta in deltas.items()
         for row in comparison.rows
-        if not isinstance(row.values[f"{kind}/AP_delta"], str)
+        if not isinstance(row.values[delta], str)
     ]
     if not losses:
         return count
     loss, kind, form = min(losses, key=lambda entry: entry[0])
     reference = comparison.forms[0]
-    base = average_precision(reference, kind, 1)
+    base = measure(reference, kind, 1)
     if round(float(loss), 2) >= 0:
-        return f"{count} None loses AP against {reference['title']} ({base:.2f} {KINDS[kind]} AP)."
+        watched = " or ".join(dict.fromkeys(main_measure(kind) for kind in comparison.kinds))
+        return f"{count} None loses {watched} against {reference['title']} ({base:.2f} {named(kind)})."
     return (
-        f"{count} The largest loss against {reference['title']} ({base:.2f} {KINDS[kind]} AP) is "
+        f"{count} The largest loss against {reference['title']} ({base:.2f} {named(kind)}) is "
         f"{-float(loss):.2f}, by {form}."
     )
 

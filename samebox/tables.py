@@ -18,7 +18,18 @@ from rich.text import Text
 
 from samebox.errors import SameboxError
 
-KINDS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
+KINDS = {
+    "bbox": "box",
+    "segm": "mask",
+    "keypoints": "keypoint",
+    "panoptic": "segment",
+    "semantics": "class map",
+}
+# What a kind is measured by, the first of which forms are compared by; of a kind that is not here, AP
+MEASURES = {"panoptic": ("PQ", "SQ", "RQ", "PQ_things", "PQ_stuff"), "semantics": ("mIoU",)}
+# … and of each class
+PER_CLASS = {"panoptic": "PQ", "semantics": "IoU"}
+_AP = ("AP", "AP50", "AP75")
 
 _TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
 
@@ -42,7 +53,7 @@ class Column:
 class Row:
     """One form. Each value is a number or the reason why there is none.
 
-    AP is in points from 0 to 100, times in milliseconds an image, sizes in megabytes.
+    AP, PQ and mIoU are in points from 0 to 100, times in milliseconds an image, sizes in megabytes.
     """
 
     title: str
@@ -71,9 +82,9 @@ class Row:
 class Comparison:
     """The forms of one detector beside each other, from the metrics of each; the first is the reference.
 
-    `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the AP of
-    each class by kind, class and form, `notes` what stands under the table. Raises SameboxError where the
-    metrics are none, or of more than one detector or data set.
+    `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the AP, PQ or
+    IoU of each class by kind, class and form, `notes` what stands under the table. Raises SameboxError where
+    the metrics are none, or of more than one detector or data set.
     """
 
     def __init__(self, metrics: Sequence[dict[str, Any]]) -> None:
@@ -101,18 +112,19 @@ class Comparison:
         return [key for column in self.columns for key in column.keys]
 
     def heading(self, kind: str, name: str) -> str:
-        """A measure's name, with the kind before it where there are several."""
-        return f"{KINDS[kind]} {name}" if len(self.kinds) > 1 else name
+        """A measure's name, with the kind before it where there are several that have an AP."""
+        return f"{KINDS[kind]} {name}" if len(self.kinds) > 1 and kind not in MEASURES else name
 
     def _columns(self) -> list[Column]:
         columns = []
         for kind in self.kinds:
-            named = [("AP", "AP", _points), ("AP50", "AP50", _points), ("AP75", "AP75", _points)]
-            named += [("ΔAP", "AP_delta", _signed)]
-            named += [(f"AP at batch {size}", f"AP_batch{size}", _points) for size in self.batches]
+            first = main_measure(kind)
+            told = [(key.replace("_", " "), key, _points) for key in measures(kind)]
+            told += [(f"Δ{first}", f"{first}_delta", _signed)]
+            told += [(f"{first} at batch {size}", f"{first}_batch{size}", _points) for size in self.batches]
             columns += [
                 Column(self.heading(kind, heading), (f"{kind}/{key}",), shown, kind)
-                for heading, key, shown in named
+                for heading, key, shown in told
             ]
         columns += [
             Column("ms/image (pre / net / post)", _TIMES, _three_digits),
@@ -139,10 +151,11 @@ class Comparison:
         return Row(form["title"], form["runtime"], reason, values)
 
     def _scores(self, form: dict[str, Any], kind: str) -> dict[str, Value]:
-        values = {f"{kind}/{key}": average_precision(form, kind, 1, key) for key in ("AP", "AP50", "AP75")}
+        first = main_measure(kind)
+        values = {f"{kind}/{key}": measure(form, kind, 1, key) for key in measures(kind)}
         for size in self.batches:
-            values[f"{kind}/AP_batch{size}"] = average_precision(form, kind, size)
-        values[f"{kind}/AP_delta"] = self._delta(form, values[f"{kind}/AP"], kind)
+            values[f"{kind}/{first}_batch{size}"] = measure(form, kind, size)
+        values[f"{kind}/{first}_delta"] = self._delta(form, values[f"{kind}/{first}"], kind)
         return values
 
     def _delta(self, form: dict[str, Any], value: Value, kind: str) -> Value:
@@ -151,7 +164,7 @@ class Comparison:
             return "reference"
         if isinstance(value, str):
             return value
-        base = average_precision(reference, kind, 1)
+        base = measure(reference, kind, 1)
         return f"{reference['title']}: {base}" if isinstance(base, str) else value - base
 
     def _per_class(self, kind: str) -> dict[str, dict[str, Value]]:
@@ -171,24 +184,41 @@ class Comparison:
     def _published(self) -> Iterator[str]:
         published = self.forms[0].get("published") or {}
         for kind, value in published.items():
-            yield f"published by the detector's authors: {value} {KINDS[kind]} AP"
+            yield f"published by the detector's authors: {value} {named(kind)}"
 
 
-def average_precision(form: dict[str, Any], kind: str, batch: int, key: str = "AP") -> Value:
-    """A form's AP at a batch size in points, or the reason why there is none."""
+def measures(kind: str) -> tuple[str, ...]:
+    """What a kind is measured by, as it is called in metrics.json; by the first, forms are compared."""
+    return MEASURES.get(kind, _AP)
+
+
+def main_measure(kind: str) -> str:
+    """What the forms are compared by: AP, PQ or mIoU."""
+    return measures(kind)[0]
+
+
+def named(kind: str) -> str:
+    """The main measure of a kind in a sentence: "mask AP", but "PQ"."""
+    return main_measure(kind) if kind in MEASURES else f"{KINDS[kind]} {main_measure(kind)}"
+
+
+def measure(form: dict[str, Any], kind: str, batch: int, key: str | None = None) -> Value:
+    """A measure of a form at a batch size in points, the main one by default, or why there is none."""
     if form["status"] != "measured":
         return form["reason"]
     by_kind = form["score"].get(str(batch))
     if by_kind is None:
         return f"not run at batch {batch}"
-    return _or_reason(by_kind[kind][key]) if kind in by_kind else f"gives no {KINDS[kind]}s"
+    if kind not in by_kind:
+        return f"gives no {KINDS[kind]}s"
+    return _or_reason(by_kind[kind][key or main_measure(kind)])
 
 
 def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
-    """Raise SameboxError where a measured form loses more AP than allowed, in points.
+    """Raise SameboxError where a measured form loses more AP, PQ or mIoU than allowed, in points.
 
-    Every kind of IoU and every batch size counts, each against the reference at the same batch size. The
-    error names the largest loss.
+    Every kind and every batch size counts, each against the reference at the same batch size. The error names
+    the largest loss.
     """
     reference, *others = comparison.forms
     if reference["status"] != "measured":
@@ -198,8 +228,8 @@ def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
         )
     losses = []
     for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
-        base = average_precision(reference, kind, batch)
-        value = average_precision(form, kind, batch)
+        base = measure(reference, kind, batch)
+        value = measure(form, kind, batch)
         if not isinstance(base, str) and not isinstance(value, str):
             # rounded, so that a loss of exactly the limit is none too many
             losses.append((round(base - value, 6), kind, batch, form["title"]))
@@ -207,7 +237,7 @@ def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
     if loss > max_ap_drop:
         at = "" if batch == 1 else f" at batch {batch}"
         raise SameboxError(
-            f"{comparison.detector}: {title} loses {loss:.2f} {KINDS[kind]} AP{at} against "
+            f"{comparison.detector}: {title} loses {loss:.2f} {named(kind)}{at} against "
             f"{reference['title']}, more than compare.max_ap_drop {max_ap_drop:g}; look at where the forms "
             "differ in the report, or raise the limit"
         )
@@ -216,7 +246,7 @@ def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
 def text(comparison: Comparison, width: int = 120) -> str:
     """The table for a terminal, with the notes under it.
 
-    Masks and keypoints stand in tables of their own, so that each fits the width.
+    Masks, keypoints and segments stand in tables of their own, so that each fits the width.
     """
     console = Console(file=io.StringIO(), width=width, color_system=None)
     first, *others = comparison.kinds

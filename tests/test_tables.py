@@ -103,6 +103,56 @@ def test_masks_get_columns_beside_the_boxes_and_fit_a_terminal():
     assert list(comparison.per_class) == ["bbox", "segm"]
 
 
+def with_segments(form, quality=39.4):
+    form = with_masks(form)
+    for by_kind in form["score"].values():
+        names = [f"{name}{whose}" for whose in ("", "_things", "_stuff") for name in ("PQ", "SQ", "RQ")]
+        stats = dict.fromkeys(names, quality) | {"PQ_stuff": quality - 10}
+        by_kind["panoptic"] = stats | {"per_class": {"disc": quality, "sky": quality - 10}}
+        by_kind["semantics"] = {"mIoU": 41.2, "per_class": {"things": 40, "sky": 42.4}}
+    return form
+
+
+def test_segments_get_columns_of_their_own_measures():
+    forms = [with_segments(measured("PyTorch", 37.6)), with_segments(measured("ONNX Runtime", 37.6), 39.3)]
+    forms[0]["published"] = {"bbox": 37.6, "segm": 34.7, "panoptic": 39.4, "semantics": 41.2}
+    comparison = tables.Comparison(forms)
+    headings = {
+        kind: [column.heading for column in comparison.columns if column.kind == kind]
+        for kind in ("segm", "panoptic", "semantics")
+    }
+    assert headings == {
+        "segm": ["mask AP", "mask AP50", "mask AP75", "mask ΔAP", "mask AP at batch 4"],
+        "panoptic": ["PQ", "SQ", "RQ", "PQ things", "PQ stuff", "ΔPQ", "PQ at batch 4"],
+        "semantics": ["mIoU", "ΔmIoU", "mIoU at batch 4"],
+    }
+    values = comparison.rows[1].values
+    assert values["panoptic/PQ_delta"] == pytest.approx(-0.1)
+    assert values["panoptic/PQ_stuff"] == pytest.approx(29.3)
+    assert (values["semantics/mIoU"], values["semantics/mIoU_delta"]) == (41.2, 0)
+    assert comparison.per_class["panoptic"]["sky"]["PyTorch"] == pytest.approx(29.4)
+    assert comparison.notes[-2:] == [
+        "published by the detector's authors: 39.4 PQ",
+        "published by the detector's authors: 41.2 mIoU",
+    ]
+    shown = tables.text(comparison)
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "39.30" in shown
+    assert "41.20" in shown
+
+
+def test_a_form_without_segments_says_so():
+    comparison = tables.Comparison([with_segments(measured("PyTorch", 37)), measured("ONNX Runtime", 37)])
+    assert comparison.rows[1].values["panoptic/PQ"] == "gives no segments"
+    assert comparison.rows[1].values["semantics/mIoU"] == "gives no class maps"
+
+
+def test_a_drop_of_panoptic_quality_is_seen():
+    forms = [with_segments(measured("PyTorch", 37)), with_segments(measured("ONNX Runtime", 37), 39.2)]
+    with pytest.raises(SameboxError, match=r"loses 0\.20 PQ against PyTorch"):
+        tables.check_drop(tables.Comparison(forms), 0.1)
+
+
 def test_each_unmeasured_cell_says_why():
     bare = measured("ONNX Runtime", 30)
     del bare["score"]["4"]
