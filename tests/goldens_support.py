@@ -18,6 +18,7 @@ from samebox.agreement import agreement
 from samebox.blocks.boxes import outlined
 from samebox.detections import Detections
 from samebox.masks import bounds
+from samebox.panoptic import Panoptic, Segment
 from samebox.preprocess import Batch, Image, read_image
 from stages.compose import compose
 from stages.networks import Loaded, load_network
@@ -266,6 +267,35 @@ class DetectronGolden(Golden):
             score=max(LIMITS.score, 3 * max(entry["max_score_diff"] for entry in noise)),
             mask=min(LIMITS.mask, 1 - 3 * (1 - mask)),
         )
+
+    def detections(self, index: int | str) -> Detections:
+        """As of Golden, with the segments where the original code gave any."""
+        found = super().detections(index)
+        if f"{index}/panoptic" not in self.outputs:
+            return found
+        stuff = self.loaded.spec.decoding.panoptic.stuff_class_names
+        names = {True: found.class_names, False: ("things", *stuff)}
+        segments = tuple(
+            Segment(one["id"], names[one["isthing"]][one["category_id"]], one["isthing"], one.get("score"))
+            for one in self.meta["segments_info"][str(index)]
+        )
+        ids, classes = (self.outputs[f"{index}/{name}"] for name in ("panoptic", "sem_seg_argmax"))
+        return replace(found, panoptic=Panoptic(ids, segments, classes, stuff))
+
+    def assert_detections(
+        self, index: int | str, found: Detections, limits: Limits | None = None, least: float = SHARE
+    ) -> None:
+        """As of Golden; segments are the same, and so is nearly every pixel of them."""
+        super().assert_detections(index, found, limits, least)
+        ours, theirs = found.panoptic, self.detections(index).panoptic
+        assert (ours is None) == (theirs is None)
+        if ours is None or theirs is None:
+            return
+        told = [[(one.id, one.class_name, one.is_thing) for one in side.segments] for side in (ours, theirs)]
+        assert told[0] == told[1], f"image {index}: other segments"
+        for name in ("ids", "classes"):
+            share = float((getattr(ours, name) == getattr(theirs, name)).mean())
+            assert share >= SHARE, f"image {index}: only {share:.2%} of the pixels' {name} agree"
 
     def matchable(self, detections: Detections) -> Detections:
         """A box whose x2 is its last pixel has an area, be it one pixel wide."""

@@ -213,6 +213,13 @@ def d2_mask_rcnn(golden):
     return found
 
 
+def d2_panoptic_fpn(golden):
+    """Those of d2_mask_rcnn, and the logits of the classes."""
+    return d2_mask_rcnn(golden) | {
+        "sem_seg.logits_stride4": golden.loaded.network.network.semantic_head(maps_of(golden))
+    }
+
+
 def mb_mask_rcnn(golden):
     """Those of maskrcnn-benchmark's: the background, of which ours keeps the logit alone, comes first."""
     found = d2_mask_rcnn(golden)
@@ -246,6 +253,7 @@ CASES = [
         ("cornernet_hourglass104", "mmdet/cornernet_hourglass104", cornernet),
         ("d2_retinanet_r50_fpn_1x", "detectron2/retinanet_r50_fpn_1x", d2_retinanet),
         ("d2_mask_rcnn_r50_fpn_1x", "detectron2/mask_rcnn_r50_fpn_1x", d2_mask_rcnn),
+        ("d2_panoptic_fpn_r50_1x", "detectron2/panoptic_fpn_r50_1x", d2_panoptic_fpn),
         (
             "mb_faster_rcnn_r50_fpn_1x",
             "maskrcnn_benchmark/e2e_faster_rcnn_R_50_FPN_1x_caffe2",
@@ -257,7 +265,7 @@ CASES = [
 
 
 # ONNX's own operators are the same in all cases; tracing takes a minute or two each
-WITH_OPERATORS = {"retinanet_r50_fpn", "mask_rcnn_r50_fpn"}
+WITH_OPERATORS = {"retinanet_r50_fpn", "mask_rcnn_r50_fpn", "mb_mask_rcnn_r50_fpn_1x"}
 # One of each kind of graph; the others become ONNX in their own tests, small
 IN_ONNX = {*WITH_OPERATORS, "ssd300", "yolov3_d53_608", "detr_r50", "solov2_light_r34_fpn"}
 EVERY_ONE = "SAMEBOX_GOLDENS_IN_ONNX"
@@ -412,3 +420,18 @@ def test_a_difference_of_masks_is_noticed(golden):
         golden.assert_detections(0, replace(reference, masks=moved))
     with pytest.raises(AssertionError):
         golden.assert_detections(0, replace(reference, masks=None))
+
+
+@pytest.mark.parametrize("field", ["ids", "classes", "segments"])
+def test_a_difference_of_segments_is_noticed(golden, field):
+    reference = golden.detections(0)
+    if reference.panoptic is None:
+        pytest.skip("no segments in this family")
+    value = getattr(reference.panoptic, field)
+    changed = value[1:] if field == "segments" else np.where(np.arange(len(value))[:, None] % 50, value, 0)
+    with pytest.raises(AssertionError, match="image 0: "):
+        golden.assert_detections(
+            0, replace(reference, panoptic=replace(reference.panoptic, **{field: changed}))
+        )
+    with pytest.raises(AssertionError):
+        golden.assert_detections(0, replace(reference, panoptic=None))
