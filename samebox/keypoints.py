@@ -54,7 +54,8 @@ def ratio(logits: _Float, peaks: _Float) -> _Float:
     An enlarged map overshoots its values, so that a ratio may exceed 1.
     """
     with np.errstate(over="ignore"):  # a peak far below its map's values has the ratio 0
-        return 1 / np.exp(logits - peaks[..., None, None]).sum((2, 3))
+        sums = np.exp(logits - peaks[..., None, None]).sum((2, 3))
+    return 1 / np.maximum(sums, np.finfo(np.float32).tiny)  # nor is that of one far above them infinite
 
 
 def logit(_logits: _Float, peaks: _Float) -> _Float:

@@ -8,11 +8,12 @@ from samebox.blocks.nms import GreedyNMS
 from samebox.blocks.resnet import ResNet
 from samebox.blocks.roi_align import RoIAlign
 from samebox.nets.cascade import AveragedMaskHeads, CascadedBoxHeads
+from samebox.nets.keypoint_rcnn import KeypointHead
 from samebox.nets.point_rend import CoarseMaskHead, PointHead, PointRendRoIHead
 from samebox.nets.rcnn import RCNN, BoxHead, FCNMaskHead, RoIHead
 from samebox.nets.rpn import RPNHead
 
-CLASSES, WIDTH, FOUND = 3, 8, 20
+CLASSES, WIDTH, FOUND, POINTS = 3, 8, 20, 5
 STRIDES = (4, 8, 16, 32)
 STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 
@@ -38,6 +39,10 @@ def mask_head():
     return FCNMaskHead(RoIAlign(14, STRIDES), WIDTH, WIDTH, 1, CLASSES)
 
 
+def keypoint_head():
+    return KeypointHead(RoIAlign(14, STRIDES), WIDTH, WIDTH, 2, POINTS)
+
+
 def rpn_head():
     anchors = Anchors([*STRIDES, 64], [0.5, 1.0, 2.0], [8])
     return RPNHead(WIDTH, WIDTH, anchors, GreedyNMS(0.7, 50), 60)
@@ -56,7 +61,7 @@ def rcnn(roi_head):
     neck = FPN([8, 16, 32, 64], WIDTH, 5, "pool")
     network = RCNN(ResNet(18, base_channels=8), neck, rpn_head(), roi_head)
     for name, parameter in network.named_parameters():
-        if any(part in name for part in ("rpn_cls", "fc_cls", "fc_reg", "conv_logits")):
+        if any(part in name for part in ("rpn_cls", "fc_cls", "fc_reg", "conv_logits", "score_lowres")):
             parameter.data *= 8
     return network.eval()
 
@@ -70,6 +75,12 @@ def cascade_mask_rcnn():
     torch.manual_seed(0)
     heads = cascaded_box_heads(), GreedyNMS(0.5, FOUND), 0.05, averaged_mask_heads()
     return rcnn(RoIHead(*heads))
+
+
+def keypoint_rcnn():
+    torch.manual_seed(0)
+    head = RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, drop_empty=True, keypoint_head=keypoint_head())
+    return rcnn(head)
 
 
 def point_rend():
