@@ -63,7 +63,7 @@ def _keypoints(image: Image, keypoints: np.ndarray, colour: Colour) -> None:
         for one, other in SKELETON:
             cv2.line(image, places[one], places[other], colour, width, cv2.LINE_AA)
     for place in places:
-        cv2.circle(image, place, 2 * width, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(image, place, 2 * width + 1, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
         cv2.circle(image, place, width, colour, cv2.FILLED, cv2.LINE_AA)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,18 @@ def test_masks_of_answers_without_a_pair():
     assert compared.mask.shape == (0,)
     assert compared.share(0, 0, mask=0.99) == 0
     assert "IoU" not in str(compared)
+
+
+def test_keypoints_of_a_pair_are_held_against_each_other_by_their_median_distance():
+    points = np.random.default_rng(0).uniform(0, 50, (2, 5, 3)).astype(np.float32)
+    ours = replace(detections(LEFT, RIGHT), keypoints=points)
+    moved = points[::-1].copy()
+    moved[0, :, 0] += 0.5
+    moved[1, 0] += 1000  # two peaks of one height: the other was taken
+    theirs = replace(detections(RIGHT, LEFT), keypoints=moved)
+    compared = agreement(ours, theirs)
+    assert sorted(compared.keypoint) == pytest.approx([0, 0.5])
+    assert compared.share(0, 0) == compared.share(0, 0, keypoint=0.51) == 1
+    assert compared.share(0, 0, keypoint=0.49) == 0.5
+    assert str(compared).endswith("0 px and 0 in score; largest median distance of keypoints 0.5 px")
+    assert agreement(ours, detections(LEFT, RIGHT)).keypoint is None

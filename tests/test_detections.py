@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from samebox.decoding import Decoding
 from samebox.detections import detections_from_outputs
+from samebox.errors import SameboxError
+from samebox.keypoints import located
 from samebox.masks import paste
 from samebox.preprocess import Batch
 
@@ -96,3 +99,33 @@ def test_a_detector_of_masks_alone_gets_the_boxes_around_them(batch):
     assert first.masks.sum() == 48
     assert second.boxes.shape == (0, 4)
     assert second.masks.shape == (0, 100, 200)
+
+
+def test_keypoints_lie_in_the_boxes_of_the_network_and_are_scaled_back_like_them(outputs, batch):
+    """Decoded over the box on the canvas: its sides are rounded up there, not in the image's own pixels."""
+    outputs["keypoints"] = np.random.default_rng(0).standard_normal((2, 3, 5, 56, 56)).astype(np.float32)
+    for rule in ("ratio", "logit"):
+        found = detections_from_outputs(outputs, batch, NAMES, Decoding(keypoints=rule))
+        for index, (one, factor) in enumerate(zip(found, ([2, 3], [0.5, 0.5]), strict=True)):
+            rows = outputs["keypoints"][index, : len(one)], outputs["boxes"][index, : len(one)]
+            expected = located(*rows, rule)
+            np.testing.assert_allclose(one.keypoints[..., :2] * factor, expected[..., :2], rtol=1e-6)
+            np.testing.assert_array_equal(one.keypoints[..., 2], expected[..., 2])
+            x, y = one.keypoints[..., 0], one.keypoints[..., 1]
+            x1, y1, x2, y2 = one.boxes.T[:, :, None]
+            assert ((x1 < x) & (x < x2) & (y1 < y) & (y < y2)).all()
+            assert one.masks is None
+
+
+def test_nothing_found_by_a_network_with_keypoints_has_none(outputs, batch):
+    outputs["scores"][:] = 0
+    outputs["keypoints"] = np.zeros((2, 3, 17, 56, 56), np.float32)
+    assert [found.keypoints.shape for found in detections_from_outputs(outputs, batch, NAMES)] == [
+        (0, 17, 3),
+        (0, 17, 3),
+    ]
+
+
+def test_an_unknown_score_of_keypoints_is_refused():
+    with pytest.raises(SameboxError, match=r"decoding\.keypoints: 'sum' is none of ratio, logit"):
+        Decoding(keypoints="sum")

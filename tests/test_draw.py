@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from samebox.detections import Detections
 from samebox.draw import class_colour, draw
+from samebox.keypoints import SKELETON
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -107,3 +110,30 @@ def test_the_text_is_dark_on_light_and_light_on_dark():
     dark = draw(blank(), box, colour=(0, 0, 150))[42:60, 20:110].reshape(-1, 3)
     assert light.min(0).tolist() == [0, 0, 0]
     assert dark.max(0).min() > 200
+
+
+def with_keypoints(points):
+    """One box with the places x y of `points` as its keypoints."""
+    scored = np.array([[*place, 0.7] for place in points], np.float32)[None]
+    return replace(detections([20, 60, 220, 220]), keypoints=scored)
+
+
+def test_a_keypoint_is_a_dot_on_its_pixel_ringed_in_white():
+    drawn = draw(blank(), with_keypoints([(60.9, 100.2), (150, 180)]), colour=GREEN)
+    assert tuple(drawn[100, 60]) == tuple(drawn[180, 150]) == GREEN
+    assert tuple(drawn[100, 62]) == (255, 255, 255)
+    assert tuple(drawn[140, 105]) == (100, 100, 100)  # no limb between them: these are not a person's
+
+
+def test_the_keypoints_of_a_person_are_joined_by_limbs():
+    points = [(40 + 40 * (i % 5), 80 + 30 * (i // 5)) for i in range(17)]
+    person = draw(blank(), with_keypoints(points), colour=GREEN)
+    for one, other in SKELETON:
+        x, y = (np.array(points[one]) + points[other]) // 2
+        assert (person[y - 1 : y + 2, x - 1 : x + 2] == GREEN).all(-1).any()
+
+
+def test_keypoints_beyond_the_image_are_drawn_as_far_as_they_go():
+    drawn = draw(blank(), with_keypoints([(-500, 40)] * 16 + [(160, 120)]), colour=GREEN)
+    assert drawn.shape == (240, 320, 3)
+    assert tuple(drawn[120, 160]) == GREEN

@@ -72,7 +72,7 @@ def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str
     if any(_GEOMETRY[iou_type] not in result for result in results):
         raise SameboxError(f"a result has no `{_GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
     if iou_type == "keypoints" and any(len(result["keypoints"]) != 3 * KEYPOINTS for result in results):
-        raise SameboxError(f"a result lacks some of COCO's {KEYPOINTS} keypoints; leave keypoints unscored")
+        raise SameboxError(f"a result has other keypoints than COCO's {KEYPOINTS}; leave keypoints out")
     if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):
         raise SameboxError(f"results for image {min(unknown)}, which the annotations lack; evaluate again")
     if not results:  # loadRes looks at the first to tell the kind

@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,31 @@ def test_a_file_without_results_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SameboxError, match=f"{name}: .*evaluate again"):
         read_results(tmp_path / name)
+
+
+def with_keypoints():
+    """Two detections with three keypoints each."""
+    drawn = np.random.default_rng(1).uniform(-3, 600, (2, 3, 3)).astype(np.float32)
+    return replace(detections(), keypoints=drawn)
+
+
+def test_keypoints_are_written_flat_and_counted_from_the_first_pixels_centre():
+    there = with_keypoints()
+    first, _ = results_from_detections(5, there, [1, 2])
+    expected = there.keypoints[0].astype(float) - np.array([0.5, 0.5, 0])
+    assert first["keypoints"] == expected.flatten().tolist()
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_keypoints_come_back_from_their_results():
+    there = with_keypoints()
+    back = detections_from_results(results_from_detections(5, there, [70, 80]), [70, 80], NAMES)
+    np.testing.assert_array_equal(back.keypoints, there.keypoints)
+    assert back.keypoints.dtype == np.float32
+    assert back.masks is None
+
+
+def test_detections_without_keypoints_have_none_in_their_results():
+    (first, _) = results = results_from_detections(5, detections(), [70, 80])
+    assert "keypoints" not in first
+    assert detections_from_results(results, [70, 80], NAMES).keypoints is None
