@@ -18,8 +18,8 @@ import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from samebox.adopt import mmdetection
-from samebox.adopt.bases import embedded_config, python_config
+from samebox.adopt import detectron2, maskrcnn_benchmark, mmdetection
+from samebox.adopt.bases import embedded_config, python_config, yaml_config
 from samebox.adopt.delta import delta
 from samebox.adopt.section import Adopted
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
@@ -63,8 +63,8 @@ def run(request: Request) -> None:
         raise SameboxError(f"{target}: exists; give another name=NAME, or overwrite=true")
     checkpoint = read_checkpoint(existing(request.checkpoint))
     source, adopted = read(request, checkpoint)
-    record = detector(request, checkpoint, adopted, source)
     dataset = dataset_of(checkpoint, adopted, source)
+    record = detector(request, checkpoint, adopted, source, dataset)
     check_fits(record, adopted.family, dataset, request.checkpoint)
     write_text(target, written(record, adopted.family, dataset, source))
     print("\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"]))
@@ -81,10 +81,25 @@ def read(request: Request, checkpoint: Checkpoint) -> tuple[str, Adopted]:
         return source, mmdetection.adopted(embedded_config(text, source), source)
     if config.suffix == ".py":
         return config.name, mmdetection.adopted(python_config(config), str(config))
+    if config.suffix in (".yaml", ".yml"):
+        return config.name, read_yaml(config)
     raise SameboxError(f"{config}: neither .py nor .yaml; {USAGE}")
 
 
-def detector(request: Request, checkpoint: Checkpoint, adopted: Adopted, source: str) -> dict[str, Any]:
+def read_yaml(path: Path) -> Adopted:
+    """What a YAML config says, by the keys that its framework alone has."""
+    config = yaml_config(path)
+    model = config.get("MODEL")
+    if not isinstance(model, dict):
+        raise SameboxError(f"{path}: has no section MODEL; name a config of detectron2 or maskrcnn-benchmark")
+    parts = {name: held if isinstance(held, dict) else {} for name, held in model.items()}
+    benchmark = "CONV_BODY" in parts.get("BACKBONE", {}) or "USE_FPN" in parts.get("RPN", {})
+    return (maskrcnn_benchmark if benchmark else detectron2).adopted(config, str(path))
+
+
+def detector(
+    request: Request, checkpoint: Checkpoint, adopted: Adopted, source: str, dataset: str
+) -> dict[str, Any]:
     """The detector's record and what it has beyond its family.
 
     Raises SameboxError where the number of classes is not that of their names.
@@ -106,15 +121,21 @@ def detector(request: Request, checkpoint: Checkpoint, adopted: Adopted, source:
         record["class_names"] = list(names)
     family = family_config(adopted.family)
     raw: Any = OmegaConf.to_container(family)
-    resolved = compose.plain(OmegaConf.create({"detector": family}))["detector"]
-    return record | delta(adopted.values, raw, resolved)
+    around = {"detector": family, "dataset": dataset_config(dataset)}
+    return record | delta(adopted.values, raw, compose.plain(OmegaConf.create(around))["detector"])
 
 
 def family_config(name: str) -> DictConfig:
     """A choice of conf/family, by itself."""
     with hydra.initialize_config_dir(str(compose.CONF), version_base="1.3"):
-        # made anew: what Hydra composes takes no further keys
-        return OmegaConf.create(OmegaConf.to_container(hydra.compose(f"family/{name}").family))
+        family = hydra.compose(f"family/{name}").family
+    OmegaConf.set_struct(family, False)  # it is there to be added to
+    return family
+
+
+def dataset_config(name: str) -> DictConfig:
+    """A choice of conf/dataset."""
+    return compose.compose("download", [f"dataset={name}"]).dataset
 
 
 def dataset_of(checkpoint: Checkpoint, adopted: Adopted, source: str) -> str:
@@ -125,7 +146,7 @@ def dataset_of(checkpoint: Checkpoint, adopted: Adopted, source: str) -> str:
     names = checkpoint.class_names or adopted.class_names
     fitting = {}
     for choice in sorted(path.stem for path in (compose.CONF / "dataset").glob("*.yaml")):
-        dataset = compose.compose("download", [f"dataset={choice}"]).dataset
+        dataset = dataset_config(choice)
         found = tuple(dataset.class_names)
         if found == names or (names is None and len(found) == adopted.num_classes):
             fitting[choice] = abs(len(dataset.get("stuff_class_names", ())) - adopted.num_stuff_classes)

@@ -7,7 +7,15 @@ from typing import Any
 
 import yaml
 
-from samebox.adopt.literal import MOST_CHARACTERS, merged, names_of, parsed, short
+from samebox.adopt.literal import (
+    MOST_CHARACTERS,
+    Unread,
+    expression,
+    merged,
+    names_of,
+    parsed,
+    short,
+)
 from samebox.checkpoints.machine import one_line
 from samebox.errors import SameboxError
 from samebox.files import existing
@@ -117,24 +125,51 @@ def _text(path: Path, chain: tuple[Path, ...]) -> str:
         raise SameboxError(f"{path}: no text; name the config's file first and then the checkpoint") from None
 
 
-class _TreeLoader(yaml.SafeLoader):
-    """Plain values without aliases, which could multiply a small file without end."""
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values. Merge keys are none: they could multiply a small file without end."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """As the parent class, without aliases."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse what the parent class merges."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
+
+    def literal(self, node: yaml.Node) -> Any:
+        """What detectron2 has evaluated by Python: read as data, like everything else."""
+        texts = self.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+        if len(texts) != 1 or not isinstance(texts[0], str):
+            raise yaml.constructor.ConstructorError(None, None, "a call", node.start_mark)
+        return expression(texts[0], f"line {node.start_mark.line + 1}")
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _PlainLoader.literal)
+
+
+def _tree(value: Any, left: list[int]) -> Any:
+    """`value` as a tree of at most `left[0]` parts, with lists in place of tuples, which YAML takes for texts."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("more values than any config has")
+    if isinstance(value, dict):
+        return {key: _tree(item, left) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_tree(item, left) for item in value]
+    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):
+        try:
+            read = expression(value, "")
+        except SameboxError:
+            return value
+        return value if isinstance(read, Unread) else read
+    return value
 
 
 def _yaml_file(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     text = _text(path, chain)
     try:
-        config = yaml.load(text, _TreeLoader)
+        config = yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        reason = one_line(getattr(error, "problem", None) or type(error).__name__)
+        reason = one_line(getattr(error, "problem", None) or error)
         raise SameboxError(f"{path}:{line}: not a config's YAML ({reason}); write plain values") from None
     if not isinstance(config, dict):
         raise SameboxError(f"{path}: no mapping of sections such as MODEL; name the config's file")

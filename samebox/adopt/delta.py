@@ -15,7 +15,7 @@ def delta(wanted: Mapping[str, Any], raw: Mapping[str, Any], resolved: Mapping[s
     found: dict[str, Any] = {}
     for key, value in wanted.items():
         if key not in raw:
-            if value != _default(wanted.get("_target_"), key):
+            if value != _default(wanted.get("_target_", raw.get("_target_")), key):
                 found[key] = value
         elif isinstance(value, Mapping) and isinstance(raw[key], Mapping):
             if inner := delta(value, raw[key], resolved[key]):

@@ -11,7 +11,7 @@ from samebox.checkpoints.machine import one_line
 from samebox.errors import SameboxError
 
 MOST_CHARACTERS = 1 << 20  # of a file; the longest config of MMDetection has some forty thousand
-_MOST_PARTS = 200_000  # of all values of a file: names used again and again could multiply without end
+MOST_PARTS = 200_000  # of all values of a file: names used again and again could multiply without end
 _LARGEST = 2**63
 _MEND = "write its value out, or adopt the config that the checkpoint itself holds"
 
@@ -65,6 +65,29 @@ def parsed(text: str, file: str) -> ast.Module:
         ) from None
     except (ValueError, RecursionError, MemoryError):
         raise SameboxError(f"{file}: nested too deeply, or not text; {_MEND}") from None
+
+
+def expression(text: str, place: str) -> Any:
+    """The data of one expression, as YAML configs hold it in their texts.
+
+    It may be a list made by `for x in […]` of a list of numbers, as detectron2 writes anchors. Unread for
+    anything else that is no data.
+    """
+    tree = parsed(text.strip(), place)
+    reader = _Reader(place, {}, lambda module, level: {})
+    match tree.body:
+        case [ast.Expr(value=ast.ListComp(elt=made, generators=[loop]))]:
+            items = reader.value(loop.iter)
+            if not isinstance(items, list) or not isinstance(loop.target, ast.Name) or loop.ifs:
+                return reader.unread(tree.body[0])
+            found = []
+            for item in items:
+                reader.names[loop.target.id] = item
+                found.append(reader.value(made))
+            return found
+        case [ast.Expr(value=value)]:
+            return reader.value(value)
+    return Unread(place, f"{short(text)}, which is no data")
 
 
 def names_of(
@@ -184,7 +207,7 @@ class _Reader:
 
     def count(self) -> None:
         self.parts += 1
-        if self.parts > _MOST_PARTS:
+        if self.parts > MOST_PARTS:
             raise SameboxError(f"{self.file}: more values than any config has; {_MEND}")
 
     def copied(self, value: Any) -> Any:

@@ -75,6 +75,12 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return key in self.left
 
+    def off(self, key: str) -> None:
+        """Take a switch that must be off: false, nothing, or a list of such."""
+        value = self.raw(key)
+        if any(value) if isinstance(value, list) else value:
+            self.unsupported(key, value)
+
     def unsupported(self, key: str, value: Any = None) -> None:
         """Note that `key` is not supported, or not with `value`."""
         where = f"{self.path}.{key}" if self.path else key
