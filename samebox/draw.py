@@ -61,10 +61,10 @@ def _keypoints(image: Image, keypoints: np.ndarray, colour: Colour) -> None:
     places = [(int(x), int(y)) for x, y in np.floor(keypoints[:, :2])]
     if len(places) == 17:  # a person's
         for one, other in SKELETON:
-            cv2.line(image, places[one], places[other], colour, width, cv2.LINE_AA)
+            cv2.line(image, places[one], places[other], colour, width)
     for place in places:
-        cv2.circle(image, place, 2 * width + 1, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
-        cv2.circle(image, place, width, colour, cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(image, place, 2 * width + 1, (255, 255, 255), cv2.FILLED)
+        cv2.circle(image, place, width, colour, cv2.FILLED)
 
 
 def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
