@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from samebox.adopt.literal import (
+from samebox.adopt.literal import MOST_CHARACTERS, MOST_PARTS, Unread, expression, merged, names_of, parsed, short
     MOST_CHARACTERS,
     Unread,
     expression,
@@ -136,16 +136,18 @@ class _PlainLoader(yaml.SafeLoader):
     def literal(self, node: yaml.Node) -> Any:
         """What detectron2 has evaluated by Python: read as data, like everything else."""
         texts = self.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
-        if len(texts) != 1 or not isinstance(texts[0], str):
-            raise yaml.constructor.ConstructorError(None, None, "a call", node.start_mark)
-        return expression(texts[0], f"line {node.start_mark.line + 1}")
+        try:
+            (text,) = texts
+            return expression(text, f"line {node.start_mark.line + 1}")
+        except (ValueError, TypeError, AttributeError, SameboxError):
+            raise yaml.constructor.ConstructorError(None, None, "a call", node.start_mark) from None
 
 
 _PlainLoader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _PlainLoader.literal)
 
 
 def _tree(value: Any, left: list[int]) -> Any:
-    """`value` as a tree of at most `left[0]` parts, with lists in place of tuples, which YAML takes for texts."""
+    """`value` as a tree of at most `left[0]` parts; tuples, which YAML takes for texts, are lists."""
     left[0] -= 1
     if left[0] < 0:
         raise ValueError("more values than any config has")
@@ -165,7 +167,7 @@ def _tree(value: Any, left: list[int]) -> Any:
 def _yaml_file(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     text = _text(path, chain)
     try:
-        config = yaml.load(text, _PlainLoader)
+        config = _tree(yaml.load(text, _PlainLoader), [MOST_PARTS])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
