@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from samebox.adopt.literal import MOST_CHARACTERS, MOST_PARTS, Unread, expression, merged, names_of, parsed, short
+from samebox.adopt.literal import (
     MOST_CHARACTERS,
+    MOST_PARTS,
     Unread,
     expression,
     merged,
