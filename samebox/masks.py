@@ -35,8 +35,8 @@ def paste(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDAr
 def resized(probabilities: _Float, boxes: _Float, height: int, width: int) -> NDArray[np.bool_]:
     """As `paste`, the way of maskrcnn-benchmark: each map is resized to the whole pixels that its box covers.
 
-    Map and box grow by a ring of zeros, one cell wide; the box's coordinates are cut to integers, its x2 and y2
-    the last pixels that belong to it. A pixel belongs to a mask above 0.5.
+    Map and box grow by a ring of zeros, one cell wide; the box's coordinates are cut to integers, its x2 and
+    y2 the last pixels that belong to it. A pixel belongs to a mask above 0.5.
     """
     count, side = probabilities.shape[:2]
     maps = np.zeros((count, side + 2, side + 2), np.float32)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
-from samebox.masks import bounds, mask_iou, paste, spread
+from samebox.masks import bounds, mask_iou, paste, resized, spread
 
 HEIGHT, WIDTH = 60, 80
 
@@ -144,3 +144,34 @@ def test_bounds_are_those_of_the_pixels():
     masks[0, 2:5, 3:7] = True
     masks[1, 5, 7] = True
     np.testing.assert_array_equal(bounds(masks), [[3, 2, 7, 5], [7, 5, 8, 6], [0, 0, 0, 0]])
+
+
+def pasted_by_detectron(probabilities, box):
+    """One mask [H,W] as maskrcnn-benchmark pastes it, step by step in PyTorch."""
+    side = probabilities.shape[-1]
+    padded = torch.zeros(side + 2, side + 2)
+    padded[1:-1, 1:-1] = torch.from_numpy(probabilities)
+    x1, y1, x2, y2 = torch.from_numpy(box)
+    half_width, half_height = (x2 - x1) * 0.5 * ((side + 2) / side), (y2 - y1) * 0.5 * ((side + 2) / side)
+    x, y = (x1 + x2) * 0.5, (y1 + y2) * 0.5
+    corners = torch.stack([x - half_width, y - half_height, x + half_width, y + half_height])
+    x1, y1, x2, y2 = corners.to(torch.int32).tolist()
+    size = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+    values = interpolate(padded[None, None], size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    canvas = np.zeros((HEIGHT, WIDTH), np.float32)
+    for row, column in np.ndindex(*size):
+        if 0 <= y1 + row < HEIGHT and 0 <= x1 + column < WIDTH:
+            canvas[y1 + row, x1 + column] = values[row, column]
+    return canvas
+
+
+@pytest.mark.parametrize("boxes", [ORDINARY, LEAVING, TINY], ids=["ordinary", "leaving", "tiny"])
+def test_masks_resized_to_whole_pixels_are_maskrcnn_benchmarks(boxes):
+    boxes, probabilities = np.array(boxes, np.float32), maps(len(boxes), 28)
+    masks = resized(probabilities, boxes, HEIGHT, WIDTH)
+    assert masks.shape == (len(boxes), HEIGHT, WIDTH)
+    for mask, values, box in zip(masks, probabilities, boxes, strict=True):
+        expected = pasted_by_detectron(values, box)
+        unclear = abs(expected - 0.5) < 1e-5
+        np.testing.assert_array_equal(mask[~unclear], expected[~unclear] > 0.5)
+    assert masks[0].any()

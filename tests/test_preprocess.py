@@ -3,6 +3,7 @@ import struct
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from samebox.errors import SameboxError
@@ -256,3 +257,48 @@ class TestPreprocess:
 def test_a_divisor_below_one_is_refused():
     with pytest.raises(SameboxError, match=r"preprocess\.divisor: 0"):
         Preprocess(Resize((384, 256)), divisor=0)
+
+
+BENCHMARK = Resize((1333, 800), short_first=True, filter="pillow")
+
+
+@pytest.mark.parametrize(
+    ("original", "size"),
+    [
+        pytest.param((480, 640), (800, 1066), id="the long side is cut, not rounded"),
+        pytest.param((640, 480), (1066, 800), id="upright"),
+        pytest.param((800, 1000), (800, 1000), id="the short side is right already"),
+        pytest.param((800, 1333), (800, 1333), id="both are"),
+        pytest.param((300, 1000), (400, 1333), id="the long side would exceed"),
+        pytest.param((301, 1000), (401, 1332), id="and is then cut as well"),
+        pytest.param((500, 500), (800, 800), id="a square"),
+        pytest.param((1, 3000), (1, 3000), id="a line stays one"),
+    ],
+)
+def test_the_short_side_first(original, size):
+    assert BENCHMARK(*original) == size
+
+
+def test_a_fixed_canvas_is_fitted_whatever_the_rule():
+    assert Preprocess(BENCHMARK).onto(320, 400)([picture(480, 640)]).sizes.tolist() == [[300, 400]]
+
+
+@pytest.mark.parametrize("size", [(20, 31), (75, 130), (40, 90)], ids=["shrunk", "enlarged", "across"])
+def test_pillows_filter_is_pillows(size):
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    rule = Preprocess(Resize((size[1], size[0]), keep_ratio=False, filter="pillow"), divisor=1)
+    expected = np.asarray(PIL.Image.fromarray(image).resize(size[::-1], PIL.Image.Resampling.BILINEAR))
+    found = rule([image]).images[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(found, expected)
+    assert Preprocess.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+
+
+def test_filters_differ_when_an_image_shrinks():
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    ours, theirs = (Resize((30, 30), filter=name).pixels(image, 30, 30) for name in ("opencv", "pillow"))
+    assert np.abs(ours.astype(int) - theirs).max() > 50
+
+
+def test_an_unknown_filter_is_refused_by_name():
+    with pytest.raises(SameboxError, match=r"resize\.filter: 'lanczos' is none of opencv, pillow$"):
+        Resize((30, 30), filter="lanczos")

@@ -62,7 +62,7 @@ def clip(boxes: Tensor, sizes: Tensor, inclusive: bool = False) -> Tensor:
 
 def outlined(boxes: Tensor, inclusive: bool) -> Tensor:
     """Boxes [...,4] in continuous coordinates: of inclusive ones, x2 and y2 move to the pixel's far edge."""
-    return boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0]) if inclusive else boxes
+    return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1) if inclusive else boxes
 
 
 def extended(boxes: Tensor) -> Tensor:

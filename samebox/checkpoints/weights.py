@@ -55,9 +55,9 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     """Copy `state` into `network`: every key is used once, every shape is equal.
 
     Values take the network's own dtype. Counters of batches seen (`num_batches_tracked`) may be missing:
-    checkpoints of before PyTorch 0.4.1 have none, and inference has no use for them. So may the statistics of
-    all norms: Detectron folds them into scale and bias, which leaves mean 0 and variance 1. Raises SameboxError
-    that lists the difference, before anything is copied; `source` names the checkpoint in it.
+    checkpoints of before PyTorch 0.4.1 have none, and inference has no use for them. So may the statistics
+    of all norms: Detectron folds them into scale and bias, which leaves mean 0 and variance 1. Raises
+    SameboxError that lists the difference, before anything is copied; `source` names the checkpoint in it.
     """
     own = network.state_dict()
     folded = not any(name.endswith(_STATISTICS) for name in state)

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from samebox.blocks.anchors import Anchors, Points, SizedAnchors, octave_scales, ssd_sides
+from samebox.blocks.anchors import (
+    Anchors,
+    DetectronAnchors,
+    Points,
+    SizedAnchors,
+    octave_scales,
+    ssd_sides,
+)
 
 
 def grid(anchors, level, height, width):
@@ -43,6 +50,25 @@ def test_a_ratio_is_height_to_width():
     x1, y1, x2, y2 = Anchors([8], [2.0], [4.0])(0, torch.tensor(0), torch.tensor(0), 1).tolist()
     assert (y2 - y1) / (x2 - x1) == pytest.approx(2)
     assert (y2 - y1) * (x2 - x1) == pytest.approx(32 * 32)
+
+
+def test_detectron2_numbers_ratios_within_scales():
+    ratios, scales = [0.5, 1.0, 2.0], [4.0, 8.0]
+    outer, inner = (Anchors([8], ratios, scales, order).sides for order in (False, True))
+    assert inner.equal(outer.unflatten(0, (3, 2)).transpose(0, 1).flatten(0, 1))
+    assert not inner.equal(outer)
+
+
+def test_detectrons_anchors_are_whole_pixels():
+    """Those of stride 4 and size 32, and of stride 8 and size 64, at the first cell and at another."""
+    anchors = DetectronAnchors([4, 8], [0.5, 1.0, 2.0], [8])
+    assert anchors.kinds == 3
+    first = [[-22, -10, 25, 13], [-14, -14, 17, 17], [-10, -22, 13, 25]]
+    second = [[-40, -20, 47, 27], [-28, -28, 35, 35], [-20, -44, 27, 51]]
+    assert grid(anchors, 0, 1, 1).tolist() == first
+    assert grid(anchors, 1, 1, 1).tolist() == second
+    moved = anchors(1, torch.tensor([7]), torch.tensor([1]), 5)  # row 1, column 2
+    assert moved.tolist() == [[-28 + 16, -28 + 8, 35 + 16, 35 + 8]]
 
 
 def test_octave_scales():

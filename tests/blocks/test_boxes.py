@@ -9,7 +9,9 @@ from samebox.blocks.boxes import (
     decode_deltas,
     decode_distances,
     decode_tblr,
+    extended,
     intersections,
+    outlined,
     overlaps,
 )
 
@@ -43,6 +45,39 @@ def test_decode_deltas_of_a_unit():
 def test_the_size_is_limited_after_the_unit():
     grown = decode_deltas(torch.tensor([ANCHOR]), torch.tensor([[0, 0, 20.0, 0]]), torch.full((4,), 0.2))
     torch.testing.assert_close(grown[0, 2] - grown[0, 0], torch.tensor(10 * math.exp(4.0)))
+
+
+def test_without_a_limit_boxes_shrink_as_far_as_they_like():
+    found = decode_deltas(torch.tensor([ANCHOR]), torch.tensor([[0, 0, 100.0, -100]]), shrink_limit=False)
+    torch.testing.assert_close(found, torch.tensor([[5 - 312.5, 10, 5 + 312.5, 10]]))
+
+
+def test_inclusive_boxes_are_decoded_by_the_formulas_of_detectron():
+    """Widths are x2 - x1 + 1; the last pixel of the result is one before where its width ends."""
+    anchor, delta = torch.tensor([[3.0, 5, 12, 24]]), torch.tensor([[0.1, 0.2, math.log(2), 0]])
+    width, height = 10, 20
+    x, y = 3 + width / 2 + 0.1 * width, 5 + height / 2 + 0.2 * height
+    expected = [x - width, y - height / 2, x + width - 1, y + height / 2 - 1]
+    torch.testing.assert_close(decode_deltas(anchor, delta, inclusive=True)[0], torch.tensor(expected))
+    nothing = decode_deltas(anchor, torch.zeros(1, 4), inclusive=True)
+    assert nothing.equal(anchor)
+
+
+def test_inclusive_boxes_end_at_the_last_pixel():
+    boxes = torch.tensor([[[-1.0, 2, 40, 50]]])
+    assert clip(boxes, torch.tensor([[30, 20]]), inclusive=True).tolist() == [[[0, 2, 19, 29]]]
+
+
+def test_the_outline_of_a_pixel():
+    pixel = torch.tensor([[4.0, 5, 4, 5]])
+    assert not extended(outlined(pixel, inclusive=False)).any()
+    assert extended(outlined(pixel, inclusive=True)).all()
+    assert areas(outlined(pixel, inclusive=True)).tolist() == [1]
+    assert extended(torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, -1, 3]])).tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_decode_distances():

@@ -5,7 +5,7 @@ import torch
 
 from samebox.blocks.anchors import Anchors
 from samebox.blocks.boxes import areas, clip, decode_deltas
-from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates, map_names, probability
+from samebox.blocks.dense import Pairs, at_pairs, best_pairs, candidates, map_names, probability, rank
 
 THRESHOLD = 0.3
 MAPS = ((10, 15), (5, 8))  # two levels of a canvas of 40 x 60
@@ -108,6 +108,35 @@ def test_candidates_are_decoded_clipped_pairs_level_by_level():
         area = areas(expected)
         assert scores[:, rows].equal(torch.where(area > 0, pairs.scores, 0.0))
     assert ((scores == 0) & (areas(boxes) == 0)).any(), "no box was clipped away: the case shows nothing"
+
+
+def test_candidates_may_reach_beyond_their_image():
+    anchors, sizes = Anchors([4], [1.0, 2.0], [2.0]), torch.tensor([[40, 30], [25, 60]])
+    levels = [(maps(5, 2, 6, *MAPS[0]), maps(7, 2, 8, *MAPS[0]))]
+    boxes, scores, _ = candidates(levels, anchors, 3, 50, THRESHOLD, sizes, clipped=False)
+    clipped, fewer, _ = candidates(levels, anchors, 3, 50, THRESHOLD, sizes)
+    assert clip(boxes, sizes).equal(clipped)
+    assert not boxes.equal(clipped)
+    assert (scores > 0).sum() > (fewer > 0).sum()
+
+
+def test_an_inclusive_candidate_of_one_pixel_counts():
+    """A box pressed against the border has x1 = x2, and is a column of pixels."""
+    anchors, sizes = Anchors([4], [1.0], [2.0]), torch.tensor([[8, 8]])
+    logits, deltas = torch.full((1, 1, 2, 2), 3.0), torch.zeros(1, 4, 2, 2)
+    deltas[:, 0] = 5.0  # 40 pixels to the right
+    _, scores, _ = candidates([(logits, deltas)], anchors, 1, 4, 0.0, sizes, inclusive=True)
+    assert (scores > 0).all()
+    _, scores, _ = candidates([(logits, deltas)], anchors, 1, 4, 0.0, sizes)
+    assert not scores.any()
+
+
+def test_a_rank_tells_logits_apart_where_the_sigmoid_is_one():
+    logits = torch.tensor([-80.0, -7.5, -1.0, 0.0, 0.5, 17.0, 17.5, 40.0, 41.0])
+    ranks = rank(logits)
+    assert (ranks > 0).all()
+    assert (ranks.diff() > 0).all()
+    assert probability(logits[-3:]).unique().numel() == 1
 
 
 def test_a_quality_weighs_the_scores_of_pairs_that_were_found():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from samebox.blocks import nms
-from samebox.blocks.nms import BLOCK, GreedyNMS, fixpoint, gather_rows
+from samebox.blocks.nms import BLOCK, GreedyNMS, fixpoint, gather_rows, seen
 from samebox.errors import SameboxError
 
 THRESHOLD = 0.5
@@ -234,3 +234,28 @@ def test_an_infinite_box_leaves_no_trace_in_rows_to_spare():
     found, scores, _ = GreedyNMS(THRESHOLD, 2)(boxes, torch.tensor([[0.9, 0.0]]), torch.tensor([[0, 1]]))
     assert found.tolist() == [[[0, 0, 9, 9], [0, 0, 0, 0]]]
     assert scores[0].tolist() == pytest.approx([0.9, 0])
+
+
+@pytest.mark.parametrize("number", [200, 3 * BLOCK])
+def test_inclusive_boxes_overlap_by_whole_pixels(number):
+    """As continuous boxes do whose x2 and y2 lie one further on; the rows to spare strike nobody."""
+    boxes, scores, labels = crowd(11, number, side=60, largest=8)
+    boxes = boxes.round()
+    boxes[:3] = [[0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 1, 1]]  # where a row of zeros would be
+    labels[:3] = 0
+    outlines = boxes + np.array([0, 0, 1, 1], np.float32)
+    kept = greedy(outlines, scores, labels, number)
+    nms = GreedyNMS(THRESHOLD, number, inclusive=True)
+    found, _, _ = nms(*(torch.from_numpy(x)[None] for x in (boxes, scores, labels)))
+    np.testing.assert_array_equal(found[0, : len(kept)], boxes[kept])
+    assert not found[0, len(kept) :].any()
+    assert len(greedy(boxes, scores, labels, number)) != len(kept), "the case shows nothing"
+
+
+def test_what_is_not_seen_leaves_the_rows_that_were_chosen():
+    boxes = torch.tensor([[[2.0, 2, 9, 9], [-5, 3, -1, 8], [4, -3, 30, 6], [0, 0, 0, 0]]])
+    scores, labels = torch.tensor([[0.9, 0.8, 0.7, 0.0]]), torch.tensor([[3, 1, 2, 0]])
+    found = seen(boxes, scores, labels, torch.tensor([[8, 20]]))
+    assert found[0].tolist() == [[[2, 2, 9, 8], [4, 0, 20, 6], [0] * 4, [0] * 4]]
+    assert found[1].equal(torch.tensor([[0.9, 0.7, 0, 0]]))
+    assert found[2].tolist() == [[3, 2, 0, 0]]

@@ -71,6 +71,31 @@ def test_regions_are_what_the_definition_says(maps, size):
         np.testing.assert_allclose(found[image, index], expected, atol=5e-5, err_msg=str(boxes[image, index]))
 
 
+def detectron(maps, box, image, size, samples):
+    """One region as maskrcnn-benchmark has it: sides at least a cell, inclusive boxes choose the level."""
+    x1, y1, x2, y2 = box.tolist()
+    level = math.floor(4 + math.log2(math.sqrt((x2 - x1 + 1) * (y2 - y1 + 1)) / 224 + 1e-6)) - 2
+    level = min(max(level, 0), len(maps) - 1)
+    features = maps[level][image].double().numpy()
+    x1, y1, x2, y2 = (value / STRIDES[level] for value in (x1, y1, x2, y2))
+    wide, high = max(x2 - x1, 1) / size, max(y2 - y1, 1) / size
+    found = np.zeros((len(features), size, size))
+    for row, column, i, j in np.ndindex(size, size, samples, samples):
+        y, x = y1 + row * high + (i + 0.5) * high / samples, x1 + column * wide + (j + 0.5) * wide / samples
+        found[:, row, column] += sample(features, y, x) / samples**2
+    return found
+
+
+@pytest.mark.parametrize(("size", "samples"), [(7, 2), (14, 2), (5, 3)])
+def test_a_fixed_number_of_samples(maps, size, samples, monkeypatch):
+    monkeypatch.setattr(roi_align, "CELLS", 4 * (2 * size * samples) ** 2)  # several parts
+    boxes = torch.tensor([list(BOXES.values()), list(BOXES.values())[::-1]])
+    found = RoIAlign(size, STRIDES, samples, aligned=False, inclusive=True)(maps, boxes)
+    for image, index in np.ndindex(*boxes.shape[:2]):
+        expected = detectron(maps, boxes[image, index], image, size, samples)
+        np.testing.assert_allclose(found[image, index], expected, atol=5e-5, err_msg=str(boxes[image, index]))
+
+
 @pytest.mark.parametrize("count", [1, 15, 100])
 def test_blocks_change_nothing(maps, count, monkeypatch):
     """Neither the small blocks of eager PyTorch nor the unequal ones of a graph."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from samebox.checkpoints.weights import load_strictly
+from samebox.checkpoints.weights import Rule, load_strictly, renamed
 from samebox.errors import SameboxError
 
 
@@ -48,3 +48,42 @@ def test_the_difference_is_listed_in_one_line_and_nothing_is_copied(network):
         "a checkpoint of another network or number of classes? Choose the detector it was trained as"
     )
     assert torch.equal(network[0].bias, before)
+
+
+def test_statistics_of_norms_may_be_missing_together(network):
+    """Detectron folds them into scale and bias: mean 0, variance 1."""
+    state = {name: value for name, value in state_of(network).items() if "running" not in name}
+    load_strictly(network, state, "net.pkl")
+    assert network[1].running_mean.tolist() == [0] * 4
+    assert network[1].running_var.tolist() == [1] * 4
+    assert torch.equal(network[1].weight, state["1.weight"])
+
+
+def test_one_statistic_alone_may_not_be_missing(network):
+    state = state_of(network)
+    del state["1.running_var"]
+    with pytest.raises(SameboxError, match=r"1 missing: 1\.running_var"):
+        load_strictly(network, state, "net.pth")
+
+
+def test_rules_apply_one_after_the_other():
+    rules = (
+        Rule(r"^old\.", "new."),
+        (r"^new\.(w)$", r"head.\1", lambda value: value * 2),
+        Rule("^spare", None),
+    )
+    state = {"old.w": torch.tensor([1.0]), "old.b": torch.tensor([2.0]), "spare.x": torch.zeros(1)}
+    assert {name: value.item() for name, value in renamed(state, rules).items()} == {"head.w": 2, "new.b": 2}
+
+
+def test_the_prefix_of_parallel_training_goes_where_all_have_it():
+    both = {"module.a": torch.zeros(1), "module.b": torch.ones(1)}
+    assert list(renamed(both, ())) == ["a", "b"]
+    mixed = {"module.a": torch.zeros(1), "b": torch.ones(1)}
+    assert list(renamed(mixed, ())) == ["module.a", "b"]
+
+
+def test_two_parameters_under_one_name_are_told():
+    state = {"a.w": torch.zeros(1), "b.w": torch.zeros(1)}
+    with pytest.raises(SameboxError, match=r"^net\.pth: b\.w and another parameter are both c\.w; "):
+        renamed(state, [Rule(r"^[ab]\.", "c.")], "net.pth")
