@@ -29,11 +29,13 @@ class Decoding:
 
     `masks`: "sampled" at the centres of pixels (MMDetection, detectron2), or "resized" to whole pixels
     (maskrcnn-benchmark). `keypoints`: their score, the "ratio" of exponentials (detectron2) or the "logit"
-    (maskrcnn-benchmark). `panoptic`: of a network that gives semantics.
+    (maskrcnn-benchmark). `inclusive`: whether coordinates count whole pixels, see `samebox.detections`.
+    `panoptic`: of a network that gives semantics.
     """
 
     masks: str = "sampled"
     keypoints: str = "ratio"
+    inclusive: bool = False
     panoptic: PanopticRule | None = None
 
     def __post_init__(self) -> None:

@@ -22,7 +22,8 @@ class Detections:
     `labels` [N] int64, indices into `class_names`; `masks` [N,H,W] bool at the original size, or None
     for a detector that gives none; `panoptic` the segments of a detector that tells every pixel's class;
     `keypoints` [N,P,3] float32, of each x and y in pixels of the original image and a score that only ranks,
-    or None for a detector that gives none.
+    or None for a detector that gives none. With `inclusive`, as in maskrcnn-benchmark, coordinates count
+    whole pixels: x2 and y2 are the last ones in a box, and a keypoint lies on one.
     """
 
     boxes: NDArray[np.float32]
@@ -32,6 +33,7 @@ class Detections:
     masks: NDArray[np.bool_] | None = None
     panoptic: Panoptic | None = None
     keypoints: NDArray[np.float32] | None = None
+    inclusive: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -68,7 +70,15 @@ def detections_from_outputs(
             keypoints = located(rows["keypoints"], rows["boxes"], decoding.keypoints)
             keypoints[..., :2] /= factor[:2]
         found.append(
-            Detections(boxes, rows["scores"], rows["labels"], class_names, masks, keypoints=keypoints)
+            Detections(
+                boxes=boxes,
+                scores=rows["scores"],
+                labels=rows["labels"],
+                class_names=class_names,
+                masks=masks,
+                keypoints=keypoints,
+                inclusive=decoding.inclusive,
+            )
         )
     if "semantics" in outputs and decoding.panoptic is not None:
         return _with_segments(found, outputs["semantics"], batch, decoding.panoptic)

@@ -129,3 +129,10 @@ def test_nothing_found_by_a_network_with_keypoints_has_none(outputs, batch):
 def test_an_unknown_score_of_keypoints_is_refused():
     with pytest.raises(SameboxError, match=r"decoding\.keypoints: 'sum' is none of ratio, logit"):
         Decoding(keypoints="sum")
+
+
+def test_detections_tell_whether_their_coordinates_count_whole_pixels(outputs, batch):
+    for inclusive in (False, True):
+        found = detections_from_outputs(outputs, batch, NAMES, Decoding(inclusive=inclusive))
+        assert [one.inclusive for one in found] == [inclusive] * 2
+        np.testing.assert_allclose(found[1].boxes, [[2, 4, 6, 8]], rtol=1e-6)

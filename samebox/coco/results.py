@@ -26,10 +26,11 @@ def results_from_detections(
     `bbox` is x, y, width, height in pixels of the original image, unrounded; `segmentation` is there where
     the detections have masks, and `keypoints` where they have those: x, y and score of one after the other, x
     and y counted from the first pixel's centre, as COCO's annotations have them. `category_ids[label]` is the
-    category of a label. A `file_name` is added to each result where given.
+    category of a label. A `file_name` is added to each result where given. Of `inclusive` detections a box
+    ends behind its last pixel, and keypoints count so already.
     """
     boxes = detections.boxes.astype(np.float64)  # the differences below are then exact
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes[:, 2:] += float(detections.inclusive) - boxes[:, :2]
     results: list[dict[str, Any]] = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for box, score, label in zip(
@@ -40,7 +41,8 @@ def results_from_detections(
         for result, code in zip(results, encoded(detections.masks), strict=True):
             result["segmentation"] = code
     if detections.keypoints is not None:
-        points = detections.keypoints.astype(np.float64) - PIXEL_CENTRE
+        centre = (0.0, 0.0, 0.0) if detections.inclusive else PIXEL_CENTRE
+        points = detections.keypoints.astype(np.float64) - centre
         for result, flat in zip(results, points.reshape(len(points), -1).tolist(), strict=True):
             result["keypoints"] = flat
     if file_name is not None:
@@ -52,7 +54,10 @@ def results_from_detections(
 def detections_from_results(
     results: Sequence[dict[str, Any]], category_ids: Sequence[int], class_names: Sequence[str]
 ) -> Detections:
-    """The detections of one image back from its results; the inverse of `results_from_detections`."""
+    """The detections of one image back from its results, not `inclusive`.
+
+    Of others, the inverse of `results_from_detections`.
+    """
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]

@@ -178,3 +178,17 @@ def test_detections_without_keypoints_have_none_in_their_results():
     (first, _) = results = results_from_detections(5, detections(), [70, 80])
     assert "keypoints" not in first
     assert detections_from_results(results, [70, 80], NAMES).keypoints is None
+
+
+def test_boxes_and_keypoints_that_count_whole_pixels_are_written_as_coco_measures_them():
+    """As maskrcnn-benchmark writes its own: a box of one pixel is 1 wide, keypoints stay."""
+    there = replace(with_keypoints(), inclusive=True)
+    first, second = results_from_detections(5, there, [1, 2])
+    x1, y1, x2, y2 = there.boxes[0].astype(float)
+    assert first["bbox"] == [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
+    assert second["bbox"] == [0, 0, 5, 4]
+    assert first["keypoints"] == there.keypoints[0].astype(float).flatten().tolist()
+    back = detections_from_results([first, second], [1, 2], NAMES)
+    assert not back.inclusive
+    np.testing.assert_array_equal(back.boxes[1], [0, 0, 5, 4])
+    np.testing.assert_array_equal(back.keypoints[..., :2], there.keypoints[..., :2] + np.float32(0.5))
