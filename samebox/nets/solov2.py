@@ -2,11 +2,12 @@
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`,
 `mask_head.{cls_convs,kernel_convs}.i.{conv,gn}`, `mask_head.conv_{cls,kernel}`,
-`mask_head.mask_feature_head.{convs_all_levels.i.convj,conv_pred}`.
+`mask_head.mask_feature_head.{convs_all_levels.i.convj,conv_pred}`; those of SOLO's own code are read as well.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from samebox.blocks.conv import ConvModule
 from samebox.blocks.dense import probability
 from samebox.blocks.nms import gather_rows
 from samebox.blocks.top import best
+from samebox.checkpoints.weights import Rule
 from samebox.nets.contract import SEGMENTS
 
 
@@ -141,6 +143,17 @@ def matrix_nms(masks: Tensor, scores: Tensor, labels: Tensor, sigma: float) -> T
     return scores * decay.amin(1).clamp(max=1)
 
 
+# SOLO's own, which call the head that of boxes, and categories what are classes
+RENAMES = (
+    Rule(r"^bbox_head\.cate_convs\.", "mask_head.cls_convs."),
+    Rule(r"^bbox_head\.kernel_convs\.", "mask_head.kernel_convs."),
+    Rule(r"^bbox_head\.solo_cate\.", "mask_head.conv_cls."),
+    Rule(r"^bbox_head\.solo_kernel\.", "mask_head.conv_kernel."),
+    Rule(r"^mask_feat_head\.conv_pred\.0\.", "mask_head.mask_feature_head.conv_pred."),
+    Rule(r"^mask_feat_head\.", "mask_head.mask_feature_head."),
+)
+
+
 class SOLOv2(nn.Module):
     """Backbone, pyramid, head; then the masks of the `count_pre` best (cell, class) pairs, and Matrix NMS.
 
@@ -150,6 +163,7 @@ class SOLOv2(nn.Module):
     """
 
     outputs = SEGMENTS
+    renames: ClassVar[tuple[Rule, ...]] = RENAMES
 
     def __init__(
         self,

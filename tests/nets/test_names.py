@@ -37,6 +37,33 @@ PARTS = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
 LAST_BLOCK = {1: 2, 2: 3, 3: 5, 4: 2}  # of ResNet-50
 
 
+def benchmark(name):
+    """maskrcnn-benchmark's name for a parameter of Mask R-CNN with FPN."""
+    name = re.sub(r"^backbone\.(conv1|bn1)\.", r"backbone.body.stem.\1.", name)
+    name = re.sub(r"^backbone\.layer", "backbone.body.layer", name)
+    for ours, theirs in (("lateral_convs", "fpn_inner"), ("fpn_convs", "fpn_layer")):
+        name = re.sub(
+            rf"^neck\.{ours}\.(\d)\.conv", lambda m, n=theirs: f"backbone.fpn.{n}{int(m[1]) + 1}", name
+        )
+    for stem, other in BENCHMARK.items():
+        name = name.replace(stem, other)
+    mask = r"^roi_head\.mask_head\.convs\.(\d)\.conv"
+    return re.sub(mask, lambda m: f"roi_heads.mask.feature_extractor.mask_fcn{int(m[1]) + 1}", name)
+
+
+BENCHMARK = {
+    "rpn_head.rpn_conv": "rpn.head.conv",
+    "rpn_head.rpn_cls": "rpn.head.cls_logits",
+    "rpn_head.rpn_reg": "rpn.head.bbox_pred",
+    "roi_head.bbox_head.shared_fcs.0": "roi_heads.box.feature_extractor.fc6",
+    "roi_head.bbox_head.shared_fcs.1": "roi_heads.box.feature_extractor.fc7",
+    "roi_head.bbox_head.fc_cls": "roi_heads.box.predictor.cls_score",
+    "roi_head.bbox_head.fc_reg": "roi_heads.box.predictor.bbox_pred",
+    "roi_head.mask_head.upsample": "roi_heads.mask.predictor.conv5_mask",
+    "roi_head.mask_head.conv_logits": "roi_heads.mask.predictor.mask_fcn_logits",
+}
+
+
 def blob(name):
     """Detectron's name for a parameter of ResNet-50 with FPN."""
     stem = name.removesuffix(".weight").removesuffix(".bias")
@@ -72,13 +99,17 @@ BLOBS = {
 }
 
 
-@pytest.fixture(scope="module")
-def network():
-    config = compose("export", ["detector=d2_mask_rcnn_r50_fpn_1x"])
+def built(detector):
+    """A network without values."""
+    config = compose("export", [f"detector={detector}"])
     config.detector.num_classes = 3
     with torch.device("meta"):
-        network = instantiate(config.detector.network, _convert_="all")
-    return network.to_empty(device="cpu")
+        return instantiate(config.detector.network, _convert_="all")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return built("d2_mask_rcnn_r50_fpn_1x").to_empty(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +147,37 @@ def test_detectron2(network, state):
     assert not set(foreign) & set(state), "a name is still MMDetection's"
     foreign["proposal_generator.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
     assert_loads(network, state, foreign)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_maskrcnn_benchmark(network, state, prefix):
+    foreign = {prefix + benchmark(name): value for name, value in background_first(state).items()}
+    foreign[f"{prefix}rpn.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
+    assert_loads(network, state, foreign)
+
+
+def solo(name):
+    """SOLO's own name for a parameter of SOLOv2."""
+    for ours, theirs in (
+        ("mask_head.mask_feature_head.conv_pred.", "mask_feat_head.conv_pred.0."),
+        ("mask_head.mask_feature_head.", "mask_feat_head."),
+        ("mask_head.cls_convs.", "bbox_head.cate_convs."),
+        ("mask_head.conv_cls.", "bbox_head.solo_cate."),
+        ("mask_head.conv_kernel.", "bbox_head.solo_kernel."),
+        ("mask_head.", "bbox_head."),
+    ):
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+@pytest.mark.parametrize("detector", ["solov2_r50_fpn", "solov2_light_r34_fpn"])
+def test_solo(detector):
+    network = built(detector)
+    state = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
+    foreign = {solo(name): value for name, value in state.items()}
+    assert not any(name.startswith("mask_head") for name in foreign)
+    assert renamed(foreign, network.renames).keys() == state.keys()
 
 
 def test_blobs_of_detectron(network, state):
