@@ -9,11 +9,13 @@ from samebox.blocks.resnet import ResNet
 from samebox.blocks.roi_align import RoIAlign
 from samebox.nets.cascade import AveragedMaskHeads, CascadedBoxHeads
 from samebox.nets.keypoint_rcnn import KeypointHead
+from samebox.nets.panoptic_fpn import PanopticFPN, SemanticHead
 from samebox.nets.point_rend import CoarseMaskHead, PointHead, PointRendRoIHead
 from samebox.nets.rcnn import RCNN, BoxHead, FCNMaskHead, RoIHead
 from samebox.nets.rpn import RPNHead
 
 CLASSES, WIDTH, FOUND, POINTS = 3, 8, 20, 5
+STUFF = 4
 STRIDES = (4, 8, 16, 32)
 STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 
@@ -56,10 +58,10 @@ def averaged_mask_heads():
     return AveragedMaskHeads(mask_head() for _ in STDS)
 
 
-def rcnn(roi_head):
+def rcnn(roi_head, kind=RCNN, **heads):
     """A network around a built second stage; its class scores are drawn apart, so that they differ."""
     neck = FPN([8, 16, 32, 64], WIDTH, 5, "pool")
-    network = RCNN(ResNet(18, base_channels=8), neck, rpn_head(), roi_head)
+    network = kind(ResNet(18, base_channels=8), neck, rpn_head(), roi_head, **heads)
     for name, parameter in network.named_parameters():
         if any(part in name for part in ("rpn_cls", "fc_cls", "fc_reg", "conv_logits", "score_lowres")):
             parameter.data *= 8
@@ -69,6 +71,16 @@ def rcnn(roi_head):
 def mask_rcnn():
     torch.manual_seed(0)
     return rcnn(RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, mask_head()))
+
+
+def semantic_head():
+    return SemanticHead(WIDTH, 16, STUFF, groups=4)
+
+
+def panoptic_fpn():
+    torch.manual_seed(0)
+    roi_head = RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, mask_head())
+    return rcnn(roi_head, PanopticFPN, semantic_head=semantic_head())
 
 
 def cascade_mask_rcnn():

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from samebox.nets.contract import BOXES, KEYPOINTS, MASKS, SEGMENTS
+from samebox.nets.contract import BOXES, KEYPOINTS, MASKS, PANOPTIC, SEGMENTS
 from samebox.preprocess import Preprocess
 from stages.axes import axis
 from stages.compose import CONF, compose
@@ -54,7 +54,10 @@ def test_a_network_is_built_from_its_config(detector):
     config.detector.num_classes = 7  # stages take it from the class names
     with torch.device("meta"):  # shapes without values: the largest network is built as fast as the least
         network = instantiate(config.detector.network, _convert_="all")
-    assert network.outputs in (BOXES, MASKS, KEYPOINTS, SEGMENTS)
+    assert network.outputs in (BOXES, MASKS, KEYPOINTS, PANOPTIC, SEGMENTS)
+    if network.outputs == PANOPTIC:  # logits for things, and for each class that the rule names
+        rule = config.detector.decoding.panoptic
+        assert network.semantic_head.conv_logits.out_channels == 1 + len(rule.stuff_class_names)
     assert sum(parameter.numel() for parameter in network.parameters()) > 1e6
 
 
@@ -70,7 +73,8 @@ def test_a_detector_has_its_record(detector):
         assert record.sha256 is None
         assert record.source.startswith("checkpoints/")
     assert re.fullmatch(r"[\w.-]+", record.licence)
-    assert set(record.published) in (set(), {"bbox"}, {"segm"}, {"bbox", "segm"}, {"bbox", "keypoints"})
+    kinds = [(), ("bbox",), ("segm",), ("bbox", "segm"), ("bbox", "keypoints")]
+    assert tuple(record.published) in [*kinds, ("bbox", "segm", "panoptic", "semantics")]
     assert all(0 < points < 100 for points in record.published.values())
     assert record.normalize.channel_order in {"RGB", "BGR"}
     assert len(record.normalize.mean) == len(record.normalize["std"]) == 3
