@@ -60,3 +60,10 @@ def test_the_svg_takes_the_colour_of_the_text_around_it_and_names_no_group(forms
     assert "currentColor" in element
     assert '<g id="' not in element
     assert "<metadata>" not in element
+
+
+def test_keypoints_are_told_apart_by_their_similarity():
+    (axes,) = precision_recall(
+        [form("PyTorch", 1.0, ("bbox", "keypoints"))], "keypoints", ["precision_50"]
+    ).axes
+    assert axes.get_title(loc="left") == "Keypoint precision, OKS 0.50"

@@ -293,3 +293,35 @@ def test_a_form_that_gives_boxes_alone_loses_no_masks():
 def test_no_drop_can_be_told_without_the_reference():
     with pytest.raises(SameboxError, match="PyTorch was not run"):
         tables.check_drop(tables.Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)]), 0.1)
+
+
+def with_keypoints(form):
+    form = copy.deepcopy(form)
+    for by_kind in form["score"].values():
+        by_kind["keypoints"] = scored(by_kind["bbox"]["AP"] + 10)
+    return form
+
+
+def test_keypoints_get_columns_beside_the_boxes_and_fit_a_terminal():
+    published = {"bbox": 53.6, "keypoints": 64.0}
+    forms = [with_keypoints(measured("PyTorch", 53.6, published=published))]
+    forms += [with_keypoints(measured("ONNX Runtime", 53.5)), not_run("TensorRT-RTX fp16")]
+    comparison = tables.Comparison(forms)
+    shown = tables.text(comparison)
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "63.60" in shown
+    assert "published by the detector's authors: 64.0 keypoint AP" in shown
+    assert [column.heading for column in comparison.columns if column.kind == "keypoints"] == [
+        "keypoint AP", "keypoint AP50", "keypoint AP75", "keypoint ΔAP", "keypoint AP at batch 4",
+    ]  # fmt: skip
+    assert comparison.rows[1].values["keypoints/AP_delta"] == pytest.approx(-0.1)
+    bare = tables.Comparison([forms[0], measured("ONNX Runtime", 53.5)]).rows[1]
+    assert bare.values["keypoints/AP"] == "gives no keypoints"
+
+
+def test_a_drop_of_keypoints_is_seen():
+    forms = [with_keypoints(measured("PyTorch", 53)) for _ in range(2)]
+    forms[1]["title"] = "ONNX Runtime"
+    forms[1]["score"]["1"]["keypoints"]["AP"] -= 0.5
+    with pytest.raises(SameboxError, match=r"loses 0\.50 keypoint AP against PyTorch"):
+        tables.check_drop(tables.Comparison(forms), 0.1)

@@ -251,3 +251,10 @@ def test_other_modules_do_not_import_mlflow():
     modules = "samebox.tables, samebox.plots, samebox.report, samebox.coco.score"
     code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_measured_of_keypoints_has_their_name():
+    metrics = measured("onnx", "ONNX Runtime", "points").metrics
+    metrics["score"] = {"1": {"keypoints": {"AP": 64.0, "ARm": 60.0, "per_class": {}}}, "4": {}}
+    flat = tracking.flat_metrics(metrics)
+    assert (flat["keypoints/AP"], flat["keypoints/ARm"]) == (64.0, 60.0)

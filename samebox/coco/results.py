@@ -43,8 +43,8 @@ def results_from_detections(
     if detections.keypoints is not None:
         centre = (0.0, 0.0, 0.0) if detections.inclusive else PIXEL_CENTRE
         points = detections.keypoints.astype(np.float64) - centre
-        for result, flat in zip(results, points.reshape(len(points), -1).tolist(), strict=True):
-            result["keypoints"] = flat
+        for result, own in zip(results, points, strict=True):
+            result["keypoints"] = own.flatten().tolist()
     if file_name is not None:
         for result in results:
             result["file_name"] = file_name
