@@ -7,6 +7,7 @@ import numpy as np
 
 from samebox.detections import Detections
 from samebox.keypoints import SKELETON
+from samebox.panoptic import Panoptic
 from samebox.preprocess import Image
 
 Colour = tuple[int, int, int]
@@ -20,9 +21,11 @@ def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: C
 
     Each has its box, its class and score, its mask under an outline and its keypoints where there are any, in
     `colour` or in the colour of its class; the 17 of a person, as COCO has them, are joined by limbs. The
-    highest score lies on top.
+    highest score lies on top, stuff with its name beneath all.
     """
     drawn = image.copy()
+    if detections.panoptic is not None:
+        _stuff(drawn, detections.panoptic, len(detections.class_names))
     kept = np.flatnonzero(detections.scores >= threshold)
     for index in kept[np.argsort(detections.scores[kept], kind="stable")]:
         label = int(detections.labels[index])
@@ -53,6 +56,18 @@ def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
     image[mask] = blended.round().astype(np.uint8)
     edges, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(image, edges, -1, colour, _line_width(image))
+
+
+def _stuff(image: Image, panoptic: Panoptic, first: int) -> None:
+    """Tint every segment of stuff, and name it where it is widest; `first`: the label of the first class."""
+    for segment in panoptic.segments:
+        if not segment.is_thing:
+            mask = panoptic.ids == segment.id
+            colour = class_colour(first + panoptic.stuff_class_names.index(segment.class_name))
+            _mask(image, mask, colour)
+            inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+            row, column = np.unravel_index(inside.argmax(), inside.shape)
+            _label(image, segment.class_name, (int(column), int(row)), colour)
 
 
 def _keypoints(image: Image, keypoints: np.ndarray, colour: Colour) -> None:

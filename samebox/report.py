@@ -11,10 +11,12 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.evaluated import Evaluated
+from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import detections_from_results
 from samebox.detections import Detections
 from samebox.draw import draw
@@ -142,12 +144,13 @@ def _pictures(section: Section, count: int, threshold: float) -> list[dict[str, 
     for choice in _chosen(section, grouped, threshold)[:count]:
         shown = [section.measured[0], *([choice.other] if choice.other else [])]
         image = read_image(section.dataset.path(choice.record))
+        results = {form.title: grouped[form.title][choice.record.id] for form in shown}
         pictures.append(
             {
                 "name": choice.record.file_name,
                 "differing": choice.differing,
                 "sides": [
-                    _side(section.dataset, form, image, grouped[form.title][choice.record.id], threshold)
+                    _side(section.dataset, form, choice.record, image, results[form.title], threshold)
                     for form in shown
                 ],
             }
@@ -222,12 +225,19 @@ def _column(results: _Results, key: str) -> np.ndarray:
 
 
 def _side(
-    dataset: CocoDataset, form: Evaluated, image: Image, results: _Results, threshold: float
+    dataset: CocoDataset,
+    form: Evaluated,
+    record: ImageRecord,
+    image: Image,
+    results: _Results,
+    threshold: float,
 ) -> dict[str, Any]:
     """One picture: the image with a form's detections, as the template takes it."""
     detections = detections_from_results(
         results, dataset.category_ids(dataset.class_names), dataset.class_names
     )
+    if isinstance(form.panoptic, PanopticSet):
+        detections = replace(detections, panoptic=form.panoptic.panoptic(record.id))
     picture, moved = _resized(image, detections)
     shown = int((detections.scores >= threshold).sum())
     height, width = picture.shape[:2]
@@ -247,16 +257,24 @@ def _resized(image: Image, detections: Detections) -> tuple[Image, Detections]:
     size = round(width * factor), round(height * factor)
     masks = detections.masks
     if masks is not None:
-        resized = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for mask in masks]
-        masks = np.array(resized, bool)
+        masks = np.array([_enlarged(mask.astype(np.uint8), size) for mask in masks], bool)
+    panoptic = detections.panoptic
+    if panoptic is not None:
+        ids, classes = (_enlarged(one, size) for one in (panoptic.ids, panoptic.classes))
+        panoptic = replace(panoptic, ids=ids, classes=classes)
     keypoints = detections.keypoints
     if keypoints is not None:
         keypoints = keypoints * np.array([factor, factor, 1], np.float32)
     shrinks = factor < 1
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return picture.astype(np.uint8), replace(
-        detections, boxes=detections.boxes * np.float32(factor), masks=masks, keypoints=keypoints
-    )
+    boxes = detections.boxes * np.float32(factor)
+    moved = replace(detections, boxes=boxes, masks=masks, panoptic=panoptic, keypoints=keypoints)
+    return picture.astype(np.uint8), moved
+
+
+def _enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Values [H,W] at another size, width and height, none of them mixed."""
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
 
 
 def _jpeg(image: Image) -> str:

@@ -6,6 +6,7 @@ import pytest
 from samebox.detections import Detections
 from samebox.draw import class_colour, draw
 from samebox.keypoints import SKELETON
+from samebox.panoptic import Panoptic, Segment
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -137,3 +138,26 @@ def test_keypoints_beyond_the_image_are_drawn_as_far_as_they_go():
     drawn = draw(blank(), with_keypoints([(-500, 40)] * 16 + [(160, 120)]), colour=GREEN)
     assert drawn.shape == (240, 320, 3)
     assert tuple(drawn[120, 160]) == GREEN
+
+
+def segmented(ids, *segments):
+    classes = np.zeros((240, 320), np.uint8)
+    return replace(detections(), panoptic=Panoptic(ids, segments, classes, ("sky", "field", "water")))
+
+
+def test_stuff_is_tinted_in_a_colour_of_its_own_and_named_in_its_midst():
+    ids = np.zeros((240, 320), np.int32)
+    ids[:200], ids[200:, :100] = 7, 9
+    drawn = draw(blank(), segmented(ids, Segment(7, "field", False), Segment(9, "disc", True, 0.9)))
+    tinted = 0.55 * 100 + 0.45 * np.array(class_colour(len(detections().class_names) + 1))
+    np.testing.assert_allclose(drawn[150, 300], tinted, atol=0.6)
+    assert (drawn[210:] == 100).all()  # an object is not stuff, nor is what is nothing
+    rows, _ = np.nonzero((drawn[10:190, 10:310] != drawn[150, 300]).any(-1))  # within the outline
+    assert len(rows) > 100
+    assert abs(rows.mean() + 10 - 100) < 15
+
+
+def test_stuff_of_a_pixel_is_drawn():
+    ids = np.zeros((240, 320), np.int32)
+    ids[239, 319] = 1
+    assert not (draw(blank(), segmented(ids, Segment(1, "sky", False))) == 100).all()

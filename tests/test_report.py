@@ -1,6 +1,7 @@
 import base64
 import copy
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from samebox import report
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import Evaluated
+from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import encoded
 from samebox.coco.score import score
 from samebox.errors import SameboxError
@@ -216,6 +218,23 @@ def test_masks_are_drawn_where_the_results_have_them(dataset, results, masked):
         for found in (results, masked)
     )
     assert pictures(plain) != pictures(drawn)
+
+
+def test_segments_are_drawn_and_their_measures_shown_where_a_form_has_them(dataset, results):
+    segments = PanopticSet(SHAPES / "annotations/panoptic_val.json", SHAPES / "panoptic_val")
+    plain = measured(dataset, "PyTorch", results)
+    form = copy.deepcopy(plain)
+    whole = {f"{name}{whose}": 39.25 for whose in ("", "_things", "_stuff") for name in ("PQ", "SQ", "RQ")}
+    form.metrics["score"]["1"] |= {
+        "panoptic": whole | {"per_class": {"sky": 33.75}},
+        "semantics": {"mIoU": 41.5, "per_class": {"things": 43.25}},
+    }
+    form = replace(form, panoptic=segments)
+    bare, shown = (page([Section([one], dataset, [])], images=1) for one in (plain, form))
+    assert pictures(bare) != pictures(shown)
+    for text in (">PQ things<", ">mIoU<", "39.25", "33.75", "43.25", "PQ of each class", "IoU of each class"):
+        assert text in shown
+        assert text not in bare
 
 
 def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes(dataset, results, masked):

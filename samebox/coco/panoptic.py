@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from samebox.errors import SameboxError
 from samebox.files import existing, read_json, write_json, written_aside
-from samebox.panoptic import Panoptic
+from samebox.panoptic import Panoptic, Segment
 
 _KEYS = {
     "annotations": ("image_id", "file_name", "segments_info"),
@@ -72,6 +72,21 @@ class PanopticSet:
         crowds = frozenset(segment["id"] for segment in segments if segment.get("iscrowd"))
         categories = {segment["id"]: segment["category_id"] for segment in segments}
         return Segmented(_ids(path), categories, crowds)
+
+    def panoptic(self, image_id: int) -> Panoptic:
+        """The segments of an image as a detector gives them; the classes beneath objects are 0."""
+        truth, by_id = self.segmented(image_id), {one.id: one for one in self.categories}
+        stuff = [one.id for one in self.categories if not one.is_thing]
+        classes = np.zeros(truth.ids.shape, np.uint16)
+        for number, category in truth.categories.items():
+            if category in stuff:
+                classes[truth.ids == number] = 1 + stuff.index(category)
+        segments = (
+            Segment(number, by_id[category].name, by_id[category].is_thing)
+            for number, category in truth.categories.items()
+        )
+        names = tuple(by_id[category].name for category in stuff)
+        return Panoptic(truth.ids.astype(np.int32), tuple(segments), classes, names)
 
     def _entry(self, image_id: int) -> tuple[Path, list[dict[str, Any]]]:
         """The PNG file of an image and its segments."""
