@@ -90,6 +90,11 @@ def verify(loaded: Loaded, out: Path, image: Path) -> None:
             f"and {ALIKE['score']} in score{masks}{keypoints}; export with simplify=false, or with the other "
             "export.lowering"
         )
+    if compared.pixels is not None and compared.pixels < LEAST_SHARE:
+        raise SameboxError(
+            f"{out}: only {compared.pixels:.1%} of the pixels are of the class that PyTorch gives them; "
+            "export with simplify=false, or with the other export.lowering"
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from samebox.detections import Detections
 from samebox.keypoints import distances
 from samebox.masks import mask_iou
+from samebox.panoptic import alike as alike_pixels
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Agreement:
 
     `reference` and `found` count each answer's detections; `box` [N] is the largest difference of a
     coordinate in pixels, `score` [N] the difference of the scores and `mask` [N] the IoU of the masks, of
-    each of the N pairs, `keypoint` [N] the median distance in pixels of their keypoints; `mask` and
-    `keypoint` are None where an answer has none.
+    each of the N pairs, `keypoint` [N] the median distance in pixels of their keypoints, `pixels` the share
+    of the image's pixels in segments of the same class; these three are None where an answer has none.
     """
 
     reference: int
@@ -26,6 +27,7 @@ class Agreement:
     score: NDArray[np.float32]
     mask: NDArray[np.float64] | None = None
     keypoint: NDArray[np.float32] | None = None
+    pixels: float | None = None
 
     def share(self, box: float, score: float, mask: float = 0.0, keypoint: float = np.inf) -> float:
         """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`.
@@ -50,6 +52,8 @@ class Agreement:
             told += f"; least mask IoU {self.mask.min():.4g}"
         if self.keypoint is not None and len(self.keypoint):
             told += f"; largest median distance of keypoints {self.keypoint.max():.2g} px"
+        if self.pixels is not None:
+            told += f"; {self.pixels:.2%} of the pixels of the same class"
         return told
 
 
@@ -62,11 +66,13 @@ def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) 
         ours.append(i)
         theirs.append(j)
         overlap[i, :] = overlap[:, j] = 0
-    masks = keypoints = None
+    masks = keypoints = pixels = None
     if reference.masks is not None and found.masks is not None:
         masks = mask_iou(reference.masks[ours], found.masks[theirs])
     if reference.keypoints is not None and found.keypoints is not None:
         keypoints = distances(reference.keypoints[ours], found.keypoints[theirs])
+    if reference.panoptic is not None and found.panoptic is not None:
+        pixels = alike_pixels(reference.panoptic, found.panoptic)
     return Agreement(
         len(reference),
         len(found),
@@ -74,6 +80,7 @@ def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) 
         np.abs(reference.scores[ours] - found.scores[theirs]),
         masks,
         keypoints,
+        pixels,
     )
 
 

@@ -91,6 +91,18 @@ def merged(
     return Panoptic(ids, tuple(segments), classes, rule.stuff_class_names)
 
 
+def alike(a: Panoptic, b: Panoptic) -> float:
+    """The share of the pixels that both give to a segment of the same class, or both to none."""
+    return float((_class_names(a) == _class_names(b)).mean())
+
+
+def _class_names(panoptic: Panoptic) -> NDArray[np.str_]:
+    """The class of each pixel's segment [P], empty where there is none."""
+    names = {one.id: one.class_name for one in panoptic.segments}
+    numbers, places = np.unique(panoptic.ids, return_inverse=True)
+    return np.array([names.get(number, "") for number in numbers.tolist()])[places.reshape(-1)]
+
+
 def check_classes(logits: NDArray[np.float32], rule: PanopticRule) -> None:
     """Raise SameboxError unless the logits [B,S,h,w] are of things and of the classes that the rule names."""
     if logits.shape[1] != 1 + len(rule.stuff_class_names):

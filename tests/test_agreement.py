@@ -5,6 +5,7 @@ import pytest
 
 from samebox.agreement import agreement, iou
 from samebox.detections import Detections
+from samebox.panoptic import Panoptic, Segment
 
 
 def detections(*rows, masks=None):
@@ -114,3 +115,18 @@ def test_keypoints_of_a_pair_are_held_against_each_other_by_their_median_distanc
     assert compared.share(0, 0, keypoint=0.49) == 0.5
     assert str(compared).endswith("0 px and 0 in score; largest median distance of keypoints 0.5 px")
     assert agreement(ours, detections(LEFT, RIGHT)).keypoint is None
+
+
+def segmented(ids, *names):
+    segments = tuple(Segment(index, name, False) for index, name in enumerate(names, start=1))
+    return replace(detections(LEFT), panoptic=Panoptic(np.array(ids, np.int32), segments, np.array(ids), ()))
+
+
+def test_segments_are_held_against_each_other_by_the_class_of_each_pixel():
+    ours = segmented([[0, 1, 1, 2], [0, 1, 3, 2]], "sky", "disc", "disc")
+    theirs = segmented([[0, 2, 2, 1], [2, 2, 0, 1]], "disc", "sky")  # numbered otherwise
+    compared = agreement(ours, theirs)
+    assert compared.pixels == 6 / 8
+    assert str(compared).endswith("; 75.00% of the pixels of the same class")
+    assert agreement(ours, ours).pixels == 1
+    assert agreement(ours, detections(LEFT)).pixels is None
