@@ -271,8 +271,8 @@ def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
         kinds.append("keypoints")
     ids = [record.id for record in dataset.images]
     scores = {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}
-    if done.panoptic is not None:
-        scores |= panoptic_scores(done.panoptic.dataset, done.panoptic.results, ids)
+    if done.panoptic is not None and dataset.panoptic is not None:
+        scores |= panoptic_scores(dataset.panoptic, done.panoptic.results, ids)
     return scores
 
 

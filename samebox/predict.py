@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 
+from samebox.coco.panoptic import Category, CategorySet, PanopticResults
 from samebox.coco.results import results_from_detections, write_results
 from samebox.detector import Detector, load
 from samebox.draw import draw
@@ -23,10 +24,12 @@ def predict(detector: Detector, images: list[Path], out: Path, threshold: float)
 
     The detections are COCO results: image_id counts the images from 1 in their order, category_id is the
     label counted from 1, file_name the image's path, segmentation the mask where the detector gives any. All
-    are written, those from `threshold` on drawn.
+    are written, those from `threshold` on drawn. The segments of a detector that gives them are in
+    `panoptic.json` and the folder `panoptic`, as COCO has them; stuff is counted on after the labels.
     """
     categories = range(1, len(detector.spec.class_names) + 1)
     results, failed = [], {}
+    segments = PanopticResults(_categories(detector))
     for number, path in enumerate(images, start=1):
         try:
             image = read_image(path)
@@ -35,9 +38,23 @@ def predict(detector: Detector, images: list[Path], out: Path, threshold: float)
             failed[path] = str(error)
             continue
         results += results_from_detections(number, found, categories, file_name=str(path))
+        if found.panoptic is not None:
+            segments.add(number, found.panoptic)
         write_picture(out / f"{number:04d}_{path.stem}.jpg", draw(image, found, threshold))
     write_results(out / "detections.json", results)
+    if segments.results:
+        segments.write(out / "panoptic.json", out / "panoptic")
     return failed
+
+
+def _categories(detector: Detector) -> CategorySet:
+    """The detector's classes, of objects and then of stuff, counted from 1."""
+    rule = detector.spec.decoding.panoptic
+    things, stuff = detector.spec.class_names, rule.stuff_class_names if rule else ()
+    names = enumerate([*things, *stuff], start=1)
+    return CategorySet(
+        detector.runner.name, [Category(number, name, number <= len(things)) for number, name in names]
+    )
 
 
 def write_picture(path: Path, image: Image) -> None:

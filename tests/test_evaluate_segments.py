@@ -1,66 +1,16 @@
 """Evaluation of a detector that gives segments, by one that answers what the annotations say."""
 
-from dataclasses import replace
-
-import cv2
 import demo_forms
-import numpy as np
 import pytest
-from truth_runner import TruthRunner
+from panoptic_truth import SEGMENTS, PanopticTruth
 
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import read_evaluated, write_evaluated
-from samebox.coco.panoptic import PanopticSet
-from samebox.decoding import Decoding, PanopticRule
 from samebox.detector import Detector
 from samebox.errors import SameboxError
 from samebox.evaluate import NO_SEGMENTS, evaluated, run_over
-from samebox.spec import METADATA_KEY, Spec
 
 FACTS = {"detector": "truth", "title": "Truth", "dataset": "few", "runtime": "truth", "notes": []}
-STUFF = ("water", "sky", "field")  # in another order than the data set's
-SEGMENTS = (
-    demo_forms.ROOT / "demo/shapes/annotations/panoptic_val.json",
-    demo_forms.ROOT / "demo/shapes/panoptic_val",
-)
-
-
-class PanopticTruth(TruthRunner):
-    """Says besides of every point whether it is a thing's or which stuff it is, as the annotations have it.
-
-    With `none` it says sky of every point.
-    """
-
-    def __init__(self, dataset, none=False, stuff=STUFF):
-        super().__init__(dataset)
-        spec = Spec.from_metadata(self.metadata, "truth")
-        rule = PanopticRule(stuff, stuff_area=64)
-        self.metadata = {METADATA_KEY: replace(spec, decoding=Decoding(panoptic=rule)).to_json()}
-        self._truth, self._none = PanopticSet(*SEGMENTS), none
-
-    def __call__(self, inputs):
-        first = self._next
-        answer = super().__call__(inputs)
-        height, width = inputs["images"].shape[2] // 4, inputs["images"].shape[3] // 4
-        semantics = np.zeros((len(inputs["sizes"]), 1 + len(STUFF), height, width), np.float32)
-        for index, size in enumerate(inputs["sizes"]):
-            record = self._dataset.images[(first + index) % len(self._dataset.images)]
-            classes = self._classes(record.id)
-            rows, columns = (-(-int(side) // 4) for side in size)
-            for number, values in enumerate(semantics[index]):
-                one = (classes == number).astype(np.float32)
-                values[:rows, :columns] = cv2.resize(one, (columns, rows), interpolation=cv2.INTER_AREA)
-        return answer | {"semantics": semantics}
-
-    def _classes(self, image_id):
-        truth = self._truth.segmented(image_id)
-        if self._none:
-            return np.full(truth.ids.shape, 1 + STUFF.index("sky"))
-        numbers = dict(zip(self._truth.category_ids(STUFF, is_thing=False), range(1, 4), strict=True))
-        classes = np.zeros(truth.ids.shape, int)
-        for number, category in truth.categories.items():
-            classes[truth.ids == number] = numbers.get(category, 0)
-        return classes
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ import cv2
 import demo_forms
 import numpy as np
 import pytest
+from panoptic_truth import STUFF, PanopticTruth
 from pycocotools import mask as rle
 from truth_runner import TruthRunner
 
 from samebox import predict
+from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import decoded
 from samebox.detector import Detector, load
 from samebox.preprocess import read_image
@@ -73,6 +75,25 @@ def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
     inside = decoded([result["segmentation"] for result in found if result["image_id"] == 1]).any(0)
     assert apart[inside].mean() > 0.3
     assert apart[~inside].mean() < 0.02
+
+
+def test_segments_are_written_as_coco_has_them(tmp_path):
+    dataset = demo_forms.whole_set()
+    images = [dataset.path(record) for record in dataset.images[:2]]
+    predict.predict(Detector(PanopticTruth(dataset)), images, tmp_path, threshold=0.3)
+    again = Detector(PanopticTruth(dataset))
+    found = PanopticSet(tmp_path / "panoptic.json", tmp_path / "panoptic")
+    names = [*dataset.class_names, *STUFF]
+    assert [(one.id, one.name, one.is_thing) for one in found.categories] == [
+        (number, name, number <= 6) for number, name in enumerate(names, start=1)
+    ]
+    for number, path in enumerate(images, start=1):
+        expected = again(path).panoptic
+        segmented = found.segmented(number)
+        assert (segmented.ids == expected.ids).all()
+        told = {one.id: 1 + names.index(one.class_name) for one in expected.segments}
+        assert segmented.categories == told
+        assert len(told) > 5
 
 
 def test_the_threshold_is_of_what_is_drawn_alone(tmp_path, monkeypatch):

@@ -44,21 +44,41 @@ class Segmented:
     crowds: frozenset[int] = frozenset()
 
 
-class PanopticSet:
+class CategorySet:
+    """The classes of segments, `categories` ordered by id; `source` is what errors name."""
+
+    def __init__(self, source: str | Path, categories: Iterable[Category]) -> None:
+        self._source = source
+        self.categories = sorted(categories, key=lambda category: category.id)
+
+    def category_ids(self, class_names: Iterable[str], is_thing: bool) -> list[int]:
+        """The category of each class of objects, or of stuff; SameboxError names those without one."""
+        known = {one.name: one.id for one in self.categories if one.is_thing == is_thing}
+        names = list(class_names)
+        if unmatched := [name for name in names if name not in known]:
+            kind = "objects" if is_thing else "stuff"
+            raise SameboxError(
+                f"{self._source}: no category of {kind} is called {', '.join(unmatched)}; it has "
+                f"{', '.join(known)}; name the detector's classes as the data set does"
+            )
+        return [known[name] for name in names]
+
+
+class PanopticSet(CategorySet):
     """Segments in COCO's panoptic format: a JSON file, and a folder with a PNG file for each image.
 
-    `categories` are ordered by id. Raises SameboxError where the file is absent, is no JSON, lacks a key that
-    is read, or has a segment of no category.
+    Raises SameboxError where the file is absent, is no JSON, lacks a key that is read, or has a segment of no
+    category.
     """
 
     def __init__(self, annotations: Path, folder: Path) -> None:
         document = read_json(annotations)
         _check(document, annotations)
-        self._annotations, self._folder = annotations, folder
-        categories = (
-            Category(one["id"], one["name"], bool(one["isthing"])) for one in document["categories"]
+        categories = document["categories"]
+        super().__init__(
+            annotations, (Category(one["id"], one["name"], bool(one["isthing"])) for one in categories)
         )
-        self.categories = sorted(categories, key=lambda category: category.id)
+        self._folder = folder
         self._entries = {entry["image_id"]: entry for entry in document["annotations"]}
 
     def check(self, image_ids: Iterable[int]) -> None:
@@ -91,22 +111,10 @@ class PanopticSet:
     def _entry(self, image_id: int) -> tuple[Path, list[dict[str, Any]]]:
         """The PNG file of an image and its segments."""
         if image_id not in self._entries:
-            raise SameboxError(f"{self._annotations}: no segments of image {image_id}; leave the image out")
+            raise SameboxError(f"{self._source}: no segments of image {image_id}; leave the image out")
         entry = self._entries[image_id]
         path = self._folder / entry["file_name"]
         return existing(path, "put the panoptic PNG files there"), entry["segments_info"]
-
-    def category_ids(self, class_names: Iterable[str], is_thing: bool) -> list[int]:
-        """The category of each class of objects, or of stuff; SameboxError names those without one."""
-        known = {one.name: one.id for one in self.categories if one.is_thing == is_thing}
-        names = list(class_names)
-        if unmatched := [name for name in names if name not in known]:
-            kind = "objects" if is_thing else "stuff"
-            raise SameboxError(
-                f"{self._annotations}: no category of {kind} is called {', '.join(unmatched)}; it has "
-                f"{', '.join(known)}; name the detector's classes as the data set does"
-            )
-        return [known[name] for name in names]
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ class PanopticResult:
         return _decoded(self.classes, cv2.IMREAD_UNCHANGED)
 
 
-def panoptic_result(image_id: int, found: Panoptic, dataset: PanopticSet) -> PanopticResult:
+def panoptic_result(image_id: int, found: Panoptic, dataset: CategorySet) -> PanopticResult:
     """What was found in an image, by the categories of `dataset`, which are matched by name.
 
     Raises SameboxError naming classes that it does not have.
@@ -156,9 +164,9 @@ def panoptic_result(image_id: int, found: Panoptic, dataset: PanopticSet) -> Pan
 
 @dataclass
 class PanopticResults:
-    """What a detector found in images of a data set, by the categories of `dataset`."""
+    """What a detector found in several images, by the categories of `dataset`."""
 
-    dataset: PanopticSet
+    dataset: CategorySet
     results: list[PanopticResult] = field(default_factory=list)
 
     def add(self, image_id: int, found: Panoptic) -> None:
