@@ -1,6 +1,6 @@
 """Keypoints after the network: from logits over boxes to places in the image."""
 
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,17 +21,6 @@ _OVERSHOOT = np.float32(0.1875)
 _ROUNDING = np.float32(1e-5)
 
 
-class _Axis(NamedTuple):
-    """How a side of a map is enlarged to L pixels.
-
-    `weights` [L,S] of the map's S values in each pixel; `gap` [L]: between which of them it lies, 0 before
-    the first, S behind the last.
-    """
-
-    weights: _Float
-    gap: NDArray[np.intp]
-
-
 def located(logits: _Float, boxes: _Float, score: str) -> _Float:
     """Logits [N,P,S,S] over boxes [N,4], x1 y1 x2 y2 in pixels → keypoints [N,P,3]: x, y in pixels, score.
 
@@ -42,7 +31,7 @@ def located(logits: _Float, boxes: _Float, score: str) -> _Float:
     pixels = np.ceil(sides)
     found = np.empty((*logits.shape[:2], 3), np.float32)
     for keypoints, maps, (width, height) in zip(found, logits, pixels.astype(int).tolist(), strict=True):
-        keypoints[:] = _peaks(maps, _axis(maps.shape[1], height), _axis(maps.shape[2], width))
+        keypoints[:] = _peaks(maps, height, width)
     found[..., :2] = (found[..., :2] + np.float32(0.5)) * (sides / pixels)[:, None] + boxes[:, None, :2]
     found[..., 2] = SCORES[score](logits, found[..., 2])
     return found
@@ -73,40 +62,29 @@ def distances(a: _Float, b: _Float) -> _Float:
     return np.median(np.hypot(apart[..., 0], apart[..., 1]), axis=-1)
 
 
-def _peaks(maps: _Float, rows: _Axis, columns: _Axis) -> _Float:
+def _peaks(maps: _Float, height: int, width: int) -> _Float:
     """The highest pixel of each map [P,S,S] as it would be enlarged: column, row and value, [P,3].
 
-    Only where the map's values let a peak lie is it enlarged, which is a small part of most boxes.
+    Only rows that may hold it are enlarged to their width: few of most maps, for a peak is narrow.
     """
-    bounds = _bounds(maps)
-    bounds[:, np.bincount(rows.gap, minlength=bounds.shape[1]) == 0] = -np.inf
-    bounds[:, :, np.bincount(columns.gap, minlength=bounds.shape[2]) == 0] = -np.inf
+    side = maps.shape[1]
+    places = (np.arange(height) + 0.5) * (side / height) - 0.5  # of the rows; a value's index is its centre
+    most = _bounds(maps).max(2)[:, np.floor(places).astype(np.intp) + 1]  # [P,height]
     slack = _ROUNDING * np.abs(maps).max((1, 2), initial=0)
     peaks = np.empty((len(maps), 3), np.float32)
-    for peak, values, bound, below in zip(peaks, maps, bounds, slack, strict=True):
-        _, _, least = _peak(values, rows, columns, bound == bound.max())
-        peak[:] = _peak(values, rows, columns, bound >= min(least, bound.max()) - below)
+    for peak, values, bounds, below in zip(peaks, maps, most, slack, strict=True):
+        tall = cv2.resize(values, (side, height), interpolation=cv2.INTER_CUBIC)
+        _, _, least = _peak(tall, tall.max(axis=1).argmax(keepdims=True), width)
+        # not ">=": where a logit is no number, every row is looked at
+        peak[:] = _peak(tall, np.flatnonzero(~(bounds < least - below)), width)
     return peaks
 
 
-def _peak(values: _Float, rows: _Axis, columns: _Axis, wanted: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """Column, row and value of the highest pixel of an enlarged map [S,S].
-
-    It is looked for in the `wanted` gaps [S+1,S+1] and in those that share a row and a column with any.
-    """
-    down = np.flatnonzero(wanted[rows.gap].any(1))
-    across = np.flatnonzero(wanted[:, columns.gap].any(0))
-    enlarged = rows.weights[down] @ values @ columns.weights[across].T
-    row, column = np.unravel_index(enlarged.argmax(), enlarged.shape)
-    return across[column], down[row], enlarged[row, column]
-
-
-def _axis(side: int, length: int) -> _Axis:
-    """Of `side` values to `length` pixels."""
-    unit = np.eye(side, dtype=np.float32)
-    weights = cv2.resize(unit, (side, length), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    places = (np.arange(length) + 0.5) * (side / length) - 0.5  # a value's index is its centre
-    return _Axis(weights, np.floor(places).astype(np.intp) + 1)
+def _peak(tall: NDArray[Any], rows: NDArray[np.intp], width: int) -> tuple[int, int, float]:
+    """Column, row and value of the highest pixel in some rows of a map [height,S] enlarged to `width`."""
+    enlarged = cv2.resize(tall[rows], (width, len(rows)), interpolation=cv2.INTER_CUBIC)
+    row, column = divmod(int(enlarged.argmax()), width)
+    return column, int(rows[row]), float(enlarged[row, column])
 
 
 def _bounds(maps: _Float) -> _Float:

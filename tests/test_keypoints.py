@@ -172,3 +172,14 @@ def test_a_distance_is_the_median_of_the_keypoints():
 def test_limbs_join_the_seventeen_keypoints_of_a_person():
     assert {point for limb in SKELETON for point in limb} == set(range(17))
     assert len({frozenset(limb) for limb in SKELETON}) == 19  # COCO's number of them
+
+
+def test_a_map_that_is_no_number_spoils_its_own_keypoint_alone():
+    """As a network at half precision may answer where it overflows."""
+    maps = logits("peaks")
+    expected = located(maps, BOXES, "logit")
+    maps[2, 1, 5, 7] = np.nan
+    found = located(maps, BOXES, "logit")
+    assert np.isnan(found[2, 1, 2])
+    expected[2, 1] = found[2, 1] = 0
+    np.testing.assert_array_equal(found, expected)
