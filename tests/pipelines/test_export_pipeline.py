@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import demo_forms
 import numpy as np
@@ -61,6 +62,16 @@ def test_disagreement_with_pytorch_is_an_error(monkeypatch, apart, limits):
     demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
     with pytest.raises(SameboxError, match=f"less than 99% of the detections agree with PyTorch to {limits}"):
         pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
+
+
+def test_pixels_of_another_class_are_an_error(monkeypatch):
+    alike = Agreement(4, 4, np.zeros(4), np.zeros(4), pixels=0.98)
+    monkeypatch.setattr(pipeline, "agreement", lambda *_: alike)
+    demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
+    with pytest.raises(SameboxError, match=r"only 98\.0% of the pixels are of the class that PyTorch gives"):
+        pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
+    monkeypatch.setattr(pipeline, "agreement", lambda *_: replace(alike, pixels=0.991))
+    pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
 
 
 def test_a_simplification_that_fails_is_said_and_the_graph_goes_on(tmp_path, capsys):
