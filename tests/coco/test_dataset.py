@@ -81,3 +81,22 @@ def test_categories_of_the_same_name_are_refused(tmp_path, document):
     document["categories"][1]["name"] = "disc"
     with pytest.raises(SameboxError, match="more than one category is called disc"):
         opened(tmp_path, document)
+
+
+RECORD = {"images": SHAPES / "val", "annotations": ANNOTATIONS}
+SEGMENTS = {"annotations": SHAPES / "annotations/panoptic_val.json", "segments": SHAPES / "panoptic_val"}
+
+
+def test_a_record_names_the_files_and_those_of_the_segments_where_there_are_any():
+    bare, whole = dataset_of(RECORD), dataset_of(RECORD | {"panoptic": SEGMENTS})
+    assert bare.images == whole.images
+    assert bare.panoptic is None
+    assert len(whole.panoptic.categories) == 9
+
+
+def test_segments_are_asked_for_before_they_are_missed(tmp_path):
+    """A detector of boxes needs none."""
+    dataset = dataset_of(RECORD | {"panoptic": SEGMENTS | {"segments": tmp_path}})
+    assert len(dataset.images) == 200
+    with pytest.raises(SameboxError, match=r"000020000000\.png: no such file"):
+        dataset.panoptic  # noqa: B018 - reads them
