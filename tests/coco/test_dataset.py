@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from samebox.coco.dataset import CocoDataset, ImageRecord
+from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
 from samebox.errors import SameboxError
 
 SHAPES = Path(__file__).parents[2] / "demo/shapes"
