@@ -3,8 +3,10 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 
+from samebox.engine import Profile, engine_from_onnx
 from samebox.export import check_standard, onnx_from_network
 from samebox.nets.contract import Deployable, Normalize
 from samebox.opset import at_opset
@@ -42,3 +44,13 @@ def assert_alike(exported, opset, batches, atol, rtol=0.0):
         found = session.run(None, {"images": images.numpy(), "sizes": np.array(sizes)})
         for array, tensor in zip(found, expected.values(), strict=True):
             np.testing.assert_allclose(array, tensor.numpy(), rtol=rtol, atol=atol)
+
+
+def assert_builds(exported, folder, heights=(64, 128, 256), widths=(64, 160, 256)):
+    """An engine is built of any batch up to four and of any canvas from the least to the largest."""
+    pytest.importorskip("tensorrt_rtx")
+    path, served = folder / "model.onnx", Profile(batch=(1, 1, 4), height=heights, width=widths)
+    path.write_bytes(exported[1])
+    report = engine_from_onnx(path, folder / "model.engine", served, targets=["SM89"])
+    assert report.layers > 10
+    assert (folder / "model.engine").stat().st_size == report.plan_bytes

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from alike import answered, assert_alike, exported, mixed
+from alike import answered, assert_alike, assert_builds, exported, mixed
 
 from samebox.blocks.hourglass import HourglassNet
 from samebox.blocks.soft_nms import SoftNMS
@@ -126,3 +126,7 @@ def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
         (torch.rand(1, 3, 63, 127) * 255, [[63, 100]]),
     ]
     assert_alike(graph, opset, batches, rtol=1e-3, atol=2e-3)
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
+    assert_builds(graph, tmp_path, heights=(63, 127, 191), widths=(63, 127, 191))

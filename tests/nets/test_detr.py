@@ -1,6 +1,6 @@
 import pytest
 import torch
-from alike import answered, assert_alike, exported, mixed
+from alike import answered, assert_alike, assert_builds, exported, mixed
 
 from samebox.blocks.resnet import ResNet
 from samebox.checkpoints.weights import renamed
@@ -99,6 +99,10 @@ def graph(network):
 def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
     batches = [(torch.rand(3, 3, 96, 128) * 255, SIZES), (torch.rand(1, 3, 65, 97) * 255, [[65, 97]])]
     assert_alike(graph, opset, batches, atol=2e-3)
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
+    assert_builds(graph, tmp_path)
 
 
 OLDER = {

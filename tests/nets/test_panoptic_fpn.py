@@ -1,18 +1,16 @@
 """Panoptic FPN: its semantic head against the definition, under detectron2's names, as a graph."""
 
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from alike import answered, assert_alike, exported, mixed
+from alike import answered, assert_alike, assert_builds, exported, mixed
 from tiny_rcnn import CANVAS, FOUND, STRIDES, STUFF, WIDTH, panoptic_fpn, pyramid, semantic_head
 from torch import nn
 
 from samebox.checkpoints.weights import renamed
-from samebox.engine import Profile, engine_from_onnx
 from samebox.nets.contract import PANOPTIC
 from samebox.nets.panoptic_fpn import RENAMES
-from samebox.opset import at_opset, newest
+from samebox.opset import newest
 
 MIXED = [[96, 128], [70, 128], [128, 61]]
 # Blocks of detectron2's levels, by their place among the level's layers
@@ -122,8 +120,4 @@ def test_onnxruntime_finds_what_pytorch_finds(graph, opset):
 
 
 def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
-    pytest.importorskip("tensorrt_rtx")
-    onnx.save(at_opset(onnx.ModelProto.FromString(graph[1]), 18), tmp_path / "model.onnx")
-    served = Profile(batch=(1, 1, 4), height=(64, 128, 256), width=(64, 160, 256))
-    report = engine_from_onnx(tmp_path / "model.onnx", tmp_path / "model.engine", served, targets=["SM89"])
-    assert report.layers > 10
+    assert_builds(graph, tmp_path)

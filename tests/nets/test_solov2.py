@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from alike import answered, assert_alike, exported, mixed
+from alike import answered, assert_alike, assert_builds, exported, mixed
 
 from samebox.blocks.fpn import FPN
 from samebox.blocks.resnet import ResNet
@@ -164,6 +164,10 @@ def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
         noise = torch.rand(len(sizes), 3, 16, 24) * 255
         batches.append((F.interpolate(noise, size=tuple(np.max(sizes, 0)), mode="bicubic"), sizes))
     assert_alike(graph, opset, batches, atol=1e-3)
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
+    assert_builds(graph, tmp_path)
 
 
 def test_names_of_the_parameters(network):
