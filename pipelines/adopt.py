@@ -43,8 +43,12 @@ class Request:
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> "Request":
         """Raises SameboxError for arguments that are not as in USAGE."""
-        options = dict(re.findall(r"(?m)^(name|overwrite)=(.*)$", "\n".join(arguments)))
-        paths = [Path(one) for one in arguments if not one.startswith(("name=", "overwrite="))]
+        given = [argument.partition("=") for argument in arguments]
+        options = {key: value for key, equals, value in given if equals and key in ("name", "overwrite")}
+        paths = [Path("".join(parts)) for parts in given if parts[0] not in options]
+        for path in paths:
+            if "=" in path.name and not path.exists():
+                raise SameboxError(f"{path}: no such option, and no such file; {USAGE}")
         if len(paths) not in (1, 2):
             raise SameboxError(f"{len(paths)} paths given; {USAGE}")
         if options.get("overwrite", "false") not in ("true", "false"):
@@ -184,5 +188,10 @@ def written(record: dict[str, Any], family: str, dataset: str, source: str) -> s
     return "\n".join([*lines, body])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Adopt what the command line names; the exit code is 1 after a mistake."""
     compose.guarded(lambda: run(Request.from_arguments(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Configs in several files, followed as far as they are there, to one mapping."""
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,7 +140,7 @@ class _PlainLoader(yaml.SafeLoader):
         texts = self.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
         try:
             (text,) = texts
-            return expression(text, f"line {node.start_mark.line + 1}")
+            return expression(text, f"{node.start_mark.name}:{node.start_mark.line + 1}")
         except (ValueError, TypeError, AttributeError, SameboxError):
             raise yaml.constructor.ConstructorError(None, None, "a call", node.start_mark) from None
 
@@ -166,9 +167,10 @@ def _tree(value: Any, left: list[int]) -> Any:
 
 
 def _yaml_file(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    text = _text(path, chain)
+    stream = io.StringIO(_text(path, chain))
+    stream.name = str(path)
     try:
-        config = _tree(yaml.load(text, _PlainLoader), [MOST_PARTS])
+        config = _tree(yaml.load(stream, _PlainLoader), [MOST_PARTS])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1

@@ -63,7 +63,7 @@ def scales(section: Section, key: str, sizes: list[list[float]], strides: list[i
     alike = len(sizes) == len(strides) and all(
         len(level) == len(by_level[0]) and all(map(math.isclose, level, by_level[0])) for level in by_level
     )
-    if not alike or not by_level:
+    if not alike or not by_level or not by_level[0]:
         section.unsupported(key, sizes)
         return [1.0]
     return by_level[0]

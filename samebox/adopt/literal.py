@@ -50,7 +50,7 @@ class Imported:
 
 def short(value: Any) -> str:
     """`value` fit for a message."""
-    return one_line(value if isinstance(value, Unread) else reprlib.repr(value), 80)
+    return one_line(value, 250) if isinstance(value, Unread) else one_line(reprlib.repr(value), 80)
 
 
 def parsed(text: str, file: str) -> ast.Module:

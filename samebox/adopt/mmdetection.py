@@ -184,8 +184,7 @@ def mask_stage(section: Section, align: dict[str, Any]) -> dict[str, Any]:
 
 def point_rend(model: Section, test: Section) -> Network:
     """PointRend on Mask R-CNN."""
-    limits = dict(test.left.get("rcnn") or {})
-    subdivision = Section(limits, "test_cfg.rcnn", test.findings)
+    subdivision = Section(test.left.get("rcnn"), "test_cfg.rcnn", test.findings)
     with model.section("roi_head") as head:
         head.kind("PointRendRoIHead")
         stage = {"_target_": "samebox.nets.point_rend.PointRendRoIHead", **second_stage(head, test)}

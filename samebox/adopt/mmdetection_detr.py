@@ -85,7 +85,7 @@ def transformer_part(
     if len(set(heads)) != 1:
         section.unsupported(f"{name}: attentions with {heads} heads")
     target = f"samebox.nets.detr.{name.capitalize()}"
-    return {"_target_": target, "layers": layers, "heads": heads[0], "hidden_channels": hidden}
+    return {"_target_": target, "layers": layers, "heads": max(heads, default=0), "hidden_channels": hidden}
 
 
 def attention(section: Section, widths: set[int]) -> int:

@@ -76,7 +76,8 @@ def pipeline(
     if normalize is None:
         findings.unsupported.append("data_preprocessor=none")
     if rule["resize"] and not rule["resize"]["keep_ratio"]:
-        across, down = (-(-side // rule["divisor"]) * rule["divisor"] for side in rule["resize"]["scale"])
+        unit = max(rule["divisor"], 1)
+        across, down = (-(-side // unit) * unit for side in rule["resize"]["scale"])
         rule["canvas"] = [down, across]
     return rule, normalize
 

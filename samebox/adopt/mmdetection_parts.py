@@ -301,7 +301,7 @@ def ssd_anchors(head: Section) -> dict[str, Any]:
             generator.skip("input_size", "basesize_ratio_range")
         else:
             least, most = ssd_sizes(generator, len(strides))
-        sides = {"least": least, "most": most, "ratios": generator.raw("ratios")}
+        sides = {"least": least, "most": most, "ratios": generator.nested("ratios")}
         return {
             "_target_": "samebox.blocks.anchors.SizedAnchors",
             "strides": strides,
@@ -393,7 +393,7 @@ def yolo_head(head: Section) -> dict[str, Any]:
     head.skip("one_hot_smoother")
     with head.section("anchor_generator") as generator:
         generator.kind("YOLOAnchorGenerator")
-        strides, sides = generator.wholes("strides"), generator.raw("base_sizes")
+        strides, sides = generator.wholes("strides"), generator.nested("base_sizes")
     head.only("featmap_strides", strides, default=[32, 16, 8])
     return {
         "_target_": "samebox.nets.yolov3.YOLOv3Head",

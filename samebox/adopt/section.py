@@ -152,6 +152,14 @@ class Section:
             return 0
         return value
 
+    def nested(self, key: str) -> list[Any]:
+        """Lists of lists of numbers, as `number`."""
+        value = self.raw(key)
+        if not isinstance(value, list) or not _numeric(value):
+            self.unsupported(key, "nothing given" if value is None else value)
+            return []
+        return value
+
     def wholes(self, key: str, default: Sequence[int] | None = None) -> list[int]:
         """A list of whole numbers, as `number`."""
         found = self.numbers(key, default)
@@ -169,13 +177,20 @@ class Section:
 
     def numbers(self, key: str, default: Sequence[float] | None = None) -> list[Any]:
         """A list of numbers, as `number`."""
-        value = self.raw(key, list(default) if default is not None else None)
-        good = isinstance(value, list) and all(
-            isinstance(item, int | float) and not isinstance(item, bool) for item in value
-        )
-        if not good:
-            self.unsupported(key, "nothing given" if value is None else value)
-        return value if good else []
+        if key not in self and default is not None:
+            return list(default)
+        found = self.nested(key)
+        if any(isinstance(item, list) for item in found):
+            self.unsupported(key, found)
+            return []
+        return found
+
+
+def _numeric(value: Any) -> bool:
+    """Whether all leaves of lists are numbers."""
+    if isinstance(value, list):
+        return all(map(_numeric, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _equal(value: Any, allowed: Any) -> bool:

@@ -92,16 +92,17 @@ class GreedyNMS(nn.Module):
         return rows, top, labels.gather(1, index) * found
 
 
-def seen(boxes: Tensor, scores: Tensor, labels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of GreedyNMS, clipped to images of `sizes` [B,2], without those that then have no area.
+def seen(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What GreedyNMS `found`, clipped to images of `sizes` [B,2], without what then has no area.
 
     So detectron2 does it at last, when the `count` best are chosen: fewer may remain. They close ranks.
     """
+    boxes, scores, labels = found
     boxes = clip(boxes, sizes)
     scores, order = best(scores * extended(boxes), scores.shape[1])
-    found = scores > 0
-    rows = torch.where(found[..., None], gather_rows(boxes, order), 0.0)
-    return rows, scores, labels.gather(1, order) * found
+    taken = scores > 0
+    rows = torch.where(taken[..., None], gather_rows(boxes, order), 0.0)
+    return rows, scores, labels.gather(1, order) * taken
 
 
 def better_of_class(kept: Tensor, labels: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class RoIHead(nn.Module):
         boxes, scores = self.bbox_head(maps, proposals, sizes)
         found = self.nms(*self._candidates(boxes, scores, objectness > 0))
         if self.drop_empty:
-            found = seen(*found, sizes)
+            found = seen(found, sizes)
         outputs = dict(zip(BOXES, found, strict=True))
         taken = (outputs["scores"] > 0)[..., None, None]
         if self.mask_head is not None:

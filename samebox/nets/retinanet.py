@@ -111,9 +111,17 @@ class RetinaNet(OneStage):
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.nets.contract`."""
         head, maps = self.bbox_head, list(self.heads(images, sizes).values())
         levels = list(zip(maps[::2], maps[1::2], strict=True))
-        limits = self.nms_pre, self.score_threshold
-        how = {"decode": head.decode, "clipped": not self.clip_last}
-        found = self.nms(*candidates(levels, head.anchors, head.num_classes, *limits, sizes, **how))
+        pairs = candidates(
+            levels,
+            head.anchors,
+            head.num_classes,
+            self.nms_pre,
+            self.score_threshold,
+            sizes,
+            decode=head.decode,
+            clipped=not self.clip_last,
+        )
+        found = self.nms(*pairs)
         if self.clip_last:
-            found = seen(*found, sizes)
+            found = seen(found, sizes)
         return dict(zip(self.outputs, found, strict=True))

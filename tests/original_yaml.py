@@ -1,6 +1,7 @@
 """What detectron2's and maskrcnn-benchmark's own configs say of the detectors in conf/detector.
 
-As in `originals`: sets of files, of which the first is the one to adopt. Tuples are texts, as YAML has them.
+As in `original_mmdetection`: sets of files, of which the first is the one to adopt. Tuples are texts, which
+they are in YAML.
 """
 
 import json
