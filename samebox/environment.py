@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # The packages whose version can change a number in a table
 PACKAGES = (
     "samebox", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt-rtx",
-    "tensorrt", "numpy", "opencv-python-headless", "pycocotools",
+    "tensorrt", "numpy", "opencv-python-headless", "pillow", "pycocotools",
 )  # fmt: skip
 
 
