@@ -183,8 +183,7 @@ def written(record: dict[str, Any], family: str, dataset: str, source: str) -> s
     """The text of the detector's config."""
     defaults = [f"/family/{family}@_here_", f"override /dataset@_global_.dataset: {dataset}", "_self_"]
     lines = [f"# Adopted from {source}", "defaults:", *(f"  - {line}" for line in defaults)]
-    style = {"sort_keys": False, "default_flow_style": None, "width": 110, "allow_unicode": True}
-    body = yaml.dump(record, Dumper=_Dumper, **style)
+    body = yaml.dump(record, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
     return "\n".join([*lines, body])
 
 

@@ -21,6 +21,7 @@ TRAINING = (
 
 NUM_CLASSES = "${detector.num_classes}"
 EPS = 1e-5
+PER_CLASS = 200
 
 
 def built(model: Section, key: str, part: Callable[[Section], dict[str, Any]]) -> dict[str, Any]:
@@ -445,7 +446,9 @@ def greedy_nms(test: Section) -> float:
 def final_nms(test: Section) -> dict[str, Any]:
     """The NMS that gives the detections."""
     iou, count = greedy_nms(test), test.whole("max_per_img")
-    return {"_target_": "samebox.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count}
+    nms = {"_target_": "samebox.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count}
+    # families keep that many of a class, which is of no account where there are no more in all
+    return nms | ({"per_class": count} if count > PER_CLASS else {})
 
 
 def dense_limits(test: Section) -> dict[str, Any]:

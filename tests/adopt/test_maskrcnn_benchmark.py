@@ -1,0 +1,76 @@
+import copy
+
+import original_yaml as original
+import pytest
+
+from samebox.adopt import maskrcnn_benchmark
+from samebox.adopt.bases import yaml_config
+from samebox.errors import SameboxError
+
+UNSUPPORTED = [
+    ("MODEL.BACKBONE.CONV_BODY", "R-50-C4", "MODEL.BACKBONE.CONV_BODY='R-50-C4'"),
+    ("MODEL.BACKBONE.CONV_BODY", "R-152-FPN", "MODEL.RESNETS.DEPTH=152"),
+    ("MODEL.FPN.USE_GN", True, "MODEL.FPN.USE_GN=True"),
+    ("MODEL.RESNETS.NUM_GROUPS", 32, "MODEL.RESNETS.NUM_GROUPS=32"),
+    ("MODEL.RESNETS.STAGE_WITH_DCN", [False, True, True, True], "MODEL.RESNETS.STAGE_WITH_DCN="),
+    ("MODEL.RESNETS.TRANS_FUNC", "BottleneckWithGN", "MODEL.RESNETS.TRANS_FUNC='BottleneckWithGN'"),
+    ("MODEL.RETINANET_ON", True, "MODEL.RETINANET_ON=True"),
+    ("MODEL.RPN.USE_FPN", False, "MODEL.RPN.USE_FPN=False"),
+    ("MODEL.RPN.POST_NMS_TOP_N_TEST", 500, "MODEL.RPN.POST_NMS_TOP_N_TEST="),
+    ("MODEL.RPN.ANCHOR_SIZES", [32, 64], "MODEL.RPN.ANCHOR_SIZES="),
+    ("MODEL.ROI_HEADS.BBOX_REG_WEIGHTS", [10.0], "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS=[10.0]"),
+    (
+        "MODEL.ROI_BOX_HEAD.FEATURE_EXTRACTOR",
+        "FPNXconv1fcFeatureExtractor",
+        "ROI_BOX_HEAD.FEATURE_EXTRACTOR=",
+    ),
+    ("MODEL.ROI_MASK_HEAD.CONV_LAYERS", [256, 128], "MODEL.ROI_MASK_HEAD.CONV_LAYERS=[256, 128]"),
+    ("MODEL.ROI_MASK_HEAD.DILATION", 2, "MODEL.ROI_MASK_HEAD.DILATION=2"),
+    ("MODEL.NOVEL", 1, "MODEL.NOVEL"),
+    ("INPUT.TO_BGR255", False, "INPUT.TO_BGR255=False"),
+    ("TEST.BBOX_AUG.ENABLED", True, "TEST.BBOX_AUG.ENABLED=True"),
+]
+
+
+def config(tmp_path):
+    return yaml_config(original.write(original.ORIGINALS["mb_mask_rcnn_r50_fpn_1x"], tmp_path))
+
+
+def changed(config, path, value):
+    config = copy.deepcopy(config)
+    held = config
+    *steps, last = path.split(".")
+    for step in steps:
+        held = held.setdefault(step, {})
+    held[last] = value
+    return config
+
+
+@pytest.mark.parametrize(("path", "value", "message"), UNSUPPORTED, ids=[one[0] for one in UNSUPPORTED])
+def test_what_is_not_supported_is_named(tmp_path, path, value, message):
+    with pytest.raises(SameboxError) as error:
+        maskrcnn_benchmark.adopted(changed(config(tmp_path), path, value), "a.yaml")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_come_over(tmp_path):
+    held = config(tmp_path)
+    for path, value in {
+        "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 8,
+        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
+        "MODEL.ROI_HEADS.NMS": 0.4,
+        "MODEL.ROI_HEADS.DETECTIONS_PER_IMG": 50,
+        "MODEL.RPN.ANCHOR_SIZES": [16, 32, 64, 128, 256],
+        "INPUT.PIXEL_MEAN": [1, 2, 3],
+        "DATALOADER.SIZE_DIVISIBILITY": 0,
+    }.items():
+        held = changed(held, path, value)
+    found = maskrcnn_benchmark.adopted(held, "a.yaml")
+    network = found.values["network"]
+    assert (found.num_classes, found.family) == (7, "mb_mask_rcnn")
+    assert network["roi_head"]["nms"] == {"iou_threshold": 0.4, "count": 50}
+    assert network["roi_head"]["bbox_head"]["roi_align"]["samples"] is None
+    assert network["rpn_head"]["anchors"]["scales"] == [4.0]
+    assert found.values["normalize"]["mean"] == [1.0, 2.0, 3.0]
+    assert found.values["preprocess"]["divisor"] == 1
