@@ -71,6 +71,8 @@ class _PythonFiles:
         tree = parsed(text, file)
 
         def imported(module: str, level: int) -> dict[str, Any]:
+            if level == 0:
+                raise SameboxError(f"{file}: imports {module}, which is no file beside it; {_WHOLE}")
             folder = path.parents[level - 1] if level <= len(path.parents) else path.parent
             return self.read(folder.joinpath(*module.split(".")).with_suffix(".py"), chain)
 

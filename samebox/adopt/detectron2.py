@@ -55,6 +55,7 @@ def adopted(config: Mapping[str, Any], source: str) -> Adopted:
         count = testing(top)
         with top.section("MODEL") as model:
             kind = model.kind("GeneralizedRCNN", "PanopticFPN", "RetinaNet", key="META_ARCHITECTURE")
+            findings.check(source)
             values["normalize"] = images(top, model, values["preprocess"])
             family, stuff = (retinanet if kind == "RetinaNet" else rcnn)(model, kind, count, values)
             model.off("LOAD_PROPOSALS")

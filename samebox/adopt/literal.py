@@ -153,7 +153,7 @@ class _Reader:
     def bases(self, body: list[ast.stmt]) -> None:
         """The relative imports in the body of `with read_base():`, as newer configs have it."""
         for node in body:
-            if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            if not isinstance(node, ast.ImportFrom):
                 raise self.refused(node)
             found = self.imported(node.module or "", node.level)
             for alias in node.names:

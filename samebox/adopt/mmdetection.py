@@ -23,6 +23,7 @@ def adopted(config: Mapping[str, Any], source: str) -> Adopted:
     with Section(held, "model", findings, parts.TRAINING) as model:
         model.skip("test_cfg")
         kind = model.kind(*NETWORKS)
+        findings.check(source)
         normalize, divisor = inputs.data_preprocessor(model, config)
         limits = Section(config.get("test_cfg") if test is None else test, "test_cfg", findings)
         with limits:
@@ -30,8 +31,9 @@ def adopted(config: Mapping[str, Any], source: str) -> Adopted:
     preprocess, normalize = inputs.pipeline(
         config, findings, normalize, divisor, centred=family == "cornernet"
     )
-    if len(findings.classes) != 1:
-        findings.unsupported.append(f"num_classes: heads with {sorted(findings.classes) or 'none'}")
+    findings.check(source)
+    if len(findings.classes) > 1:
+        findings.unsupported.append(f"num_classes: heads with {sorted(findings.classes)}")
     findings.check(source)
     values = {"normalize": normalize, "preprocess": preprocess, "network": network}
     return Adopted(

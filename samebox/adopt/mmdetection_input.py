@@ -74,7 +74,7 @@ def pipeline(
     if padded != centred:
         findings.unsupported.append(f"test_pipeline: RandomCenterCropPad={padded}")
     if normalize is None:
-        findings.unsupported.append("data_preprocessor=none")
+        findings.unsupported.append("data_preprocessor (not given)")
     if rule["resize"] and not rule["resize"]["keep_ratio"]:
         unit = max(rule["divisor"], 1)
         across, down = (-(-side // unit) * unit for side in rule["resize"]["scale"])
@@ -86,8 +86,8 @@ def transforms(config: Mapping[str, Any], findings: Findings) -> list[Section]:
     """The steps of the test pipeline, those inside a MultiScaleFlipAug among them."""
     held = test_pipeline(config)
     if not isinstance(held, list):
-        what = "none" if held is None else short(held)
-        findings.unsupported.append(f"test_pipeline={what}")
+        what = " (not given)" if held is None else f"={short(held)}"
+        findings.unsupported.append(f"test_pipeline{what}")
         return []
     found = []
     for index, step in enumerate(held):

@@ -88,7 +88,7 @@ def resnet(backbone: Section) -> dict[str, Any]:
     """ResNet with BatchNorm."""
     backbone.kind("ResNet")
     depth, width = backbone.whole("depth"), backbone.whole("base_channels", 64)
-    if depth not in DEPTHS:
+    if depth and depth not in DEPTHS:
         backbone.unsupported("depth", depth)
     plain_batch_norm(backbone)
     backbone.only("stem_channels", None, width)

@@ -41,6 +41,8 @@ class Findings:
 
 
 _FIRST = object()
+_NOTHING = object()
+_COMPONENTS = ("type", "NAME", "HEAD_NAME", "FEATURE_EXTRACTOR")  # the keys that name a component's type
 
 
 class Section:
@@ -48,15 +50,26 @@ class Section:
 
     As a context manager it says at its end which keys nobody has taken: `training` are those that concern
     training alone, by name or, ending in "*", by how they begin. `path` leads to the section from the top.
+    Of a component that is not supported itself nothing further is said: then it is `silent`, and so are the
+    sections in it.
     """
 
-    def __init__(self, values: Any, path: str, findings: Findings, training: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        values: Any,
+        path: str,
+        findings: Findings,
+        training: Sequence[str] = (),
+        silent: bool = False,
+    ) -> None:
         self.path = path
         self.findings = findings
         self.training = training
+        self.silent = silent
         self.left = dict(values) if isinstance(values, Mapping) else {}
-        if values is not None and not isinstance(values, Mapping):
+        if values is not None and not isinstance(values, Mapping) and not silent:
             self.findings.unsupported.append(f"{path}={short(values)}")
+            self.silent = True
 
     def __enter__(self) -> "Section":
         return self
@@ -81,10 +94,12 @@ class Section:
         if any(value) if isinstance(value, list) else value:
             self.unsupported(key, value)
 
-    def unsupported(self, key: str, value: Any = None) -> None:
-        """Note that `key` is not supported, or not with `value`."""
+    def unsupported(self, key: str, value: Any = _NOTHING) -> None:
+        """Note that `key` is not supported, or not with `value`; None is a value that is missing."""
         where = f"{self.path}.{key}" if self.path else key
-        self.findings.unsupported.append(where if value is None else f"{where}={short(value)}")
+        told = "" if value is _NOTHING else " (not given)" if value is None else f"={short(value)}"
+        if not self.silent:
+            self.findings.unsupported.append(where + told)
 
     def raw(self, key: str, default: Any = None) -> Any:
         """What stands there, whatever it is."""
@@ -93,7 +108,7 @@ class Section:
     def section(self, key: str) -> "Section":
         """The mapping under `key`; an empty one where there is none."""
         path = f"{self.path}.{key}" if self.path else key
-        return Section(self.raw(key), path, self.findings, self.training)
+        return Section(self.raw(key), path, self.findings, self.training, self.silent)
 
     def sections(self, key: str, count: int) -> list["Section"]:
         """The mappings under `key`: a list of `count`, or one that stands for as many."""
@@ -102,7 +117,7 @@ class Section:
         if len(items) != count:
             self.unsupported(key, f"{len(items)} of them")
         return [
-            Section(item, f"{self.path}.{key}[{i}]", self.findings, self.training)
+            Section(item, f"{self.path}.{key}[{i}]", self.findings, self.training, self.silent)
             for i, item in enumerate(items)
         ]
 
@@ -112,12 +127,16 @@ class Section:
             self.raw(key)
 
     def kind(self, *known: str, key: str = "type", default: str | None = None) -> str:
-        """A component's type without the package before it: one of `known`, else noted, and the first one."""
+        """A component's type without the package before it: one of `known`, else noted, and the first one.
+
+        Then nothing further is said of that component.
+        """
         held = self.raw(key, default)
         name = held.name if isinstance(held, Imported) else held
         name = name.rpartition(".")[2] if isinstance(name, str) else name
         if name not in known:
-            self.unsupported(key, held if held is not None else "none")
+            self.unsupported(key, held)
+            self.silent = self.silent or key in _COMPONENTS
             return known[0]
         return str(name)
 
@@ -132,15 +151,16 @@ class Section:
 
     def given(self, key: str, *allowed: Any) -> None:
         """As `only`, for a key without a default, or whose default is not supported."""
-        if key not in self:
-            self.unsupported(key, "nothing given")
-        self.only(key, *allowed)
+        if key in self:
+            self.only(key, *allowed)
+        else:
+            self.unsupported(key, None)
 
     def number(self, key: str, default: float | None = None) -> Any:
         """A number. Noted where there is none: then the answer is 0, for the mapping to go on."""
         value = self.raw(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.unsupported(key, "nothing given" if value is None else value)
+            self.unsupported(key, value)
             return 0
         return value
 
@@ -156,7 +176,7 @@ class Section:
         """Lists of lists of numbers, as `number`."""
         value = self.raw(key)
         if not isinstance(value, list) or not _numeric(value):
-            self.unsupported(key, "nothing given" if value is None else value)
+            self.unsupported(key, value)
             return []
         return value
 

@@ -64,6 +64,10 @@ def test_newer_configs_import_their_bases(tmp_path):
         ({"a": "_base_ = open('b')\n"}, r"_base_ is .*open.* at .*a\.py:1; give the paths"),
         ({"a": "_base_ = 'mmdet::net.py'\n"}, r"_base_ names 'mmdet::net\.py', which is no file"),
         ({"a": "with read_base():\n    from .........x import *\n"}, r"x\.py: no such file"),
+        (
+            {"a": "with read_base():\n    from mmdet.x import *\n"},
+            r"imports mmdet\.x, which is no file",
+        ),
         ({"a": "_base_ = 'b.py'\nm = dict(x=1)\n", "b": "m = 2\n"}, r"\{'x': 1\} cannot inherit from 2"),
     ],
 )

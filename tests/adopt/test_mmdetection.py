@@ -48,7 +48,7 @@ UNSUPPORTED = [
     ("retinanet_r50_fpn", "model.bbox_head.anchor_scales", [8], "model.bbox_head.anchor_scales"),
     ("retinanet_r50_fpn", "model.test_cfg.nms.type", "soft_nms", "test_cfg.nms.type='soft_nms'"),
     ("retinanet_r50_fpn", "model.test_cfg.min_bbox_size", 5, "test_cfg.min_bbox_size=5"),
-    ("retinanet_r50_fpn", "model.test_cfg.score_thr", None, "test_cfg.score_thr='nothing given'"),
+    ("retinanet_r50_fpn", "model.test_cfg.score_thr", None, "test_cfg.score_thr (not given)"),
     ("retinanet_r50_fpn", "model.data_preprocessor.pad_value", 114, "data_preprocessor.pad_value=114"),
     ("retinanet_r50_fpn", f"{RESIZE}.scale", (1333, 800, 3), "test_pipeline[1].scale"),
     ("retinanet_r50_fpn", f"{RESIZE}.interpolation", "area", "test_pipeline[1].interpolation='area'"),
@@ -81,7 +81,7 @@ UNSUPPORTED = [
     ("ssdlite_mobilenetv2", "model.backbone.widen_factor", 0.5, "model.backbone.widen_factor=0.5"),
     ("ssdlite_mobilenetv2", "model.backbone.type", "MobileNetV3", "model.backbone.type='MobileNetV3'"),
     ("yolov3_d53_608", "model.backbone.act_cfg", {"type": "Mish"}, "model.backbone.act_cfg="),
-    ("yolov3_d53_608", "model.test_cfg.conf_thr", None, "test_cfg.conf_thr="),
+    ("yolov3_d53_608", "model.test_cfg.conf_thr", None, "test_cfg.conf_thr (not given)"),
     ("detr_r50", "model.encoder.num_cp", 6, "model.encoder.num_cp"),
     ("detr_r50", "model.positional_encoding.num_feats", 64, "embed_dims: parts with [128, 256]"),
     (
@@ -192,7 +192,7 @@ def test_the_data_set_to_test_on_goes_before_the_name_of_a_pipeline(tmp_path):
     names = changed(names, "val_dataloader", None)
     assert mmdetection.adopted(names, "a").values["preprocess"]["resize"]["scale"] == [1333, 800]
     names = changed(names, "test_pipeline", None)
-    with pytest.raises(SameboxError, match="not supported: test_pipeline=none"):
+    with pytest.raises(SameboxError, match=r"not supported: test_pipeline \(not given\)"):
         mmdetection.adopted(names, "a")
 
 
@@ -222,3 +222,23 @@ def test_no_class_is_cut_short(tmp_path):
     many = changed(names, "model.test_cfg.max_per_img", 500)
     nms = mmdetection.adopted(many, "a").values["network"]["nms"]
     assert (nms["count"], nms["per_class"]) == (500, 500)
+
+
+def test_of_a_component_that_is_not_supported_nothing_further_is_said(tmp_path):
+    names = config("mask_rcnn_r50_fpn", tmp_path)
+    swin = {"type": "SwinTransformer", "embed_dims": 96, "depths": [2, 2, 6, 2]}
+    names = changed(names, "model.backbone", swin)
+    names = changed(names, "model.roi_head.mask_head.predictor_cfg", {"type": "DCN"})
+    message = (
+        "^config.py: not supported: model.roi_head.mask_head.predictor_cfg=.*, "
+        "model.backbone.type='SwinTransformer'; nothing is written$"
+    )
+    with pytest.raises(SameboxError, match=message):
+        mmdetection.adopted(names, "config.py")
+
+
+def test_a_part_that_is_missing_is_named_once(tmp_path):
+    names = config("faster_rcnn_r50_fpn", tmp_path)
+    del names["model"]["roi_head"]
+    with pytest.raises(SameboxError, match=r"not supported: model\.roi_head\.type \(not given\); nothing"):
+        mmdetection.adopted(names, "config.py")
