@@ -82,8 +82,7 @@ def pyramid(model: Section) -> dict[str, Any]:
 def any_backbone(model: Section, **known: Callable[[Section], dict[str, Any]]) -> dict[str, Any]:
     """A backbone of one of the types `known`."""
     with model.section("backbone") as backbone:
-        held = backbone.raw("type")
-        backbone.left["type"] = held
+        held = backbone.peek("type")
         name = str(held.name if isinstance(held, Imported) else held).rpartition(".")[2]
         return known.get(name, next(iter(known.values())))(backbone)
 
@@ -142,7 +141,7 @@ def faster_or_mask_rcnn(model: Section, test: Section) -> Network:
         align = parts.roi_align(head, "bbox_roi_extractor")
         with head.section("bbox_head") as boxes:
             stage["bbox_head"] = parts.bbox_head(boxes, align, agnostic=False)
-        masked = head.left.get("mask_head") is not None
+        masked = head.peek("mask_head") is not None
         if masked:
             align = parts.roi_align(head, "mask_roi_extractor")
             with head.section("mask_head") as masks:
@@ -162,7 +161,7 @@ def cascade_rcnn(model: Section, test: Section) -> Network:
             "_target_": "samebox.nets.cascade.CascadedBoxHeads",
             "modules": [bbox_stage(section, align) for section in head.sections("bbox_head", count)],
         }
-        masked = head.left.get("mask_head") is not None
+        masked = head.peek("mask_head") is not None
         if masked:
             align = parts.roi_align(head, "mask_roi_extractor")
             stage["mask_head"] = {
@@ -186,7 +185,7 @@ def mask_stage(section: Section, align: dict[str, Any]) -> dict[str, Any]:
 
 def point_rend(model: Section, test: Section) -> Network:
     """PointRend on Mask R-CNN."""
-    subdivision = Section(test.left.get("rcnn"), "test_cfg.rcnn", test.findings)
+    subdivision = Section(test.peek("rcnn"), "test_cfg.rcnn", test.findings)
     with model.section("roi_head") as head:
         head.kind("PointRendRoIHead")
         stage = {"_target_": "samebox.nets.point_rend.PointRendRoIHead", **second_stage(head, test)}

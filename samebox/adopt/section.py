@@ -88,6 +88,10 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return key in self.left
 
+    def peek(self, key: str) -> Any:
+        """What stands there, without taking it."""
+        return self.left.get(key)
+
     def off(self, key: str) -> None:
         """Take a switch that must be off: false, nothing, or a list of such."""
         value = self.raw(key)
