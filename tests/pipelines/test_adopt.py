@@ -78,7 +78,9 @@ def assert_same(conf, found, name):
 
 
 def test_every_detector_has_its_original():
-    names = {path.stem for path in (compose.CONF / "detector").glob("*.yaml")}
+    paths = (compose.CONF / "detector").glob("*.yaml")
+    # a user's own, which were adopted, have no licence that is known
+    names = {path.stem for path in paths if "licence: unknown" not in path.read_text()}
     shapes = {name for name in names if name.endswith("_shapes")}
     assert {*original_mmdetection.ORIGINALS, *original_yaml.ORIGINALS} == names - shapes
 
