@@ -47,6 +47,14 @@ DETECTORS = (
     "cascade_mask_rcnn_r50_fpn",
     "mask_rcnn_r101_fpn",
     "point_rend_r50_caffe_fpn",
+    "d2_retinanet_r50_fpn_1x",
+    "d2_faster_rcnn_r50_fpn_1x",
+    "d2_mask_rcnn_r50_fpn_1x",
+    "d2_keypoint_rcnn_r50_fpn_1x",
+    "d2_panoptic_fpn_r50_1x",
+    "mb_faster_rcnn_r50_fpn_1x",
+    "mb_mask_rcnn_r50_fpn_1x",
+    "mb_keypoint_rcnn_r50_fpn_1x",
 )
 # The one that is also built for each target alone
 BY_TARGET = "retinanet_r50_fpn"

@@ -287,12 +287,6 @@ class _Reader:
         return self.unread(node) if isinstance(found, complex) else self.copied(found)
 
 
-def _power(base: float, exponent: float) -> Any:
-    """base ** exponent, first as a float: it overflows where a whole number would grow without end."""
-    found = float(base) ** exponent
-    return base**exponent if abs(found) < _LARGEST else found
-
-
 def merged(child: Any, base: Any, place: str) -> Any:
     """`child` over `base`, by MMEngine's rules.
 
