@@ -21,6 +21,8 @@ DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")
 FORMS = ("torch", "simplified", "fp16", "bf16", "int8")
 ENGINES = {"fp32": "tensorrt_rtx", **{name: f"tensorrt_rtx_{name}" for name in ("fp16", "bf16", "int8")}}
 METHODS = ("percentile", "entropy", "minmax")
+# The one that is calibrated by each
+BY_METHOD = "retinanet_shapes"
 TARGET = "SM89"
 KINDS = ("bbox", "segm")
 # TensorRT's names of the types that layers compute in; the others carry integers and truth values
@@ -97,18 +99,14 @@ def engine_figures(report: EngineReport) -> list[str]:
 
 def sheets(detectors: Sequence[str]) -> list[Sheet]:
     """All tables, each detector measured in turn."""
+    by_method = methods(BY_METHOD) if BY_METHOD in detectors else []
     configs = [composed(name) for name in detectors]
     figures = ["box AP", "Δ", "mask AP", "Δ"]
-    return [
+    tables = [
         Sheet(
             "Accuracy on shapes, ONNX Runtime on the CPU",
             ["detector and form", "products with weights", *figures, "MB"],
             [line for config in configs for line in scores(config)],
-        ),
-        Sheet(
-            "int8 by the method of calibration",
-            ["detector and method", *figures],
-            [line for name in detectors for line in methods(name)],
         ),
         Sheet(
             f"TensorRT-RTX engines for {TARGET}",
@@ -116,6 +114,11 @@ def sheets(detectors: Sequence[str]) -> list[Sheet]:
             [line for config in configs for line in engines(config)],
         ),
     ]
+    if by_method:
+        tables.append(
+            Sheet("int8 by the method of calibration", ["detector and method", *figures], by_method)
+        )
+    return tables
 
 
 def notes() -> list[str]:

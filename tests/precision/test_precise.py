@@ -6,6 +6,7 @@ from onnx import TensorProto, numpy_helper
 from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
 
 from samebox.errors import SameboxError
+from samebox.opset import newest
 from samebox.precision import precise
 from samebox.precision.achieved import achieved, check_achieved
 from samebox.precision.precise import PRECISION_KEY, precise_onnx
@@ -92,6 +93,20 @@ def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, p
     assert np.mean(np.abs(found - expected) < 1e-6) > 0.99
     assert np.abs(found - expected).max() < 2 * step
     assert np.abs(found - exact).max() > 1e-5
+
+
+@pytest.mark.parametrize("opset", [16, newest()])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
+    model = tiny()
+    if opset < 18:
+        del model.opset_import[:]
+        model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    onnx.save(model, source)
+    report = precise_onnx(source, tmp_path / "low.onnx", precision, RULE, images, opset=opset)
+    assert (report.opset, report.products) == (opset, {precision: 3})
+    found, exact = (answers(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
+    assert np.abs(found - exact).mean() < 0.02
 
 
 def test_an_overflow_is_found_by_name_and_left_in_fp32(tmp_path, images):
