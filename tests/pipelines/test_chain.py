@@ -224,12 +224,9 @@ def test_a_precision_is_made_once_for_its_form_and_its_engine(tmp_path, ran, mon
     assert ran[7:] == ["evaluate tensorrt_rtx_int8"]
     ran.clear()
     forms(tmp_path, asked, "precision.count=8")
-    assert [step.partition(" of")[0] for step in ran] == [
-        "precision",
-        "evaluate int8",
-        "engine",
-        "evaluate tensorrt_rtx_int8",
-    ]
+    steps = [step.partition(" of")[0] for step in ran]
+    # the stand-in's engine comes out the same, and is not evaluated again
+    assert steps == ["precision", "evaluate int8", "engine"]
 
 
 def test_the_folders_of_the_pipeline_are_left_alone(tmp_path, ran):
