@@ -16,7 +16,7 @@ class Rule:
     `products` are operators that multiply by stored weights: a product of two computed tensors, as in
     RoIAlign, NMS and attention, is none. `between` are operators that follow in the same type where all that
     they take is in it, and something that takes what they give: nothing behind the last product of a head is.
-    `keep` are patterns, as of files, of the names of nodes or of weights that stay fp32.
+    `keep` are patterns, as of files, of operators and of the names of nodes or weights that stay fp32.
     """
 
     products: Sequence[str]
@@ -24,8 +24,8 @@ class Rule:
     keep: Sequence[str] = ()
 
     def kept(self, node: onnx.NodeProto) -> bool:
-        """Whether `keep` names the node or one of its weights."""
-        return any(fnmatch(name, pattern) for name in (node.name, *node.input) for pattern in self.keep)
+        """Whether `keep` names the node, its operator or one of its weights."""
+        return any(fnmatch(name, pattern) for name in (node.op_type, node.name, *node.input) for pattern in self.keep)
 
     def weighted(self, graph: onnx.GraphProto) -> Nodes:
         """The products with stored weights, whether they are kept or not."""

@@ -37,9 +37,11 @@ def test_what_joins_a_head_with_fp32_does_not_pull_it_in():
     assert names(RULE.region(graph, 18)) == ["a", "y"]
 
 
-def test_keep_names_nodes_and_weights():
+def test_keep_names_operators_nodes_and_weights():
     graph = tiny().graph
     assert names(replace(RULE, keep=["w_h*"]).chosen(graph)) == ["stem", "body"]
+    assert names(replace(RULE, keep=["Conv"]).weighted(graph)) == ["stem", "body", "logits"]
+    assert names(replace(RULE, keep=["Conv"]).chosen(graph)) == []
     assert names(replace(RULE, keep=["node_stem"]).chosen(graph)) == ["body", "logits"]
 
 
