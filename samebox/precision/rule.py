@@ -25,7 +25,8 @@ class Rule:
 
     def kept(self, node: onnx.NodeProto) -> bool:
         """Whether `keep` names the node, its operator or one of its weights."""
-        return any(fnmatch(name, pattern) for name in (node.op_type, node.name, *node.input) for pattern in self.keep)
+        names = (node.op_type, node.name, *node.input)
+        return any(fnmatch(name, pattern) for name in names for pattern in self.keep)
 
     def weighted(self, graph: onnx.GraphProto) -> Nodes:
         """The products with stored weights, whether they are kept or not."""
