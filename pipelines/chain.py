@@ -17,6 +17,7 @@ import stages.download
 import stages.engine
 import stages.evaluate
 import stages.export
+import stages.precision
 import stages.simplify
 from samebox import tables
 from samebox.coco.evaluated import Evaluated, read_evaluated
@@ -24,10 +25,12 @@ from samebox.environment import hardware, versions
 from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.tracking import track
-from stages.axes import axis
 from stages.compose import CONF, main, plain
 from stages.networks import artifact
 from stages.track import flat, key, tags
+
+# Of a runtime: where its files lie, for which their hashes stand
+PLACES = ("folder", "source")
 
 
 def run(config: DictConfig, point: str = "") -> None:
@@ -45,12 +48,18 @@ def run(config: DictConfig, point: str = "") -> None:
         models={},
     )
     print(f"{point}\n{tables.text(comparison)}".lstrip())
-    tables.check_drop(comparison, config.compare.max_ap_drop)
+    tables.check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
 
 
 def chain(config: DictConfig) -> list[Evaluated]:
     """The forms in `runtimes`, each measured, with every step before that they need."""
     check_runtimes(config.runtimes)
+    config = simplified(config)
+    return [form(config, runtime) for runtime in config.runtimes]
+
+
+def simplified(config: DictConfig) -> DictConfig:
+    """`config` with the paths of the steps up to the simplified file, which are done."""
     config = config.copy()
     paths = config.paths
     fetched = {name: config.detector[name] for name in ("name", "source", "sha256")}
@@ -61,7 +70,7 @@ def chain(config: DictConfig) -> list[Evaluated]:
     paths.onnx = once(config, "onnx", asked | checkpoint, stages.export.run)
     made = content(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
     paths.simplified = once(config, "simplified", made, stages.simplify.run)
-    return [form(config, runtime) for runtime in config.runtimes]
+    return config
 
 
 def check_runtimes(runtimes: Sequence[str]) -> None:
@@ -71,24 +80,43 @@ def check_runtimes(runtimes: Sequence[str]) -> None:
         raise SameboxError(f"runtimes: {list(runtimes)}: name one or more of {', '.join(choices)}")
 
 
-def form(config: DictConfig, runtime: str) -> Evaluated:
-    """One form, evaluated; an engine is built first."""
+def ready(config: DictConfig, runtime: str) -> DictConfig:
+    """`config` for one form, its precision made and its engine built where it has them."""
     config = config.copy()
     config.runtime = OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml")
-    if runtime in axis("engines"):
-        source = content(config, config.paths.simplified, config.paths.onnx_file)
+    if "precision" in config.runtime:
+        config.paths[config.runtime.precision] = precise(config, config.runtime.precision)
+    if "flavour" in config.runtime:
+        source = content(config, config.runtime.source, config.paths.onnx_file)
         inputs = source | {"engine": plain(config.engine), "runtime": runtime, "hardware": hardware()}
         config.runtime.folder = once(config, runtime, inputs, stages.engine.run)
+    return config
+
+
+def form(config: DictConfig, runtime: str) -> Evaluated:
+    """One form, evaluated."""
+    config = ready(config, runtime)
     inputs = {
         "detector": plain(config.detector),
         "dataset": plain(config.dataset),
         "evaluate": plain(config.evaluate),
         "export": {name: config.export[name] for name in ("shape", "masked_norm", "postprocess")},
-        "runtime": {name: value for name, value in plain(config.runtime).items() if name != "folder"},
+        "runtime": {name: value for name, value in plain(config.runtime).items() if name not in PLACES},
         "hardware": hardware(),
     } | content(config, config.runtime.folder, made(config))
     folder = once(config, "evaluated", inputs, stages.evaluate.run)
     return read_evaluated(Path(folder) / config.detector.name / runtime)
+
+
+def precise(config: DictConfig, precision: str) -> str:
+    """The folder of the simplified file in `precision`."""
+    config = config.copy()
+    config.precision = OmegaConf.merge(
+        config.precision, OmegaConf.load(CONF / "precision" / f"{precision}.yaml")
+    )
+    asked = {name: plain(config[name]) for name in ("precision", "dataset")}
+    inputs = asked | content(config, config.paths.simplified, config.paths.onnx_file)
+    return once(config, precision, inputs, stages.precision.run)
 
 
 def made(config: DictConfig) -> str:

@@ -10,8 +10,9 @@ import importlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from samebox.environment import hardware, peak_memory_mb, reset_peak_memory
 from samebox.errors import SameboxError
 from samebox.files import existing, read_json, sha256, write_json, written_aside
 from samebox.gpu import gpus
-from samebox.graphs import all_nodes, input_shapes, metadata, onnx_model
+from samebox.graphs import all_nodes, input_shapes, metadata, onnx_model, opset_of
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class EngineReport:
     `targets` are the compute capabilities it runs on, as in SM86. `tf32` tells whether fp32 products may
     be rounded to TF32. `peak_memory_mb` is the process's largest resident memory during the build, or None
     where the system does not tell. `metadata` is the ONNX file's, from which a runner configures itself.
+    `types` counts the layers by the type of what they give first, as TensorRT calls it.
     """
 
     flavour: str
@@ -130,6 +132,7 @@ class EngineReport:
     plan_bytes: int
     metadata: dict[str, str]
     built_on: dict[str, Any]
+    types: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -171,7 +174,7 @@ def engine_from_onnx(
     report = EngineReport(
         flavour=flavour,
         version=trt.__version__,
-        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        opset=opset_of(model),
         targets=chosen,
         profile=profile,
         tf32=tf32,
@@ -184,6 +187,7 @@ def engine_from_onnx(
         plan_bytes=target.stat().st_size,
         metadata=metadata(model),
         built_on=hardware(),
+        types=_types(network),
     )
     write_json(sidecar(target), report.as_dict())
     return report
@@ -278,6 +282,14 @@ def _plan(trt: Any, builder: Any, network: Any, config: Any, source: Path) -> An
     if plan is None:
         raise SameboxError(f"{source}: {_called(trt)} does not build it: {logger.said()}")
     return plan
+
+
+def _types(network: Any) -> dict[str, int]:
+    """How many layers give which type; a strongly typed engine keeps to these."""
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    return dict(
+        sorted(Counter(layer.get_output_type(0).name for layer in layers if layer.num_outputs).items())
+    )
 
 
 def _called(trt: Any) -> str:

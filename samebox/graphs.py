@@ -50,3 +50,8 @@ def input_shapes(model: onnx.ModelProto, path: Path) -> dict[str, list[int]]:
 def metadata(model: onnx.ModelProto) -> dict[str, str]:
     """The model's metadata properties."""
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of ONNX's own operators."""
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

@@ -6,7 +6,7 @@ A cell that was not measured says why; it is never blank, zero or copied.
 import csv as csv_writer
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 from typing import Any
@@ -214,9 +214,12 @@ def measure(form: dict[str, Any], kind: str, batch: int, key: str | None = None)
     return _or_reason(by_kind[kind][key or main_measure(kind)])
 
 
-def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
+def check_drop(
+    comparison: Comparison, max_ap_drop: float, max_ap_drop_of: Mapping[str, float] | None = None
+) -> None:
     """Raise SameboxError where a measured form loses more AP, PQ or mIoU than allowed, in points.
 
+    `max_ap_drop_of` is the limit of the runtimes that have one of their own.
     Every kind and every batch size counts, each against the reference at the same batch size. The error names
     the largest loss.
     """
@@ -232,13 +235,15 @@ def check_drop(comparison: Comparison, max_ap_drop: float) -> None:
         value = measure(form, kind, batch)
         if not isinstance(base, str) and not isinstance(value, str):
             # rounded, so that a loss of exactly the limit is none too many
-            losses.append((round(base - value, 6), kind, batch, form["title"]))
-    loss, kind, batch, title = max(losses, key=lambda entry: entry[0], default=(0.0, "", 0, ""))
-    if loss > max_ap_drop:
+            limit = (max_ap_drop_of or {}).get(form["runtime"], max_ap_drop)
+            losses.append((round(base - value, 6), limit, kind, batch, form["title"]))
+    nothing = (0.0, max_ap_drop, "", 0, "")
+    loss, limit, kind, batch, title = max(losses, key=lambda entry: entry[0] - entry[1], default=nothing)
+    if loss > limit:
         at = "" if batch == 1 else f" at batch {batch}"
         raise SameboxError(
             f"{comparison.detector}: {title} loses {loss:.2f} {named(kind)}{at} against "
-            f"{reference['title']}, more than compare.max_ap_drop {max_ap_drop:g}; look at where the forms "
+            f"{reference['title']}, more than compare.max_ap_drop {limit:g}; look at where the forms "
             "differ in the report, or raise the limit"
         )
 

@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
         page([shown], config.detector.name, config.compare.images, config.compare.score),
     )
     print(table)
-    tables.check_drop(shown.comparison, config.compare.max_ap_drop)
+    tables.check_drop(shown.comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
 
 
 def section(config: DictConfig) -> Section:

@@ -1,4 +1,4 @@
-"""The simplified ONNX file to an engine."""
+"""An ONNX file to an engine."""
 
 from omegaconf import DictConfig
 
@@ -13,9 +13,9 @@ from stages.networks import artifact
 
 def run(config: DictConfig) -> None:
     """Build for the targets and the profile of `engine`; where it cannot be built here, leave the reason."""
-    source = artifact(config, config.paths.simplified, config.paths.onnx_file)
+    source = artifact(config, config.runtime.source, config.paths.onnx_file)
     target = artifact(config, config.runtime.folder, config.paths.engine_file)
-    flavour = config.runtime.name
+    flavour = config.runtime.flavour
     try:
         engine_from_onnx(
             source,

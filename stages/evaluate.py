@@ -48,7 +48,11 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
         "dataset": config.dataset.name,
         "published": plain(config.detector.published),
         "artifact_mb": path.stat().st_size / 1e6 if path.exists() else None,
-        "notes": notes(path.with_name(config.paths.simplify_file)),
+        "notes": [
+            *notes(path.with_name(config.paths.simplify_file)),
+            *precision_notes(path.with_name(config.paths.precision_file)),
+            *config.runtime.get("notes", ()),
+        ],
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -58,6 +62,16 @@ def notes(simplify_report: Path) -> list[str]:
     """What the table says of a file that was to be simplified and was not."""
     reason = read_json(simplify_report)["reason"] if simplify_report.exists() else None
     return [f"not simplified, the graph went on as it was: {reason}"] if reason else []
+
+
+def precision_notes(precision_report: Path) -> list[str]:
+    """What the table says of a file in another precision: what was read back from it, and what overflowed."""
+    if not precision_report.exists():
+        return []
+    report = read_json(precision_report)
+    found = ", ".join(f"{count} in {name}" for name, count in report["products"].items())
+    beyond = [f"{name} overflows it and is left in fp32" for name in report["overflows"]]
+    return [f"products with weights: {found}", *beyond]
 
 
 def built(path: Path) -> str:

@@ -8,6 +8,7 @@ from samebox.detector import Runner
 from samebox.engine import NotHere
 from samebox.files import existing
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.rounded import RoundedRunner
 from samebox.runners.tensorrt import TensorRTRunner
 from samebox.runners.torch import TorchRunner
 from stages.networks import load_network
@@ -22,6 +23,11 @@ def torch_runner(config: DictConfig, path: Path, device: str) -> Runner:
 def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:
     """An ONNX file in ONNX Runtime."""
     return OnnxRuntimeRunner(existing(path, "run the stage before, which makes it"), device)
+
+
+def rounded_runner(config: DictConfig, path: Path) -> Runner:
+    """A 16-bit ONNX file in ONNX Runtime on the CPU, in fp32 that is rounded to its type."""
+    return RoundedRunner(existing(path, "run the stage precision, which makes it"))
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:

@@ -42,6 +42,8 @@ def test_an_engine_is_built_without_a_gpu_and_says_what_it_is(built):
     assert (report.targets, report.profile) == (TARGETS, PROFILE)
     assert (report.opset, report.tf32, report.workspace_mb) == (18, False, 256)
     assert report.layers > 20
+    assert report.types["FLOAT"] > 2
+    assert 20 < sum(report.types.values()) <= report.layers
     assert 0 < report.build_seconds < 60
     assert report.plan_bytes == target.stat().st_size > 1000
     assert report.plan_sha256 == sha256(target)

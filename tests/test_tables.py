@@ -263,6 +263,15 @@ def test_the_largest_drop_is_named():
     )
 
 
+def test_a_form_may_have_a_limit_of_its_own():
+    forms = [measured("PyTorch", 35), measured("ONNX Runtime", 34.8), measured("int8", 34.2, runtime="int8")]
+    tables.check_drop(tables.Comparison(forms), 0.3, {"int8": 1.0})
+    with pytest.raises(SameboxError, match=r"ONNX Runtime loses 0\.20 .*max_ap_drop 0\.1"):
+        tables.check_drop(tables.Comparison(forms), 0.1, {"int8": 1.0})
+    with pytest.raises(SameboxError, match=r"int8 loses 0\.80 .*max_ap_drop 0\.5"):
+        tables.check_drop(tables.Comparison(forms), 0.3, {"int8": 0.5})
+
+
 def test_a_drop_is_seen_at_any_batch_size_against_the_same_of_the_reference():
     forms = [measured("PyTorch", 35, batch_ap=40), measured("ONNX Runtime", 35, batch_ap=39)]
     with pytest.raises(SameboxError, match=r"loses 1\.00 box AP at batch 4"):

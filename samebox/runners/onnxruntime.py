@@ -36,7 +36,7 @@ class OnnxRuntimeRunner:
         options.log_severity_level = 3  # warnings tell what graph optimisation removed
         try:
             self._session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=list(dict.fromkeys([self._provider, PROVIDERS["cpu"]]))
+                self._model(), options, providers=list(dict.fromkeys([self._provider, PROVIDERS["cpu"]]))
             )
         except (
             failures.InvalidProtobuf,
@@ -54,6 +54,10 @@ class OnnxRuntimeRunner:
         self.batch: int | None = batch if isinstance(batch, int) else None
         self._outputs = [output.name for output in self._session.get_outputs()]
         return self
+
+    def _model(self) -> str | bytes:
+        """What is loaded: a path, or a model in memory."""
+        return str(self.path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

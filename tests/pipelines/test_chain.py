@@ -118,13 +118,14 @@ def test_a_process_waits_for_another_that_does_the_same(tmp_path):
 def ran(monkeypatch):
     """The stages that run, each of which leaves a word about what it was asked."""
     done = []
+    more = {"precision": ["precision"]}
 
     def standing_in(name, folder_and_file):
         def run(config):
             done.append(name)
             target = artifact(config, *folder_and_file(config))
             target.parent.mkdir(parents=True, exist_ok=True)
-            asked = {key: str(config.get(key)) for key in ("export", "simplify")}
+            asked = {key: str(config.get(key)) for key in ("export", "simplify", *more.get(name, ()))}
             target.write_text(json.dumps(asked if name != "download" else "weights"))
 
         return run
@@ -138,6 +139,7 @@ def ran(monkeypatch):
         "download": lambda config: (config.paths.torch, config.paths.checkpoint_file),
         "export": lambda config: (config.paths.onnx, config.paths.onnx_file),
         "simplify": lambda config: (config.paths.simplified, config.paths.onnx_file),
+        "precision": lambda config: (config.precision.folder, config.paths.onnx_file),
     }.items():
         monkeypatch.setattr(getattr(stages, name), "run", standing_in(name, place))
     monkeypatch.setattr(stages.evaluate, "run", evaluate)
@@ -203,6 +205,28 @@ def test_an_engine_that_cannot_be_built_here_is_a_form_that_was_not_run(tmp_path
     monkeypatch.setattr(stages.engine, "run", not_built)
     assert forms(tmp_path, "runtimes=[torch,tensorrt_rtx]") == ["torch", "tensorrt_rtx"]
     assert ran == [*EVERY_STEP[:4], "engine", "evaluate tensorrt_rtx"]
+
+
+def test_a_precision_is_made_once_for_its_form_and_its_engine(tmp_path, ran, monkeypatch):
+    def build(config):
+        source = artifact(config, config.runtime.source, config.paths.onnx_file)
+        ran.append(f"engine of {json.loads(source.read_text())['precision']}")
+        target = artifact(config, config.runtime.folder, config.runtime.file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("engine")
+
+    monkeypatch.setattr(stages.engine, "run", build)
+    names = ["torch", "int8", "tensorrt_rtx_int8"]
+    asked = f"runtimes=[{','.join(names)}]"
+    assert forms(tmp_path, asked) == names
+    assert ran[:6] == [*EVERY_STEP[:4], "precision", "evaluate int8"]
+    assert "'name': 'int8'" in ran[6]
+    assert ran[7:] == ["evaluate tensorrt_rtx_int8"]
+    ran.clear()
+    forms(tmp_path, asked, "precision.count=8")
+    steps = [step.partition(" of")[0] for step in ran]
+    # the stand-in's engine comes out the same, and is not evaluated again
+    assert steps == ["precision", "evaluate int8", "engine"]
 
 
 def test_the_folders_of_the_pipeline_are_left_alone(tmp_path, ran):

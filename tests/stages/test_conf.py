@@ -42,7 +42,9 @@ def test_every_detector_composes_under_every_primary_config(primary, detector):
     assert (CONF / "dataset" / f"{config.dataset.name}.yaml").exists()
 
 
-@pytest.mark.parametrize(("group", "primary"), [("runtime", "evaluate"), ("dataset", "download")])
+@pytest.mark.parametrize(
+    ("group", "primary"), [("runtime", "evaluate"), ("dataset", "download"), ("precision", "precision")]
+)
 def test_every_choice_of_a_group_is_called_like_its_file(group, primary):
     for path in (CONF / group).glob("*.yaml"):
         assert composed(primary, f"{group}={path.stem}")[group].name == path.stem

@@ -18,6 +18,13 @@ COMMON = {"samebox.errors", "samebox.files", "stages.compose", "stages.axes"}
 OWN = {"name", "source", "sha256", "licence", "published"}
 
 
+def module_of(stage):
+    """The stage's module under stages/; one may serve several stages, as that of engines does."""
+    python, dash_m, module = STAGES[stage]["cmd"].split()[:3]
+    assert (python, dash_m) == ("python", "-m")
+    return module.removeprefix("stages.")
+
+
 @cache
 def tree(module):
     return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text())
@@ -53,7 +60,7 @@ def called(module, name, found):
 def reached(stage):
     """(module, name) of everything that a stage calls, the runners that Hydra calls for it included."""
     found = set()
-    called(f"stages.{stage}", "run", found)
+    called(f"stages.{module_of(stage)}", "run", found)
     if "runtime.runner" in keys_read(found):
         for path in (ROOT / "conf/runtime").glob("*.yaml"):
             called(*OmegaConf.load(path).runner["_target_"].rsplit(".", 1), found)
@@ -103,10 +110,10 @@ def declares(stage, file, key=None):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_its_module_and_its_config_share_a_name(stage):
-    command = STAGES[stage]["cmd"].split()
-    assert command[:3] == ["python", "-m", f"stages.{stage}"]
-    assert {f"stages/{stage}.py", f"conf/{stage}.yaml"} <= set(STAGES[stage]["deps"])
-    assert f'main("{stage}", run)' in (ROOT / "stages" / f"{stage}.py").read_text()
+    module = module_of(stage)
+    assert stage in (module, f"precise_{module}")
+    assert {f"stages/{module}.py", f"conf/{module}.yaml"} <= set(STAGES[stage]["deps"])
+    assert f'main("{module}", run)' in (ROOT / "stages" / f"{module}.py").read_text()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -115,7 +122,7 @@ def test_a_stage_declares_the_modules_that_it_calls(stage):
     files = {
         str(file_of(*at)) for at in called if at[0] not in COMMON and at != ("stages.networks", "artifact")
     }
-    assert f"stages/{stage}.py" in files
+    assert f"stages/{module_of(stage)}.py" in files
     assert sorted(file for file in files if not declares(stage, file)) == []
 
 
@@ -123,7 +130,7 @@ def test_a_stage_declares_the_modules_that_it_calls(stage):
 def test_a_stage_declares_the_configs_that_it_reads(stage):
     groups = [
         entry if isinstance(entry, str) else next(iter(entry))
-        for entry in OmegaConf.load(ROOT / "conf" / f"{stage}.yaml").defaults
+        for entry in OmegaConf.load(ROOT / "conf" / f"{module_of(stage)}.yaml").defaults
     ]
     keys = {key for key in keys_read(reached(stage)) if not key.startswith("paths.")}
     if "items" in keys:  # all of it
@@ -131,7 +138,8 @@ def test_a_stage_declares_the_configs_that_it_reads(stage):
     missing = []
     for group, _, key in (key.partition(".") for key in sorted(keys)):
         first = key.partition(".")[0] or None
-        assert group in groups or f"step/{group}" in groups, f"conf/{stage}.yaml does not compose {group}"
+        composed = group in groups or f"step/{group}" in groups
+        assert composed, f"conf/{module_of(stage)}.yaml does not compose {group}"
         if f"step/{group}" in groups:
             wanted = [f"conf/step/{group}.yaml"]
         elif group == "detector":

@@ -198,9 +198,13 @@ MISTAKES = {
     "unknown form": (
         "pipelines.chain",
         ["runtimes=[tensorflow]"],
-        r"runtimes: \['tensorflow'\]: name one or more of onnx",
+        r"runtimes: \['tensorflow'\]: name one or more of bf16, fp16, int8, onnx",
     ),
-    "no form": ("pipelines.chain", ["runtimes=[]"], r"runtimes: \[\]: name one or more of onnx, simplified"),
+    "no form": (
+        "pipelines.chain",
+        ["runtimes=[]"],
+        r"runtimes: \[\]: name one or more of bf16, fp16, int8, onnx",
+    ),
 }
 
 SWEEPS = {

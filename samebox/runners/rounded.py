@@ -1,0 +1,20 @@
+"""16-bit ONNX files by ONNX Runtime on a CPU without kernels of their type."""
+
+from pathlib import Path
+
+from samebox.graphs import onnx_model
+from samebox.precision.rounding import rounded
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+
+
+class RoundedRunner(OnnxRuntimeRunner):
+    """Runs one fp16 or bf16 ONNX file in fp32, rounded as `samebox.precision.rounding` says.
+
+    Raises SameboxError where the file is absent, does not load or has no 16-bit part.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+
+    def _model(self) -> bytes:
+        return rounded(onnx_model(self.path), self.name).SerializeToString()

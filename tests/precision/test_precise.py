@@ -1,0 +1,217 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
+
+from samebox.errors import SameboxError
+from samebox.opset import newest
+from samebox.precision import precise
+from samebox.precision.achieved import achieved, check_achieved
+from samebox.precision.precise import PRECISION_KEY, precise_onnx
+from samebox.precision.quantized import Calibration
+from samebox.precision.rounding import rounded
+from samebox.preprocess import read_image
+from samebox.spec import METADATA_KEY
+
+HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tiny_source(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def images(tmp_path):
+    return pictures(tmp_path)
+
+
+def answers(model, image):
+    """What ONNX Runtime gives for one image."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    batch = SPEC.preprocess([read_image(image)])
+    wanted = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: value for name, value in batch.inputs().items() if name in wanted})
+
+
+@pytest.mark.parametrize(("precision", "opset"), [("fp16", 18), ("fp16", 24), ("bf16", 22)])
+def test_the_products_are_in_half_and_the_rest_as_it_was(source, images, tmp_path, precision, opset):
+    target = tmp_path / "half.onnx"
+    report = precise_onnx(source, target, precision, RULE, images, opset=opset)
+    model = onnx.load(target)
+    assert report.products == {precision: 3}
+    assert set(report.operators[precision]) == {"Cast", "Conv", "Relu", "Resize", "Add"}
+    assert (report.kept, report.overflows, report.images, report.calibration) == ([], {}, 3, None)
+    assert [list(model.graph.input), list(model.graph.output)] == [
+        list(tiny().graph.input),
+        list(tiny().graph.output),
+    ]
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert weights[f"w_stem_{precision}"] == weights[f"b_head_{precision}"] == HALF[precision]
+    assert weights["w_loop"] == weights["half"] == weights["factors"] == TensorProto.FLOAT
+    assert "w_stem" not in weights
+    casts = [(*node.input, *node.output) for node in model.graph.node if node.op_type == "Cast"]
+    assert casts == [("centred", f"centred_{precision}"), (f"logits_{precision}", "logits")]
+    assert record(model, PRECISION_KEY) == {"asked": precision, "products": {precision: 3}}
+    assert record(model, METADATA_KEY)["opset"] == report.opset == model.opset_import[0].version == opset
+
+
+def test_bf16_needs_an_opset_that_has_it(source, images, tmp_path):
+    with pytest.raises(SameboxError, match=r"Conv takes no bf16 at opset 18; set precision\.opset=22"):
+        precise_onnx(source, tmp_path / "half.onnx", "bf16", RULE, images)
+    assert not (tmp_path / "half.onnx").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, precision):
+    """Against the same convolutions in NumPy's type, products summed in fp32."""
+    target = tmp_path / "half.onnx"
+    precise_onnx(source, target, precision, RULE, images, opset=22)
+    model = rounded(onnx.load(target), "half.onnx")
+    assert not [tensor for tensor in model.graph.initializer if tensor.data_type in HALF.values()]
+    dtype = precise.HALVES[precision][1]
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(source).graph.initializer}
+
+    def low(values):
+        return values.astype(dtype).astype(np.float32)
+
+    x = low(SPEC.preprocess([read_image(images[0])]).images * 0.5)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3)
+    )
+    stem = np.einsum("bchwij,ocij->bohw", windows, low(weights["w_stem"]))
+    small = np.maximum(low(stem + low(weights["b_stem"])[:, None, None]), 0)[:, :, ::2, ::2]
+    body = low(np.einsum("bchw,oc->bohw", small, low(weights["w_body"])[..., 0, 0]))
+    logits = np.einsum("bchw,oc->bohw", low(body + small), low(weights["w_head"])[..., 0, 0])
+    expected = 1 / (1 + np.exp(-(low(logits + low(weights["b_head"])[:, None, None]) + 0.5)))
+    found, _ = answers(model, images[0])
+    exact, _ = answers(onnx.load(source), images[0])
+    step = {"fp16": 2**-11, "bf16": 2**-8}[precision]
+    # sums in another order may fall to the other side, in few places
+    assert np.mean(np.abs(found - expected) < 1e-6) > 0.99
+    assert np.abs(found - expected).max() < 2 * step
+    assert np.abs(found - exact).max() > 1e-5
+
+
+@pytest.mark.parametrize("opset", [16, newest()])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
+    model = tiny()
+    if opset < 18:
+        del model.opset_import[:]
+        model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    onnx.save(model, source)
+    report = precise_onnx(source, tmp_path / "low.onnx", precision, RULE, images, opset=opset)
+    assert (report.opset, report.products) == (opset, {precision: 3})
+    found, exact = (answers(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
+    assert np.abs(found - exact).mean() < 0.02
+
+
+def test_an_overflow_is_found_by_name_and_left_in_fp32(tmp_path, images):
+    source = tiny_source(tmp_path / "tiny.onnx", scale=1e5)
+    report = precise_onnx(source, tmp_path / "half.onnx", "fp16", RULE, images)
+    assert set(report.overflows) == {"body", "summed"}
+    assert 65504 < report.overflows["body"] < np.inf
+    assert report.products == {"fp16": 1, "fp32": 2}
+    assert report.kept == ["node_body", "node_logits"]
+    found, _ = answers(onnx.load(tmp_path / "half.onnx"), images[0])
+    assert np.isfinite(found).all()
+    with pytest.raises(SameboxError, match=r"body reaches [\d.e+]+, .*beyond 65504, the largest fp16"):
+        precise_onnx(source, tmp_path / "other.onnx", "fp16", RULE, images, overflow="error")
+    assert not (tmp_path / "other.onnx").exists()
+    assert precise_onnx(source, tmp_path / "half.onnx", "bf16", RULE, images, opset=22).overflows == {}
+
+
+def test_a_weight_that_overflows_is_found(tmp_path, images):
+    model = tiny()
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "w_head")
+    tensor.CopyFrom(numpy_helper.from_array(np.full((2, 4, 1, 1), 7e4, np.float32), "w_head"))
+    onnx.save(model, tmp_path / "tiny.onnx")
+    report = precise_onnx(tmp_path / "tiny.onnx", tmp_path / "half.onnx", "fp16", RULE, images)
+    assert report.overflows["w_head"] == 7e4
+    assert report.kept == ["node_logits"]
+
+
+def test_a_graph_that_stayed_fp32_is_no_fp16(source, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(precise, "put_in_half", lambda model, region, precision: None)
+    with pytest.raises(SameboxError, match=r"asked for fp16, and of 3 products with weights 3 in fp32"):
+        precise_onnx(source, tmp_path / "half.onnx", "fp16", RULE, images)
+    assert not (tmp_path / "half.onnx").exists()
+    with pytest.raises(
+        SameboxError, match=r"tiny\.onnx: asked for fp16, and of 3 products with weights 3 in fp32"
+    ):
+        check_achieved(achieved(onnx.load(source), RULE), "fp16", [], "tiny.onnx")
+    with pytest.raises(SameboxError, match="no part of it is fp16 or bf16"):
+        rounded(onnx.load(source), "tiny.onnx")
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile", "minmax"])
+def test_products_in_int8_have_a_scale_for_each_channel(source, images, tmp_path, method):
+    target = tmp_path / "int8.onnx"
+    report = precise_onnx(source, target, "int8", RULE, images, calibration=Calibration(method))
+    model = onnx.load(target)
+    assert report.products == {"int8": 3}
+    assert report.calibration == Calibration(method)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in (node for node in model.graph.node if node.op_type == "Conv"):
+        values, weight = producers[node.input[0]], producers[node.input[1]]
+        assert stored[weight.input[0]].dtype == np.int8
+        assert stored[weight.input[1]].shape == (len(stored[weight.input[0]]),)
+        assert stored[values.input[1]].shape == ()
+        assert stored[values.input[2]] == 0  # symmetric
+        assert all(name in stored and stored[name].dtype == np.float32 for name in node.input[2:])
+    found, exact = (answers(one, images[0])[0] for one in (model, onnx.load(source)))
+    assert 1e-6 < np.abs(found - exact).mean() < 0.02
+    assert record(model, METADATA_KEY) == record(onnx.load(source), METADATA_KEY)
+
+
+def test_ranges_are_those_of_the_images_on_their_canvas(source, images, tmp_path):
+    target = tmp_path / "int8.onnx"
+    precise_onnx(source, target, "int8", RULE, images, calibration=Calibration("minmax"))
+    model = onnx.load(target)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    quantize = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "centred")
+    brightest = max(SPEC.preprocess([read_image(image)]).images.max() for image in images) / 2
+    assert stored[quantize.input[1]] == pytest.approx(brightest / 127.5, rel=0.01)
+
+
+def test_the_same_bytes_every_time(source, images, tmp_path):
+    for precision in ("fp16", "int8"):
+        once, again = (tmp_path / f"{precision}_{index}.onnx" for index in range(2))
+        for target in (once, again):
+            precise_onnx(source, target, precision, RULE, images)
+        assert once.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"precision": "fp8"}, "'fp8' is none of fp16, bf16, int8"),
+        ({"overflow": "ignore"}, "neither fp32 nor error"),
+        ({"images": []}, "no image to calibrate with"),
+        ({"opset": 17}, "at opset 18 already"),
+        ({"rule": RULE.__class__(["Conv"], [], ["*"])}, "nothing is left to convert"),
+        ({"source": "absent.onnx"}, "no such file"),
+    ],
+)
+def test_what_cannot_be_converted(source, images, tmp_path, changes, fault):
+    asked = {
+        "source": source,
+        "precision": "fp16",
+        "rule": RULE,
+        "images": images,
+        "overflow": "fp32",
+    } | changes
+    asked["source"] = tmp_path / asked["source"]
+    with pytest.raises(SameboxError, match=fault):
+        precise_onnx(target=tmp_path / "half.onnx", **asked)
+    assert not (tmp_path / "half.onnx").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"method": "mean"}, {"percentile": 10}])
+def test_a_calibration_that_is_none(wrong):
+    with pytest.raises(SameboxError, match=f"precision.{next(iter(wrong))}"):
+        Calibration(**wrong)

@@ -1,0 +1,63 @@
+import json
+
+import onnx
+import pytest
+from tiny_precision import pictures, tiny_source
+
+from samebox.errors import SameboxError
+from stages import precision
+from stages.axes import axis
+from stages.compose import CONF, compose
+from stages.evaluate import precision_notes
+
+NAMES = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
+
+
+def asked(folder, name, *overrides):
+    """The stage's config for files in `folder`."""
+    places = [f"paths.simplified={folder}/simplified", f"paths.{name}={folder}/{name}"]
+    return compose("precision", [f"precision={name}", f"precision.images={folder}", *places, *overrides])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pictures(tmp_path)
+    target = tmp_path / "simplified/retinanet_shapes"
+    target.mkdir(parents=True)
+    tiny_source(target / "model.onnx")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stage_leaves_the_file_and_what_was_found_in_it(folder, name):
+    precision.run(asked(folder, name))
+    made = folder / name / "retinanet_shapes"
+    report = json.loads((made / "precision.json").read_text())
+    assert report["products"] == {name: 3}
+    assert precision_notes(made / "precision.json") == [f"products with weights: 3 in {name}"]
+    assert onnx.load(made / "model.onnx").opset_import[0].version == report["opset"]
+
+
+def test_a_weight_that_is_kept_and_a_tensor_that_overflows(folder):
+    tiny_source(folder / "simplified/retinanet_shapes/model.onnx", scale=1e5)
+    precision.run(asked(folder, "fp16", "precision.keep=[w_head]"))
+    assert precision_notes(folder / "fp16/retinanet_shapes/precision.json") == [
+        "products with weights: 1 in fp16, 2 in fp32",
+        "body overflows it and is left in fp32",
+    ]
+
+
+def test_images_are_spread_over_the_folder(folder):
+    assert [path.stem for path in precision.images(folder, 2)] == ["0", "1"]
+    assert [path.stem for path in precision.images(folder, 9)] == ["0", "1", "2"]
+    with pytest.raises(SameboxError, match=r"precision\.count: 0"):
+        precision.images(folder, 0)
+    with pytest.raises(SameboxError, match="no such file"):
+        precision.images(folder / "absent", 2)
+
+
+def test_every_precision_has_its_runtimes():
+    for name in NAMES:
+        for runtime in (name, f"tensorrt_{name}", f"tensorrt_rtx_{name}"):
+            assert compose("evaluate", [f"runtime={runtime}"]).runtime.precision == name
+    assert set(axis("precisions")) <= set(NAMES)
