@@ -9,6 +9,7 @@ from stages.networks import load_network
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(wrapper=True)  # else xdist would have read the marks before
 def pytest_collection_modifyitems(items):
     """What runs in one process where several share the tests: a file, of reference cases each alone.
 
@@ -17,6 +18,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         case = item.callspec.params.get("case", ("",)) if hasattr(item, "callspec") else ("",)
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {case[0]}"))
+    return (yield)
 
 
 @pytest.fixture(scope="session")
