@@ -41,8 +41,6 @@ def bilinear(image: Image, height: int, width: int) -> Image:
 
 def widened(image: Image, height: int, width: int) -> Image:
     """Pillow's: a triangle that covers more pixels when it shrinks an image, as Detectron's heirs have it."""
-    if image.shape[:2] == (height, width):
-        return image
     resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
     return np.asarray(resized)
 
@@ -99,10 +97,6 @@ class Resize:
             return height, width
         other = int(side * long / short)
         return (other, side) if width < height else (side, other)
-
-    def pixels(self, image: Image, height: int, width: int) -> Image:
-        """The image [H,W,3] at (height, width)."""
-        return FILTERS[self.filter](image, height, width)
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ class Preprocess:
                 raise SameboxError(
                     f"an image of {h}x{w} after the resize exceeds the canvas {height}x{width}"
                 )
-            resized = self.resize.pixels(image, h, w) if self.resize else image
+            resized = FILTERS[self.resize.filter](image, h, w) if self.resize else image
             array[:, :h, :w] = resized.transpose(2, 0, 1)
         return Batch(arrays, np.array(sizes, np.int64), np.array(originals, np.int64))
 

@@ -229,21 +229,28 @@ def check_drop(
             f"{comparison.detector}: {reference['title']} was not run ({reference['reason']}), so no loss of "
             "AP can be told; evaluate it first"
         )
-    losses = []
+    limits, losses = max_ap_drop_of or {}, []
     for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
         base = measure(reference, kind, batch)
         value = measure(form, kind, batch)
         if not isinstance(base, str) and not isinstance(value, str):
             # rounded, so that a loss of exactly the limit is none too many
-            limit = (max_ap_drop_of or {}).get(form["runtime"], max_ap_drop)
-            losses.append((round(base - value, 6), limit, kind, batch, form["title"]))
-    nothing = (0.0, max_ap_drop, "", 0, "")
-    loss, limit, kind, batch, title = max(losses, key=lambda entry: entry[0] - entry[1], default=nothing)
-    if loss > limit:
+            losses.append((round(base - value, 6), kind, batch, form))
+
+    def beyond(entry: tuple[float, str, int, dict[str, Any]]) -> float:
+        loss, _, _, form = entry
+        return loss - limits.get(form["runtime"], max_ap_drop)
+
+    worst = max(losses, key=beyond, default=None)
+    if worst is not None and beyond(worst) > 0:
+        loss, kind, batch, form = worst
+        own = form["runtime"] in limits
+        limit = f"max_ap_drop_of.{form['runtime']}" if own else "max_ap_drop"
+        value = limits[form["runtime"]] if own else max_ap_drop
         at = "" if batch == 1 else f" at batch {batch}"
         raise SameboxError(
-            f"{comparison.detector}: {title} loses {loss:.2f} {named(kind)}{at} against "
-            f"{reference['title']}, more than compare.max_ap_drop {limit:g}; look at where the forms "
+            f"{comparison.detector}: {form['title']} loses {loss:.2f} {named(kind)}{at} against "
+            f"{reference['title']}, more than compare.{limit} {value:g}; look at where the forms "
             "differ in the report, or raise the limit"
         )
 

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from samebox.errors import SameboxError
-from samebox.preprocess import Preprocess, Resize, read_image
+from samebox.preprocess import FILTERS, Preprocess, Resize, read_image
 
 RULE = Resize((1333, 800))
 
@@ -295,7 +295,7 @@ def test_pillows_filter_is_pillows(size):
 
 def test_filters_differ_when_an_image_shrinks():
     image = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
-    ours, theirs = (Resize((30, 30), filter=name).pixels(image, 30, 30) for name in ("opencv", "pillow"))
+    ours, theirs = (FILTERS[name](image, 30, 30) for name in ("opencv", "pillow"))
     assert np.abs(ours.astype(int) - theirs).max() > 50
 
 

@@ -268,7 +268,7 @@ def test_a_form_may_have_a_limit_of_its_own():
     tables.check_drop(tables.Comparison(forms), 0.3, {"int8": 1.0})
     with pytest.raises(SameboxError, match=r"ONNX Runtime loses 0\.20 .*max_ap_drop 0\.1"):
         tables.check_drop(tables.Comparison(forms), 0.1, {"int8": 1.0})
-    with pytest.raises(SameboxError, match=r"int8 loses 0\.80 .*max_ap_drop 0\.5"):
+    with pytest.raises(SameboxError, match=r"int8 loses 0\.80 .*max_ap_drop_of\.int8 0\.5"):
         tables.check_drop(tables.Comparison(forms), 0.3, {"int8": 0.5})
 
 

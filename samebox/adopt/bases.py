@@ -63,6 +63,7 @@ class _PythonFiles:
         self.count = 0
 
     def read(self, path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+        """The names of a file and of all that it is based on; `chain`: the files that led to it."""
         text, chain = _text(path, chain), (*chain, path.resolve())
         self.count += 1
         if self.count > _MOST_FILES:
@@ -82,6 +83,7 @@ class _PythonFiles:
         return merged(own, base, file)
 
     def bases(self, path: Path, named: Any, chain: tuple[Path, ...]) -> dict[str, Any]:
+        """The names of the files that `_base_` of the file at `path` names, no two of which give the same."""
         names = [named] if isinstance(named, str) else named
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise SameboxError(f"{path}: _base_ is {short(named)}; give the paths of files")

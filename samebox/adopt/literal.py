@@ -120,6 +120,7 @@ class _Reader:
         self.parts = 0
 
     def statement(self, node: ast.stmt) -> None:
+        """Take in one statement. Raises SameboxError for one that configs do not have."""
         match node:
             case ast.Assign(targets=targets) if all(isinstance(target, ast.Name) for target in targets):
                 for target in targets:
@@ -144,6 +145,7 @@ class _Reader:
                 raise self.refused(node)
 
     def refused(self, node: ast.stmt) -> SameboxError:
+        """The error of a statement that would have to be run."""
         what = one_line(ast.unparse(node).partition("\n")[0], 60)
         return SameboxError(
             f"{self.file}:{node.lineno}: {what!r} is no assignment of data, and nothing of a config is run; "
@@ -218,6 +220,7 @@ class _Reader:
         return [self.copied(item) for item in value] if isinstance(value, list) else value
 
     def items(self, node: ast.expr, nodes: list[ast.expr]) -> Any:
+        """The items of a list, with those of the lists that are unpacked in it."""
         found = []
         for item in nodes:
             if isinstance(item, ast.Starred):
@@ -261,6 +264,7 @@ class _Reader:
         return self.copied(found)
 
     def binary(self, node: ast.expr, op: ast.operator, left: Any, right: Any) -> Any:
+        """Numbers reckoned with, texts or lists joined."""
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
         joined = isinstance(op, ast.Add) and type(left) is type(right) and isinstance(left, str | list)
         if isinstance(op, ast.Pow) and numbers:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -25,9 +25,9 @@ class Rule(NamedTuple):
 
 
 def renamed(
-    state: Mapping[str, Tensor], rules: Sequence[Rule | tuple[Any, ...]], source: str = "the checkpoint"
+    state: Mapping[str, Tensor], rules: Sequence[Rule], source: str = "the checkpoint"
 ) -> dict[str, Tensor]:
-    """`state` as `rules`, or the fields of some, make it; they are applied one after the other.
+    """`state` as `rules` make it, which are applied one after the other.
 
     So a network reads checkpoints in which its parts have other names. A prefix `module.`, as PyTorch's
     parallel training leaves it, goes first, where all names have it. Raises SameboxError where two parameters
@@ -37,7 +37,7 @@ def renamed(
     found: dict[str, Tensor] = {}
     for old, value in state.items():
         name: str | None = old.removeprefix("module.") if parallel else old
-        for rule in (Rule(*rule) for rule in rules):
+        for rule in rules:
             if name is None or not re.search(rule.pattern, name):
                 continue
             name = None if rule.name is None else re.sub(rule.pattern, rule.name, name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from samebox.coco.panoptic import PanopticSet
+from samebox.coco.panoptic import PanopticSet, check_sections
 from samebox.errors import SameboxError
 from samebox.files import existing, read_json
 
@@ -98,15 +98,7 @@ def indexed(document: dict[str, Any]) -> COCO:
 
 
 def _check(document: Any, path: Path) -> None:
-    for section, keys in _KEYS.items():
-        if not isinstance(document, dict) or not isinstance(document.get(section), list):
-            raise SameboxError(f"{path}: no list `{section}`; give a COCO instances file")
-        for index, entry in enumerate(document[section]):
-            if missing := [key for key in keys if key not in entry]:
-                raise SameboxError(
-                    f"{path}: {section}[{index}] has no `{missing[0]}`; COCO's evaluation reads "
-                    f"{', '.join(keys)} of each"
-                )
+    check_sections(document, path, _KEYS, "instances")
     names = [category["name"] for category in document["categories"]]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise SameboxError(f"{path}: more than one category is called {repeated[0]}; give each its own name")

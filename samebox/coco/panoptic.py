@@ -4,7 +4,7 @@ A JSON file lists the segments of each image; in a PNG file of its own each pixe
 as the colour R + 256 G + 256² B, 0 where there is none (void).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,15 +209,21 @@ def _decoded(png: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[Any]:
     return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), flags))
 
 
-def _check(document: Any, path: Path) -> None:
-    for section, keys in _KEYS.items():
+def check_sections(document: Any, path: Path, sections: Mapping[str, Sequence[str]], kind: str) -> None:
+    """Raise SameboxError unless a COCO document of a `kind` has `sections`, and their entries the keys."""
+    for section, keys in sections.items():
         if not isinstance(document, dict) or not isinstance(document.get(section), list):
-            raise SameboxError(f"{path}: no list `{section}`; give a COCO panoptic file")
+            raise SameboxError(f"{path}: no list `{section}`; give a COCO {kind} file")
         for index, entry in enumerate(document[section]):
             if missing := [key for key in keys if key not in entry]:
                 raise SameboxError(
-                    f"{path}: {section}[{index}] has no `{missing[0]}`; give a COCO panoptic file"
+                    f"{path}: {section}[{index}] has no `{missing[0]}`; COCO's evaluation reads "
+                    f"{', '.join(keys)} of each"
                 )
+
+
+def _check(document: Any, path: Path) -> None:
+    check_sections(document, path, _KEYS, "panoptic")
     known = {category["id"] for category in document["categories"]}
     for entry in document["annotations"]:
         for segment in entry["segments_info"]:

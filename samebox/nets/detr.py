@@ -7,6 +7,7 @@ too.
 """
 
 from collections import OrderedDict
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from samebox.blocks.boxes import clip
 from samebox.blocks.nms import gather_rows
 from samebox.blocks.top import best
 from samebox.blocks.transformer import DecoderLayer, EncoderLayer, sine_positions, valid_counts
+from samebox.checkpoints.weights import Rule
 from samebox.nets.contract import BOXES
 
 
@@ -88,15 +90,15 @@ class DETR(nn.Module):
     head_outputs = ("logits", "boxes")
 
     # Names of MMDetection 2, and before those the ones of its first checkpoints → those of MMDetection 3
-    renames = (
-        (r"^bbox_head\.input_proj\.", "neck.convs.0.conv."),
-        (r"^bbox_head\.query_embedding\.", "query_embedding."),
-        (r"^bbox_head\.transformer\.", ""),
-        (r"^decoder\.norm\.", "decoder.post_norm."),
-        (r"\.multihead_attn\.", ".cross_attn."),
-        (r"^((?:en|de)coder\.layers\.\d+)\.attentions\.0\.", r"\1.self_attn."),
-        (r"^(decoder\.layers\.\d+)\.attentions\.1\.", r"\1.cross_attn."),
-        (r"^((?:en|de)coder\.layers\.\d+)\.ffns\.0\.", r"\1.ffn."),
+    renames: ClassVar[tuple[Rule, ...]] = (
+        Rule(r"^bbox_head\.input_proj\.", "neck.convs.0.conv."),
+        Rule(r"^bbox_head\.query_embedding\.", "query_embedding."),
+        Rule(r"^bbox_head\.transformer\.", ""),
+        Rule(r"^decoder\.norm\.", "decoder.post_norm."),
+        Rule(r"\.multihead_attn\.", ".cross_attn."),
+        Rule(r"^((?:en|de)coder\.layers\.\d+)\.attentions\.0\.", r"\1.self_attn."),
+        Rule(r"^(decoder\.layers\.\d+)\.attentions\.1\.", r"\1.cross_attn."),
+        Rule(r"^((?:en|de)coder\.layers\.\d+)\.ffns\.0\.", r"\1.ffn."),
     )
 
     def __init__(

@@ -13,7 +13,7 @@ from samebox.errors import SameboxError
 from samebox.files import written_aside
 from samebox.graphs import input_shapes, metadata, onnx_model, opset_of
 from samebox.opset import check_opset
-from samebox.precision.achieved import achieved, check_achieved
+from samebox.precision.achieved import Achieved, achieved, check_achieved
 from samebox.precision.half import HALVES, largest, put_in_half
 from samebox.precision.overflow import Feed, largest_values
 from samebox.precision.quantized import Calibration, quantized
@@ -96,8 +96,7 @@ def precise_onnx(
         converted = onnx.ModelProto()
         converted.CopyFrom(model)
         put_in_half(converted, rule.region(converted.graph, opset_of(model), overflows), precision)
-    _write(converted, metadata(model), target, precision, rule, chosen)
-    found = achieved(onnx_model(target), rule)
+    found = _write(converted, metadata(model), target, precision, rule, chosen)
     return PrecisionReport(
         precision=precision,
         opset=opset_of(converted),
@@ -177,8 +176,8 @@ def _write(
     precision: str,
     rule: Rule,
     chosen: Sequence[str],
-) -> None:
-    """Write the model with its records, once what it holds is what was asked for."""
+) -> Achieved:
+    """Write the model with its records, once what it holds is what was asked for: that is returned."""
     found = achieved(model, rule)
     check_achieved(found, precision, chosen, str(target))
     record = json.dumps({"asked": precision, "products": found.counts()}, sort_keys=True)
@@ -187,3 +186,4 @@ def _write(
     onnx.checker.check_model(model, full_check=True)
     with written_aside(target) as aside:
         aside.write_bytes(model.SerializeToString(deterministic=True))
+    return found

@@ -34,7 +34,7 @@ class Calibration:
     range that holds `percentile` percent of the values) or "minmax" (all of them).
     """
 
-    method: str = "entropy"
+    method: str = "percentile"
     percentile: float = 99.99
 
     def __post_init__(self) -> None:

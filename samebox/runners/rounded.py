@@ -1,7 +1,5 @@
 """16-bit ONNX files by ONNX Runtime on a CPU without kernels of their type."""
 
-from pathlib import Path
-
 from samebox.graphs import onnx_model
 from samebox.precision.rounding import rounded
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
@@ -12,9 +10,6 @@ class RoundedRunner(OnnxRuntimeRunner):
 
     Raises SameboxError where the file is absent, does not load or has no 16-bit part.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
 
     def _model(self) -> bytes:
         return rounded(onnx_model(self.path), self.name).SerializeToString()

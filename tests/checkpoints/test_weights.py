@@ -69,7 +69,7 @@ def test_one_statistic_alone_may_not_be_missing(network):
 def test_rules_apply_one_after_the_other():
     rules = (
         Rule(r"^old\.", "new."),
-        (r"^new\.(w)$", r"head.\1", lambda value: value * 2),
+        Rule(r"^new\.(w)$", r"head.\1", lambda value: value * 2),
         Rule("^spare", None),
     )
     state = {"old.w": torch.tensor([1.0]), "old.b": torch.tensor([2.0]), "spare.x": torch.zeros(1)}
