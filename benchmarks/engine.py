@@ -1,4 +1,6 @@
-"""How long a detector takes from PyTorch to a TensorRT-RTX engine of dynamic shape, and how much memory.
+"""How long a detector takes from PyTorch to TensorRT-RTX engines of dynamic shape, and how much memory.
+
+The engines are of the simplified file, and of what it is in fp16.
 
 python -m benchmarks.engine [DETECTOR ...]
 """
@@ -8,7 +10,7 @@ import logging
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,10 +25,12 @@ from benchmarks.common import Sheet, drawn, show, write
 from samebox.engine import EngineReport, NotHere, Profile, engine_from_onnx
 from samebox.errors import SameboxError
 from samebox.export import export
+from samebox.precision.precise import PrecisionReport, precise_onnx
 from samebox.simplify import SimplifyReport, simplified_onnx
 from stages.compose import compose, guarded
 from stages.engine import profile
 from stages.networks import preprocess
+from stages.precision import images, rule
 
 # Each family of conf/family, and the deepest backbone
 DETECTORS = (
@@ -60,6 +64,11 @@ DETECTORS = (
 BY_TARGET = "retinanet_r50_fpn"
 # The simplified file that engines are built from
 MODEL = "model.onnx"
+# The images on which the search for overflows runs, and how many of them
+SEARCHED = Path(__file__).parents[1] / "demo" / "shapes" / "val"
+COUNT = 2
+# TensorRT's names of the types that layers compute in; the others carry integers and truth values
+REAL = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 # What a detector may fail of; the others are measured all the same
 FAILURES = (SameboxError, NotHere, torch.onnx.OnnxExporterError, BrokenProcessPool)
 
@@ -74,6 +83,8 @@ class Measured:
     export_seconds: float | None = None
     simplify: SimplifyReport | None = None
     engine: EngineReport | None = None
+    half: PrecisionReport | None = None
+    half_engine: EngineReport | None = None
     failure: str | None = None
 
     def row(self) -> list[str]:
@@ -85,10 +96,19 @@ class Measured:
             *(["–"] * 4 if self.engine is None else figures(self.engine)),
         ]
 
+    def half_row(self) -> list[str]:
+        """The same of fp16: products with weights by precision, the build, and its layers by type."""
+        return [
+            self.detector,
+            "–" if self.half is None else named_counts(self.half.products),
+            *(["–"] * 4 if self.half_engine is None else figures(self.half_engine)),
+            "–" if self.half_engine is None else types_told(self.half_engine),
+        ]
+
     def remark(self) -> str | None:
         """What the figures do not tell, as a note."""
         if self.failure:
-            return f"{self.detector} was not built: {self.failure}"
+            return f"{self.detector} was not built{' in fp16' if self.engine else ''}: {self.failure}"
         if self.simplify and not self.simplify.simplified:
             return f"{self.detector} was built unsimplified: {self.simplify.reason}"
         return None
@@ -102,6 +122,16 @@ def figures(report: EngineReport) -> list[str]:
         f"{report.plan_bytes / 1e6:.1f}",
         str(report.layers),
     ]
+
+
+def types_told(report: EngineReport) -> str:
+    """How many layers give which type of real numbers."""
+    return named_counts({REAL[name]: count for name, count in report.types.items() if name in REAL})
+
+
+def named_counts(counts: Mapping[str, int]) -> str:
+    """Counts before their names, as in 3 fp16, 1 fp32."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def measured(config: DictConfig, folder: Path) -> Measured:
@@ -121,6 +151,10 @@ def measured(config: DictConfig, folder: Path) -> Measured:
         tell(result, f"simplified in {result.simplify.seconds:.1f} s")
         result.engine = engine(config, path, config.engine.targets)
         tell(result, f"built in {result.engine.build_seconds:.1f} s")
+        half = folder / "fp16.onnx"
+        result.half = apart(half_precision, result.detector, path, half)
+        result.half_engine = engine(config, half, config.engine.targets)
+        tell(result, f"built in fp16 in {result.half_engine.build_seconds:.1f} s")
     except FAILURES as failure:
         result.failure = " ".join(str(failure).replace(f"{folder}/", "").split())
     if remark := result.remark():
@@ -147,6 +181,12 @@ def export_seconds(detector: str, path: Path) -> float:
     started = time.perf_counter()
     export(network, spec, path, opset=step.opset, lowering=step.lowering)
     return time.perf_counter() - started
+
+
+def half_precision(detector: str, source: Path, target: Path) -> PrecisionReport:
+    """The file at `source` in fp16, at `target`, by the defaults of the stage."""
+    config = compose("precision", [f"detector={detector}"])
+    return precise_onnx(source, target, "fp16", rule(config), images(SEARCHED, COUNT))
 
 
 def engine(config: DictConfig, path: Path, targets: Sequence[str]) -> EngineReport:
@@ -199,7 +239,12 @@ def sheets(results: Sequence[Measured], by_target: Sequence[Sequence[str]]) -> l
             "TensorRT-RTX for all targets at once",
             ["detector", "export s", "simplify s", *build],
             [result.row() for result in results],
-        )
+        ),
+        Sheet(
+            "The same in fp16",
+            ["detector", "products with weights", *build, "layers by type"],
+            [result.half_row() for result in results],
+        ),
     ]
     if by_target:
         tables.append(Sheet(f"{BY_TARGET} for one target", ["target", *build], by_target))
@@ -220,6 +265,8 @@ def notes(configs: Sequence[DictConfig], results: Sequence[Measured]) -> list[st
         f"{step.opset} with dynamic batch, height and width. Its weights are drawn, and fp32.",
         "Simplifying includes the check that the result answers as the exported graph does, at "
         f"{'×'.join(map(str, configs[0].simplify.shapes[0]))} (batch, height, width).",
+        f"fp16 is of the simplified file, overflows looked for on {COUNT} images. Layers are counted by the "
+        "type of their first output; those of integers and truth values are in the sum alone.",
         "Engine seconds cover parsing and building. Peak MB (MiB) is the largest resident memory of the "
         "building process, Python, the libraries and the graph included. No GPU takes part.",
     ]

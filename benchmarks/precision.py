@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from benchmarks.common import Sheet, show, write
+from benchmarks.engine import named_counts, types_told
 from pipelines.chain import form, ready, simplified
 from samebox.engine import EngineReport, engine_report
 from samebox.files import read_json
@@ -25,8 +26,6 @@ METHODS = ("percentile", "entropy", "minmax")
 BY_METHOD = "retinanet_shapes"
 TARGET = "SM89"
 KINDS = ("bbox", "segm")
-# TensorRT's names of the types that layers compute in; the others carry integers and truth values
-REAL = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 
 
 def composed(detector: str, *settings: str) -> DictConfig:
@@ -48,7 +47,7 @@ def scores(config: DictConfig) -> list[list[str]]:
         lines.append(
             [
                 f"{config.detector.name}, {metrics['title']}",
-                ", ".join(f"{count} {name}" for name, count in products.items()) or "–",
+                named_counts(products) or "–",
                 *(cell for kind in KINDS for cell in figures(metrics, reference, kind)),
                 f"{metrics['artifact_mb']:.1f}",
             ]
@@ -88,12 +87,11 @@ def engines(config: DictConfig) -> list[list[str]]:
 
 def engine_figures(report: EngineReport) -> list[str]:
     """Seconds, plan MB, layers, and how many of them give which type of real numbers."""
-    types = {REAL[name]: count for name, count in report.types.items() if name in REAL}
     return [
         f"{report.build_seconds:.1f}",
         f"{report.plan_bytes / 1e6:.1f}",
         str(report.layers),
-        ", ".join(f"{count} {name}" for name, count in types.items()),
+        types_told(report),
     ]
 
 

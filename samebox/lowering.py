@@ -145,15 +145,15 @@ OPERATORS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RoIAlign: OperatorRoIAlign,
 }
 
-# The newest opset at which ONNX Runtime runs an operator on the CPU, where it is not the newest of all:
-# 1.31 has no RoiAlign of opset 22
-NEWEST: dict[Callable[[Any], nn.Module], int] = {OperatorRoIAlign: 21}
+# The opsets at which an operator can stand, where not at all: before 16 RoiAlign knows no half pixels, and
+# that of 22 ONNX Runtime 1.31 has not on the CPU
+OPSETS: dict[Callable[[Any], nn.Module], range] = {OperatorRoIAlign: range(16, 22)}
 
 
 def lowered(network: Network, lowering: str, opset: int) -> Network:
     """`network` itself for "portable", or a copy with ONNX's operators in place for "onnx".
 
-    An operator that ONNX Runtime does not run at `opset` is left in plain ones. Raises SameboxError for
+    An operator that is not to be had at `opset` is left in plain ones. Raises SameboxError for
     another name.
     """
     if lowering not in LOWERINGS:
@@ -163,6 +163,6 @@ def lowered(network: Network, lowering: str, opset: int) -> Network:
     copied = copy.deepcopy(network)
     for name, module in list(copied.named_modules()):
         operator = OPERATORS.get(type(module))
-        if operator and opset <= NEWEST.get(operator, opset):
+        if operator and opset in OPSETS.get(operator, (opset,)):
             copied.set_submodule(name, operator(module))
     return copied

@@ -8,15 +8,16 @@ from functools import cache
 
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common
 import onnxruntime
 from onnx import TensorProto, helper
 
 from samebox.errors import SameboxError
 from samebox.graphs import all_nodes
-from samebox.rewrites import TO_OPSET_16
+from samebox.rewrites import TO_OLDER
 
 EXPORTER_OPSET = 18
-OLDEST = 16
+OLDEST = 11
 
 
 @cache
@@ -56,9 +57,11 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    graph = ir.from_proto(model)
-    for rewrite in TO_OPSET_16:
-        rewrite(graph)
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    for brought, rewrite in TO_OLDER:
+        if opset < brought:
+            rewrite(graph)
+    ir.passes.common.RemoveUnusedNodesPass()(graph)  # constants that have become attributes
     lowered = _at(ir.to_proto(graph), opset)
     unknown = sorted({node.op_type for node in all_nodes(lowered.graph) if not _known(node, opset)})
     if unknown:

@@ -20,12 +20,12 @@ from samebox.errors import SameboxError
 from samebox.export import check_standard, export, onnx_from_network
 from samebox.graphs import all_nodes, metadata
 from samebox.lowering import LOWERINGS, lowered
-from samebox.opset import newest
+from samebox.opset import OLDEST, newest
 from samebox.preprocess import Batch, Preprocess, Resize
 from samebox.simplify import Tolerance, compare_answers
 from samebox.spec import Spec
 
-OPSETS = (16, 18, newest())
+OPSETS = (OLDEST, 18, newest())
 CLOSE = Tolerance(score=1e-5, box=1e-2)  # two implementations of the same float32 convolutions
 CANVAS = (384, 384)
 NOTHING = "a cell a level, where there is nothing"
@@ -222,8 +222,8 @@ def test_the_same_bytes_from_another_process(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"opset": 99}, f"export.opset: 99 is outside 16..{newest()}"),
-        ({"opset": 15}, f"export.opset: 15 is outside 16..{newest()}"),
+        ({"opset": 99}, f"export.opset: 99 is outside 11..{newest()}"),
+        ({"opset": 10}, f"export.opset: 10 is outside 11..{newest()}"),
         ({"lowering": "caffe"}, "export.lowering: 'caffe' is none of portable, onnx"),
     ],
     ids=["too new", "too old", "lowering"],

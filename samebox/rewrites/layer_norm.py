@@ -4,8 +4,12 @@ LayerNormalization(x, scale, bias)  →  d = x - ReduceMean(x); d / Sqrt(ReduceM
 """
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 import onnx_ir as ir
+
+from samebox.rewrites.replacing import Tape, replace
 
 
 def rewrite(model: ir.Model) -> bool:
@@ -13,14 +17,9 @@ def rewrite(model: ir.Model) -> bool:
     changed = False
     for node in list(model.graph.all_nodes()):
         axes = _axes(node) if node.op_type == "LayerNormalization" else None
-        if axes is None or len(node.outputs) > 1 or node.graph is None:
-            continue
-        tape = ir.tape.Tape()
-        out = _normalized(tape, node, axes)
-        ir.convenience.replace_nodes_and_values(
-            node.graph, node, [node], tape.nodes, [node.outputs[0]], [out]
-        )
-        changed = True
+        if axes is not None and len(node.outputs) == 1:
+            replace(node, partial(_normalized, node=node, axes=axes))
+            changed = True
     return changed
 
 
@@ -35,12 +34,12 @@ def _axes(node: ir.Node) -> list[int] | None:
     return list(range(first, 0))
 
 
-def _normalized(tape: ir.tape.Tape, node: ir.Node, axes: list[int]) -> ir.Value:
+def _normalized(tape: Tape, node: ir.Node, axes: list[int]) -> ir.Value:
     x, scale, *bias = node.inputs
     mean: dict[str, int | Sequence[int]] = {"axes": axes, "keepdims": 1}
     centred = tape.op("Sub", [x, tape.op("ReduceMean", [x], mean)])
     variance = tape.op("ReduceMean", [tape.op("Mul", [centred, centred])], mean)
-    epsilon = tape.op("Constant", [], {"value_float": node.attributes.get_float("epsilon", 1e-5)})
+    epsilon = tape.constant(node.attributes.get_float("epsilon", 1e-5), np.float32)
     deviation = tape.op("Sqrt", [tape.op("Add", [variance, epsilon])])
     out = tape.op("Mul", [tape.op("Div", [centred, deviation]), scale])
     return tape.op("Add", [out, bias[0]]) if bias and bias[0] else out

@@ -212,7 +212,7 @@ def exported():
     return program.model_proto
 
 
-@pytest.mark.parametrize("opset", [16, EXPORTER_OPSET, newest()])
+@pytest.mark.parametrize("opset", [11, EXPORTER_OPSET, newest()])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_graph_gives_the_same_masks(maps, exported, opset, batch):
     copied = onnx.ModelProto()

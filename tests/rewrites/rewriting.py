@@ -1,4 +1,4 @@
-"""What every rewrite's test does: a graph at opset 18 and its rewritten form at 16, run side by side."""
+"""What every rewrite's test does: a graph at opset 18 beside its older form."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,15 @@ def model_at_18(text: str) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(parser.parse_model(HEADER.format(opset=18) + text))
 
 
-def rewritten(model: onnx.ModelProto, rewrite: Callable[[ir.Model], bool]) -> onnx.ModelProto:
-    """`model` at opset 16 after a `rewrite`, which must say True, and False when asked again."""
+def rewritten(
+    model: onnx.ModelProto, rewrite: Callable[[ir.Model], bool], opset: int = 16
+) -> onnx.ModelProto:
+    """`model` at `opset` after a `rewrite`, which must say True, and False when asked again."""
     graph = ir.from_proto(model)
     assert rewrite(graph) is True
     assert rewrite(graph) is False
     older = ir.to_proto(graph)
-    older.opset_import[0].version = 16
+    older.opset_import[0].version = opset
     onnx.checker.check_model(older, full_check=True)
     return older
 

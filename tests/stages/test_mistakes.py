@@ -25,8 +25,8 @@ MISTAKES = {
         "Could not find 'detector/retinanet_r500'.*retinanet_r50_fpn",
     ),
     "unknown runtime": ("evaluate", ["runtime=tensorflow"], "Could not find 'runtime/tensorflow'.*torch"),
-    "opset too new": ("export", ["export.opset=99"], r"export\.opset: 99 is outside 16\.\.\d+"),
-    "opset too old": ("export", ["export.opset=15"], r"export\.opset: 15 is outside 16\.\.\d+"),
+    "opset too new": ("export", ["export.opset=99"], r"export\.opset: 99 is outside 11\.\.\d+"),
+    "opset too old": ("export", ["export.opset=10"], r"export\.opset: 10 is outside 11\.\.\d+"),
     "opset in words": (
         "export",
         ["export.opset=high"],

@@ -1,23 +1,26 @@
-"""Axes of a reduction: from an input, as opset 18 has them, to an attribute, as 13 has.
+"""Constant axes: from an input, as newer opsets have them, to an attribute, as older ones have.
 
-    ReduceMax(x, axes=[2])          →  ReduceMax[axes=[2]](x)
-    ReduceMax(x, no axes, noop=1)   is the identity in 18 and has no older form: left alone
-
-ReduceSum takes its axes as an input in 13 already.
+ReduceMax(x, axes=[2])          →  ReduceMax[axes=[2]](x)
+ReduceMax(x, no axes, noop=1)   is the identity in 18 and has no older form: left alone
 """
+
+from collections.abc import Collection
 
 import onnx_ir as ir
 
-OPERATORS = {
+# With axes as an input from opset 18 …
+REDUCTIONS = frozenset(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
-}
+)
+# … and from 13
+OTHERS = frozenset(("ReduceSum", "Squeeze", "Unsqueeze"))
 
 
-def rewrite(model: ir.Model) -> bool:
-    """Turn every constant `axes` input of a reduction into an attribute."""
+def rewrite(model: ir.Model, operators: Collection[str]) -> bool:
+    """Turn every constant `axes` input of the operators into an attribute."""
     changed = False
     for node in model.graph.all_nodes():
-        if node.op_type not in OPERATORS or node.attributes.get_int("noop_with_empty_axes", False):
+        if node.op_type not in operators or node.attributes.get_int("noop_with_empty_axes", False):
             continue
         if len(node.inputs) == 2 and node.inputs[1] is not None:
             axes = ir.convenience.get_const_tensor(node.inputs[1])

@@ -3,7 +3,7 @@ import onnx_ir as ir
 import pytest
 from rewriting import assert_same_answers, attributes, model_at_18, rewritten, untouched
 
-from samebox.rewrites import resize_defaults
+from samebox.rewrites import default_attributes
 
 X = {"x": np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)}
 GRAPH = """g (float[1,2,3,4] x) => (float[1,2,5,7] y) <int64[4] sizes = {{1, 2, 5, 7}}>
@@ -23,7 +23,7 @@ GRAPH = """g (float[1,2,3,4] x) => (float[1,2,5,7] y) <int64[4] sizes = {{1, 2, 
 )
 def test_defaults_are_dropped(mode, newer):
     model = model_at_18(GRAPH.format(f"{mode}, {newer}"))
-    older = rewritten(model, resize_defaults.rewrite)
+    older = rewritten(model, default_attributes.rewrite)
     kept = attributes(older)
     assert kept.keys() <= {"mode", "cubic_coeff_a"}
     assert kept.items() <= attributes(model).items()
@@ -33,7 +33,7 @@ def test_defaults_are_dropped(mode, newer):
 def test_a_default_goes_even_beside_what_has_to_stay():
     model = model_at_18(GRAPH.format('mode = "linear", antialias = 1, keep_aspect_ratio_policy = "stretch"'))
     graph = ir.from_proto(model)
-    assert resize_defaults.rewrite(graph)
+    assert default_attributes.rewrite(graph)
     assert set(attributes(ir.to_proto(graph))) == {"mode", "antialias"}
 
 
@@ -46,4 +46,22 @@ def test_a_default_goes_even_beside_what_has_to_stay():
     ],
 )
 def test_left_alone(settings):
-    assert untouched(model_at_18(GRAPH.format(settings)), resize_defaults.rewrite)
+    assert untouched(model_at_18(GRAPH.format(settings)), default_attributes.rewrite)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "GatherND<batch_dims = 0>(x, i)",
+        'ScatterND<reduction = "none">(x, i, x)',
+        'ScatterElements<axis = 1, reduction = "none">(x, i, i_x)',
+        "BatchNormalization<training_mode = 0>(x, w, w, w, w)",
+    ],
+)
+def test_defaults_of_other_operators(call):
+    model = model_at_18(
+        f"""g (float[2,3] x, int64[2,1] i) => (float[2,3] y) <float[3] w = {{1, 2, 3}}>
+        {{ i_x = Cast<to = 1>(i)  z = {call}  y = Add(z, w) }}"""
+    )
+    feed = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "i": np.array([[1], [0]])}
+    assert_same_answers(model, rewritten(model, default_attributes.rewrite, 11), feed)
