@@ -26,6 +26,8 @@ PRECISION_KEY = "samebox_precision"
 
 PRECISIONS = (*HALVES, "int8")
 CALIBRATION = Calibration()
+# The first at which DequantizeLinear takes a scale for each channel
+CHANNELS_OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def precise_onnx(
     overflows: dict[str, float] = {}
     _check_some(rule.chosen(model.graph), source)
     if precision == "int8":
+        _check_channels(opset_of(model), source)
         chosen = [node.name for node in rule.chosen(model.graph)]
         converted = quantized(model, chosen, _feeds(model, source, images), calibration)
     else:
@@ -140,6 +143,15 @@ def _at_opset(model: onnx.ModelProto, opset: int | None, source: Path) -> onnx.M
     spec = replace(Spec.from_metadata(metadata(model), str(source)), opset=opset)
     helper.set_model_props(converted, metadata(model) | {METADATA_KEY: spec.to_json()})
     return converted
+
+
+def _check_channels(opset: int, source: Path) -> None:
+    """Raise SameboxError for an opset without scales by channel."""
+    if opset < CHANNELS_OPSET:
+        raise SameboxError(
+            f"{source}: int8 with a scale for each channel takes opset {CHANNELS_OPSET}, and the file is at "
+            f"{opset}; set precision.opset={CHANNELS_OPSET}"
+        )
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:

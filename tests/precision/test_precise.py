@@ -95,8 +95,9 @@ def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, p
     assert np.abs(found - exact).max() > 1e-5
 
 
-@pytest.mark.parametrize("opset", [16, newest()])
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize(
+    ("precision", "opset"), [("fp16", 13), ("fp16", newest()), ("int8", 13), ("int8", newest())]
+)
 def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
     model = tiny()
     if opset < 18:
@@ -107,6 +108,19 @@ def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, op
     assert (report.opset, report.products) == (opset, {precision: 3})
     found, exact = (answers(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
     assert np.abs(found - exact).mean() < 0.02
+
+
+def test_int8_takes_an_opset_that_knows_scales_by_channel(source, images, tmp_path):
+    model = tiny()
+    model.opset_import[0].version = 12
+    onnx.save(model, source)
+    with pytest.raises(SameboxError) as caught:
+        precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images)
+    assert str(caught.value) == (
+        f"{source}: int8 with a scale for each channel takes opset 13, and the file is at 12; "
+        "set precision.opset=13"
+    )
+    assert precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images, opset=13).products == {"int8": 3}
 
 
 def test_an_overflow_is_found_by_name_and_left_in_fp32(tmp_path, images):
