@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from benchmarks.common import Sheet, drawn, show, write
 from samebox.engine import EngineReport, NotHere, Profile, engine_from_onnx
+from samebox.engine.achieved import precisions
 from samebox.errors import SameboxError
 from samebox.export import export
 from samebox.precision.precise import PrecisionReport, precise_onnx
@@ -67,8 +68,6 @@ MODEL = "model.onnx"
 # The images on which the search for overflows runs, and how many of them
 SEARCHED = Path(__file__).parents[1] / "demo" / "shapes" / "val"
 COUNT = 2
-# TensorRT's names of the types that layers compute in; the others carry integers and truth values
-REAL = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 # What a detector may fail of; the others are measured all the same
 FAILURES = (SameboxError, NotHere, torch.onnx.OnnxExporterError, BrokenProcessPool)
 
@@ -126,7 +125,7 @@ def figures(report: EngineReport) -> list[str]:
 
 def types_told(report: EngineReport) -> str:
     """How many layers give which type of real numbers."""
-    return named_counts({REAL[name]: count for name, count in report.types.items() if name in REAL})
+    return named_counts(precisions(report.types))
 
 
 def named_counts(counts: Mapping[str, int]) -> str:

@@ -10,6 +10,8 @@ from samebox.errors import SameboxError
 from samebox.preprocess import Preprocess
 
 METADATA_KEY = "samebox"
+# Beside it, of a file in another precision: what was asked, and how many products are of each precision
+PRECISION_KEY = "samebox_precision"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """An ONNX file to an engine."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from samebox.engine import NotHere, Profile, engine_from_onnx
@@ -26,6 +28,9 @@ def run(config: DictConfig) -> None:
             targets=config.engine.targets if flavour == "tensorrt_rtx" else (),
             workspace_mb=config.engine.workspace_mb,
             tf32=config.engine.tf32,
+            version_compatible=config.engine.version_compatible,
+            hardware_compatibility=config.engine.hardware_compatibility,
+            cache=Path(config.paths.engine_cache),
         )
     except NotHere as reason:
         write_text(target.with_name(config.paths.not_built_file), f"not built: {reason}\n")

@@ -19,10 +19,7 @@ from samebox.precision.overflow import Feed, largest_values
 from samebox.precision.quantized import Calibration, quantized
 from samebox.precision.rule import Rule
 from samebox.preprocess import read_image
-from samebox.spec import METADATA_KEY, Spec
-
-# Beside the record of the network: what was asked, and how many products are of each precision
-PRECISION_KEY = "samebox_precision"
+from samebox.spec import METADATA_KEY, PRECISION_KEY, Spec
 
 PRECISIONS = (*HALVES, "int8")
 CALIBRATION = Calibration()

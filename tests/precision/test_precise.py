@@ -9,11 +9,11 @@ from samebox.errors import SameboxError
 from samebox.opset import newest
 from samebox.precision import precise
 from samebox.precision.achieved import achieved, check_achieved
-from samebox.precision.precise import PRECISION_KEY, precise_onnx
+from samebox.precision.precise import precise_onnx
 from samebox.precision.quantized import Calibration
 from samebox.precision.rounding import rounded
 from samebox.preprocess import read_image
-from samebox.spec import METADATA_KEY
+from samebox.spec import METADATA_KEY, PRECISION_KEY
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 

@@ -89,9 +89,11 @@ def keys_read(found):
 
 
 def file_of(module, name):
-    """The file in which an imported name lies, a module of a package included."""
+    """The file in which an imported name lies, a module of a package included; of a package, its folder."""
     path = Path(*module.split("."))
-    return path / f"{name}.py" if (ROOT / path / f"{name}.py").exists() else path.with_suffix(".py")
+    if (ROOT / path / f"{name}.py").exists():
+        return path / f"{name}.py"
+    return path if (ROOT / path).is_dir() else path.with_suffix(".py")
 
 
 def parameters(stage):

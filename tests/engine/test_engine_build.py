@@ -1,21 +1,24 @@
 import json
 import sys
+from dataclasses import replace
+from unittest import mock
 
 import onnx
 import pytest
 from onnx import helper
+from tiny_engine import TARGETS, full_tensorrt
 from tiny_onnx import METADATA, tiny_file, tiny_model
 
-from samebox import engine
-from samebox.engine import NotHere, Profile, check_loadable, engine_from_onnx, engine_report, sidecar
+from samebox.engine import NotHere, Profile, build, engine_from_onnx, engine_report, flavour, sidecar
 from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.gpu import Gpu
+from samebox.spec import PRECISION_KEY
 
 trt = pytest.importorskip("tensorrt_rtx")
 
 PROFILE = Profile(batch=(1, 2, 4), height=(64, 96, 256), width=(64, 128, 256))
-TARGETS = ["SM86", "SM89", "SM120"]
+OPTIONS = build._Options(TARGETS, workspace_mb=64, tf32=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,7 @@ def test_an_engine_is_built_without_a_gpu_and_says_what_it_is(built):
     assert report.layers > 20
     assert report.types["FLOAT"] > 2
     assert 20 < sum(report.types.values()) <= report.layers
+    assert (report.types_of, report.shares) == ("network", {"fp32": 1.0})
     assert 0 < report.build_seconds < 60
     assert report.plan_bytes == target.stat().st_size > 1000
     assert report.plan_sha256 == sha256(target)
@@ -60,55 +64,28 @@ def test_the_json_file_alone_gives_the_report(built):
     assert json.loads(sidecar(target).read_text())["profile"]["height"] == [64, 96, 256]
 
 
-def test_fp32_is_fp32_unless_asked_otherwise():
-    builder = trt.Builder(engine.tensorrt_logger(trt))
+def test_a_build_is_configured_as_asked():
+    builder = trt.Builder(flavour.tensorrt_logger(trt))
     for tf32 in (False, True):
-        config = engine._config(trt, builder, PROFILE, TARGETS, workspace_mb=64, tf32=tf32)
-        assert config.get_flag(trt.BuilderFlag.TF32) is tf32
+        config = build._config(trt, builder, PROFILE, replace(OPTIONS, tf32=tf32))
+        assert config.get_flag(trt.BuilderFlag.TF32) is tf32  # fp32 is fp32 unless asked otherwise
         assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 << 20
         assert [
             config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)
         ] == TARGETS
-
-
-def test_a_plan_of_another_build_is_refused(engine_file):
-    engine_file.write_bytes(engine_file.read_bytes() + b"\0")
-    with pytest.raises(SameboxError, match=r"not the plan that tiny\.engine\.json records; build"):
-        engine_report(engine_file)
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", '{"profile": {}}'])
-def test_a_json_file_of_another_kind_is_refused(engine_file, text):
-    sidecar(engine_file).write_text(text)
-    with pytest.raises(SameboxError, match="not the record of an engine"):
-        engine_report(engine_file)
-
-
-def test_half_a_pair_is_refused(engine_file):
-    sidecar(engine_file).unlink()
-    with pytest.raises(SameboxError, match=r"tiny\.engine\.json: no such file; build the engine anew"):
-        engine_report(engine_file)
-    engine_file.unlink()
-    with pytest.raises(SameboxError, match=r"tiny\.engine: no such file"):
-        engine_report(engine_file)
+        assert not config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
 
 
 def test_a_build_killed_between_its_two_files_leaves_no_pair(built, engine_file, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "write_json", killed)
+    monkeypatch.setattr(build, "write_json", killed)
     other = Profile(batch=(1, 1, 1), height=(64, 64, 64), width=(64, 64, 64))
     with pytest.raises(KeyboardInterrupt):
         engine_from_onnx(built[1], engine_file, other, targets=["SM86"])
     with pytest.raises(SameboxError, match="no such file; build the engine anew"):
         engine_report(engine_file)
-
-
-@pytest.mark.parametrize("height", [(2, 1, 3), (1, 4, 3), (0, 1, 2), (1, 2), (3, 2, 1)])
-def test_a_profile_out_of_order_is_refused(height):
-    with pytest.raises(SameboxError, match=r"profile\.height=\[.*\]: give \[least, usual, largest\]"):
-        Profile(batch=(1, 1, 1), height=height, width=(1, 1, 1))
 
 
 def test_fixed_dimensions_are_taken_from_the_graph(tmp_path):
@@ -140,61 +117,89 @@ def test_full_tensorrt_says_what_it_lacks(built, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(NotHere, match=r"^TensorRT is not installed: pip install samebox\[tensorrt\]$"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt")
-    monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    monkeypatch.setattr(engine, "gpus", list)
+    monkeypatch.setitem(sys.modules, "tensorrt", full_tensorrt())
+    monkeypatch.setattr(flavour, "gpus", list)
     with pytest.raises(NotHere, match="no GPU here; TensorRT builds on the one"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt")
     with pytest.raises(SameboxError, match="TensorRT builds for the GPU here"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt", targets=TARGETS)
 
 
-def with_nodes(path, *nodes, **constants):
-    """The tiny detector with more nodes, whose results nothing uses."""
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (
+            {"version_compatible": True},
+            "^version_compatible=true: .* loads in its own version alone",
+        ),
+        ({"hardware_compatibility": "ampere_plus"}, "=ampere_plus: TensorRT-RTX has none; .* name the GPUs"),
+    ],
+)
+def test_tensorrt_rtx_refuses_the_compatibilities_that_it_lacks(built, tmp_path, settings, fault):
+    with pytest.raises(SameboxError, match=fault):
+        engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=TARGETS, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_tensorrt_takes_its_levels_of_compatibility_alone(built, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", full_tensorrt())
+    with pytest.raises(SameboxError, match="=ada: unknown; take null or one of ampere_plus, same"):
+        engine_from_onnx(
+            built[1], tmp_path / "tiny.engine", PROFILE, flavour="tensorrt", hardware_compatibility="ada"
+        )
+
+
+def test_compatibilities_reach_full_tensorrt():
+    config = mock.MagicMock()
+    builder = mock.Mock(create_builder_config=lambda: config)
+    options = replace(OPTIONS, version_compatible=True, hardware_compatibility="ampere_plus")
+    build._config(full_tensorrt(), builder, PROFILE, options)
+    config.set_flag.assert_called_once_with(trt.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
+
+
+def recorded(path, asked, cast=False):
+    """The tiny detector, whose record says that it is in fp16; with `cast` one layer is."""
     model = tiny_model()
-    model.graph.node.extend(nodes)
-    for name, value in constants.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(onnx.numpy_helper.np.array(value), name))
+    model.metadata_props.add(key=PRECISION_KEY, value=json.dumps({"asked": asked, "products": {asked: 1}}))
+    if cast:
+        model.graph.node.append(helper.make_node("Cast", ["best"], ["half"], to=onnx.TensorProto.FLOAT16))
+        model.graph.output.append(helper.make_tensor_value_info("half", onnx.TensorProto.FLOAT16, None))
     onnx.save(model, path)
     return path
 
 
-@pytest.mark.parametrize("operator", ["NonMaxSuppression", "RoiAlign", "NonZero", "DeformConv"])
-def test_operators_that_tensorrt_does_not_take_are_named_with_the_mend(tmp_path, operator):
-    node = helper.make_node(operator, ["chances"], ["found"], name="node_x")
-    source = with_nodes(tmp_path / "model.onnx", node)
-    with pytest.raises(SameboxError) as refused:
-        engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
-    assert str(refused.value) == (
-        f"{source}: 1 node does not parse: node_x ({operator}): not an operator of TensorRT-RTX; "
-        "export with export.lowering=portable"
-    )
+@pytest.mark.parametrize("asked", ["fp16", "bf16", "int8"])
+def test_a_precision_that_no_layer_has_is_an_error(tmp_path, asked):
+    source = recorded(tmp_path / "tiny.onnx", asked)
+    with pytest.raises(SameboxError, match=rf"tiny\.onnx: asked {asked} but got fp32 in \d+ layers; make"):
+        engine_from_onnx(source, tmp_path / "tiny.engine", PROFILE, targets=TARGETS)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
-def test_a_large_topk_is_found_inside_a_loop(tmp_path):
-    model = tiny_model()
-    body = next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g
-    body.node.append(helper.make_node("Constant", [], ["many"], value_ints=[3841]))
-    body.node.append(helper.make_node("TopK", ["s", "many"], ["values", "places"], name="node_topk"))
-    onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(SameboxError, match=r"node_topk \(TopK\): K=3841 is above 3840; export with"):
-        engine_from_onnx(tmp_path / "model.onnx", tmp_path / "model.engine", PROFILE, targets=TARGETS)
+def test_a_precision_that_a_layer_has_is_told_with_its_share(tmp_path):
+    source = recorded(tmp_path / "tiny.onnx", "fp16", cast=True)
+    report = engine_from_onnx(source, tmp_path / "tiny.engine", PROFILE, targets=["SM89"])
+    assert report.types["HALF"] == 1
+    assert report.shares == {
+        "fp32": pytest.approx(1 - report.shares["fp16"], abs=1e-3),
+        "fp16": pytest.approx(1 / (1 + report.types["FLOAT"]), abs=1e-3),
+    }
 
 
-def test_what_the_parser_finds_is_told_by_node(tmp_path):
-    scatter = helper.make_node(
-        "ScatterND", ["best", "indices", "updates"], ["o"], name="node_scatter", reduction="add"
-    )
-    unique = helper.make_node("Unique", ["best"], ["u"], name="node_unique")
-    source = with_nodes(tmp_path / "model.onnx", scatter, unique, indices=[[0, 0]], updates=[1.0])
-    with pytest.raises(SameboxError) as refused:
-        engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
-    message = str(refused.value)
-    assert (
-        "2 nodes do not parse: node_unique (Unique): not an operator of TensorRT-RTX; node_scatter" in message
-    )
-    assert "node_scatter (ScatterND): " in message
-    assert message.endswith("do without the operators that have no portable form")
-    assert "\n" not in message
+def test_where_the_engine_opens_the_types_are_its_own(built, tmp_path, monkeypatch):
+    told = {
+        "Layers": [{"Outputs": [{"Format/Datatype": "Float"}]}, {"Outputs": [{"Format/Datatype": "Int64"}]}]
+    }
+    opened = mock.MagicMock()
+    opened.create_engine_inspector().get_engine_information.return_value = json.dumps(told)
+    monkeypatch.setattr(build, "gpus", lambda: [Gpu("NVIDIA Test", (8, 9), 1)])
+    monkeypatch.setattr(trt, "Runtime", lambda logger: mock.Mock(deserialize_cuda_engine=lambda plan: opened))
+    report = engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=["SM89"])
+    assert (report.types, report.types_of) == ({"FLOAT": 1, "INT64": 1}, "engine")
+    monkeypatch.setattr(build, "gpus", lambda: [Gpu("NVIDIA Other", (7, 5), 1)])
+    report = engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=["SM89"])
+    assert report.types_of == "network"
 
 
 def test_what_the_builder_finds_is_told(tmp_path):
@@ -210,24 +215,3 @@ def test_messages_go_to_logging_alone(built, tmp_path, caplog, capfd):
         engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=["SM86"])
     assert any("tensorrt_rtx" in message for message in caplog.messages)
     assert capfd.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("gpu", "version", "fault"),
-    [
-        ([], None, "no GPU here"),
-        ([Gpu("old", (7, 0), 1)], None, "runs on SM86, SM89, SM120, and the GPU here is SM70"),
-        ([Gpu("fit", (8, 9), 1)], "0.1", "the engine is of TensorRT-RTX .*, and 0.1 is installed"),
-    ],
-)
-def test_an_engine_that_does_not_load_here_says_why(built, monkeypatch, gpu, version, fault):
-    monkeypatch.setattr(engine, "gpus", lambda: gpu)
-    if version:
-        monkeypatch.setattr(trt, "__version__", version)
-    with pytest.raises(NotHere, match=fault):
-        check_loadable(built[0])
-
-
-def test_an_engine_loads_on_its_targets(built, monkeypatch):
-    monkeypatch.setattr(engine, "gpus", lambda: [Gpu("fit", (12, 0), 1)])
-    check_loadable(built[0])

@@ -1,0 +1,71 @@
+import onnx
+import pytest
+from onnx import helper
+from tiny_engine import PROFILE, TARGETS
+from tiny_onnx import tiny_model
+
+from samebox.engine import engine_from_onnx
+from samebox.errors import SameboxError
+
+pytest.importorskip("tensorrt_rtx")
+
+
+def with_nodes(path, *nodes, **constants):
+    """The tiny detector with more nodes, whose results nothing uses."""
+    model = tiny_model()
+    model.graph.node.extend(nodes)
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(onnx.numpy_helper.np.array(value), name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("operator", ["NonMaxSuppression", "RoiAlign", "NonZero", "DeformConv"])
+def test_operators_that_tensorrt_does_not_take_are_named_with_the_mend(tmp_path, operator):
+    node = helper.make_node(operator, ["chances"], ["found"], name="node_x")
+    source = with_nodes(tmp_path / "model.onnx", node)
+    with pytest.raises(SameboxError) as refused:
+        engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
+    assert str(refused.value) == (
+        f"{source}: 1 node does not parse: node_x ({operator}): not an operator of TensorRT-RTX, "
+        "export with export.lowering=portable, which does without it"
+    )
+
+
+def test_a_large_topk_is_found_inside_a_loop(tmp_path):
+    model = tiny_model()
+    body = next(node for node in model.graph.node if node.op_type == "Loop").attribute[0].g
+    body.node.append(helper.make_node("Constant", [], ["many"], value_ints=[3841]))
+    body.node.append(helper.make_node("TopK", ["s", "many"], ["values", "places"], name="node_topk"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(SameboxError, match=r"node_topk \(TopK\): K=3841 is above 3840, export with"):
+        engine_from_onnx(tmp_path / "model.onnx", tmp_path / "model.engine", PROFILE, targets=TARGETS)
+
+
+def test_what_the_parser_finds_is_told_by_node(tmp_path):
+    scatter = helper.make_node(
+        "ScatterND", ["best", "indices", "updates"], ["o"], name="node_scatter", reduction="add"
+    )
+    unique = helper.make_node("Unique", ["best"], ["u"], name="node_unique")
+    source = with_nodes(tmp_path / "model.onnx", scatter, unique, indices=[[0, 0]], updates=[1.0])
+    with pytest.raises(SameboxError) as refused:
+        engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
+    message = str(refused.value)
+    none = "no lowering does without it, so the network has to"
+    assert f"2 nodes do not parse: node_unique (Unique): not an operator of TensorRT-RTX, {none}; " in message
+    assert "node_scatter (ScatterND): " in message
+    assert message.endswith(none)
+    assert "\n" not in message
+
+
+def test_each_node_has_the_mend_of_its_own_operator(tmp_path):
+    nms = helper.make_node("NonMaxSuppression", ["chances"], ["found"], name="node_nms")
+    unique = helper.make_node("Unique", ["best"], ["u"], name="node_unique")
+    source = with_nodes(tmp_path / "model.onnx", nms, unique)
+    with pytest.raises(SameboxError) as refused:
+        engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
+    of_nms, of_unique = str(refused.value).split("; ")
+    assert "node_nms" in of_nms
+    assert of_nms.endswith("export with export.lowering=portable, which does without it")
+    assert of_unique.startswith("node_unique (Unique)")
+    assert "portable" not in of_unique

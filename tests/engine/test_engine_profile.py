@@ -1,0 +1,10 @@
+import pytest
+
+from samebox.engine import Profile
+from samebox.errors import SameboxError
+
+
+@pytest.mark.parametrize("height", [(2, 1, 3), (1, 4, 3), (0, 1, 2), (1, 2), (3, 2, 1)])
+def test_a_profile_out_of_order_is_refused(height):
+    with pytest.raises(SameboxError, match=r"profile\.height=\[.*\]: give \[least, usual, largest\]"):
+        Profile(batch=(1, 1, 1), height=height, width=(1, 1, 1))

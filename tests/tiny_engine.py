@@ -1,0 +1,43 @@
+"""Engines and the TensorRTs around them, as far as tests need them without a GPU."""
+
+import types
+
+import tensorrt_rtx
+
+from samebox.engine import EngineReport, Profile, sidecar
+from samebox.files import sha256, write_json
+
+PROFILE = Profile(batch=(1, 2, 4), height=(64, 96, 256), width=(64, 128, 512))
+TARGETS = ["SM86", "SM89", "SM120"]
+
+
+def record(path, **values):
+    """The record of an engine, written with a plan of a few bytes to `path`; `values` are its own."""
+    path.write_bytes(b"plan")
+    said = {
+        "flavour": "tensorrt_rtx",
+        "version": tensorrt_rtx.__version__,
+        "opset": 18,
+        "targets": TARGETS,
+        "profile": PROFILE,
+        "tf32": False,
+        "workspace_mb": 1,
+        "layers": 1,
+        "build_seconds": 1.0,
+        "peak_memory_mb": None,
+        "onnx_sha256": "",
+        "plan_sha256": sha256(path),
+        "plan_bytes": 4,
+        "metadata": {"samebox": "{}"},
+        "built_on": {},
+    }
+    report = EngineReport(**(said | values))
+    write_json(sidecar(path), report.as_dict())
+    return report
+
+
+def full_tensorrt(version="10.13.3.9"):
+    """TensorRT-RTX's module under the name and a version of the full TensorRT's."""
+    module = types.ModuleType("tensorrt")
+    vars(module).update({**vars(tensorrt_rtx), "__name__": "tensorrt", "__version__": version})
+    return module
