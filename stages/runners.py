@@ -35,4 +35,4 @@ def engine_runner(config: DictConfig, path: Path) -> Runner:
     reason = path.with_name(config.paths.not_built_file)
     if reason.exists():
         raise NotHere(reason.read_text().strip())
-    return TensorRTRunner(path)
+    return TensorRTRunner(path, cache=Path(config.paths.engine_cache))
