@@ -5,7 +5,7 @@ from unittest import mock
 
 import onnx
 import pytest
-from onnx import helper
+import tiny_precision
 from tiny_engine import TARGETS, full_tensorrt
 from tiny_onnx import METADATA, tiny_file, tiny_model
 
@@ -13,6 +13,7 @@ from samebox.engine import NotHere, Profile, build, engine_from_onnx, engine_rep
 from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.gpu import Gpu
+from samebox.precision.precise import precise_onnx
 from samebox.spec import PRECISION_KEY
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -158,13 +159,10 @@ def test_compatibilities_reach_full_tensorrt():
     assert config.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
-def recorded(path, asked, cast=False):
-    """The tiny detector, whose record says that it is in fp16; with `cast` one layer is."""
+def recorded(path, asked):
+    """The tiny detector, in fp32, whose record says that it is in another precision."""
     model = tiny_model()
     model.metadata_props.add(key=PRECISION_KEY, value=json.dumps({"asked": asked, "products": {asked: 1}}))
-    if cast:
-        model.graph.node.append(helper.make_node("Cast", ["best"], ["half"], to=onnx.TensorProto.FLOAT16))
-        model.graph.output.append(helper.make_tensor_value_info("half", onnx.TensorProto.FLOAT16, None))
     onnx.save(model, path)
     return path
 
@@ -177,14 +175,17 @@ def test_a_precision_that_no_layer_has_is_an_error(tmp_path, asked):
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
-def test_a_precision_that_a_layer_has_is_told_with_its_share(tmp_path):
-    source = recorded(tmp_path / "tiny.onnx", "fp16", cast=True)
-    report = engine_from_onnx(source, tmp_path / "tiny.engine", PROFILE, targets=["SM89"])
-    assert report.types["HALF"] == 1
-    assert report.shares == {
-        "fp32": pytest.approx(1 - report.shares["fp16"], abs=1e-3),
-        "fp16": pytest.approx(1 / (1 + report.types["FLOAT"]), abs=1e-3),
-    }
+@pytest.mark.parametrize(("precision", "name"), [("fp16", "HALF"), ("bf16", "BF16"), ("int8", "INT8")])
+def test_a_precision_that_layers_have_is_told_with_its_share(tmp_path, precision, name):
+    source, precise = tiny_precision.tiny_source(tmp_path / "tiny.onnx"), tmp_path / "precise.onnx"
+    images = tiny_precision.pictures(tmp_path)
+    precise_onnx(source, precise, precision, tiny_precision.RULE, images, opset=22)
+    small = Profile(batch=(1, 1, 1), height=(32, 64, 64), width=(32, 64, 64))
+    report = engine_from_onnx(precise, tmp_path / "tiny.engine", small, targets=["SM89"])
+    smaller, whole = report.types[name], report.types[name] + report.types["FLOAT"]
+    assert smaller >= 3  # the products, and what lies between them
+    assert report.shares[precision] == pytest.approx(smaller / whole, abs=1e-3)
+    assert sum(report.shares.values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_where_the_engine_opens_the_types_are_its_own(built, tmp_path, monkeypatch):
