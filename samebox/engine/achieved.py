@@ -39,11 +39,15 @@ def types_in_engine(trt: Any, plan: Any, version_compatible: bool) -> dict[str, 
     inspector = engine.create_engine_inspector()
     told = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     del inspector, engine  # before their runtime, as TensorRT asks
-    return types_told(json.loads(told))
+    return types_told(told)
 
 
-def types_told(information: Mapping[str, Any]) -> dict[str, int]:
-    """The counts of `types_in_engine` in what the inspector tells."""
+def types_told(text: str) -> dict[str, int]:
+    """The counts of `types_in_engine` in what the inspector tells, which is not always JSON with layers."""
+    try:
+        information = json.loads(text)
+    except ValueError:
+        return {}
     layers = [layer for layer in information.get("Layers", []) if isinstance(layer, dict)]
     formats = [layer["Outputs"][0].get("Format/Datatype", "") for layer in layers if layer.get("Outputs")]
     return _counted(name for text in formats if (name := _named(text)))

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from tiny_onnx import tiny_file
 
@@ -8,6 +10,10 @@ from samebox.spec import PRECISION_KEY
 
 def layer(text):
     return {"Name": "layer", "LayerType": "kgen", "Inputs": [], "Outputs": [{"Format/Datatype": text}]}
+
+
+def told(*layers):
+    return types_told(json.dumps({"Layers": layers}))
 
 
 @pytest.mark.parametrize(
@@ -25,13 +31,13 @@ def layer(text):
     ],
 )
 def test_the_inspectors_words_are_understood(text, name):
-    assert types_told({"Layers": [layer(text)]}) == {name: 1}
+    assert told(layer(text)) == {name: 1}
 
 
 def test_what_the_inspector_leaves_out_counts_for_nothing():
     silent = ["a name alone", {"Name": "without outputs", "Outputs": []}, {"Name": "x"}, layer("")]
-    assert types_told({"Layers": [layer("Half"), *silent]}) == {"HALF": 1}
-    assert types_told({"Layers": ["names", "alone"]}) == types_told({}) == {}
+    assert told(layer("Half"), *silent) == {"HALF": 1}
+    assert told("names", "alone") == types_told("{}") == types_told("") == {}
 
 
 def test_shares_are_of_the_layers_that_give_real_numbers():
