@@ -9,6 +9,7 @@ from benchmarks import engine
 from benchmarks.engine import BY_TARGET, DETECTORS, Measured, apart, measured, sheets
 from samebox.engine import EngineReport, NotHere, Profile
 from samebox.errors import SameboxError
+from samebox.precision.precise import PrecisionReport
 from samebox.simplify import SimplifyReport
 from stages.compose import CONF, compose
 
@@ -51,6 +52,14 @@ def test_a_row_shows_what_each_step_reports():
     assert result.remark() is None
 
 
+def test_a_row_of_fp16_tells_products_and_layers_by_type():
+    half = PrecisionReport("fp16", 18, {"fp16": 5, "fp32": 1}, {}, [], {}, 2, None)
+    built = replace(BUILT, types={"FLOAT": 7, "HALF": 4, "INT64": 1})
+    result = Measured("one", 71.23, SIMPLIFIED, BUILT, half, built)
+    assert result.half_row() == ["one", "5 fp16, 1 fp32", "3.3", "512", "2.5", "12", "7 fp32, 4 fp16"]
+    assert Measured("one", 71.23, SIMPLIFIED, BUILT).half_row() == ["one", *["–"] * 6]
+
+
 def test_a_graph_that_was_not_simplified_is_remarked_upon():
     result = Measured("one", 71.23, replace(SIMPLIFIED, simplified=False, reason="boxes differs"), BUILT)
     assert result.remark() == "one was built unsimplified: boxes differs"
@@ -58,15 +67,21 @@ def test_a_graph_that_was_not_simplified_is_remarked_upon():
 
 def test_the_table_by_target_is_there_once_it_was_measured():
     result = Measured("one", 1.0, SIMPLIFIED, BUILT)
-    assert [sheet.headings[0] for sheet in sheets([result], [])] == ["detector"]
-    both = sheets([result], [["SM86", "3.3", "512", "2.5", "12"]])
-    assert [len(sheet.rows[0]) - len(sheet.headings) for sheet in both] == [0, 0]
+    assert [sheet.headings[0] for sheet in sheets([result], [])] == ["detector", "detector"]
+    all_three = sheets([result], [["SM86", "3.3", "512", "2.5", "12"]])
+    assert [len(sheet.rows[0]) - len(sheet.headings) for sheet in all_three] == [0, 0, 0]
 
 
 @pytest.fixture
 def steps(monkeypatch):
     """The steps of a detector, each replaced by one that gives its report at once; a test may replace it."""
-    given = {"export_seconds": 2.0, "simplified_onnx": SIMPLIFIED, "engine": BUILT}
+    half = PrecisionReport("fp16", 18, {"fp16": 5}, {}, [], {}, 2, None)
+    given = {
+        "export_seconds": 2.0,
+        "simplified_onnx": SIMPLIFIED,
+        "engine": BUILT,
+        "half_precision": half,
+    }
 
     def told(name):
         def step(*_args, **_limits):
@@ -99,6 +114,13 @@ def test_a_failure_ends_the_row_with_its_reason(steps, tmp_path, capsys, step, r
     assert result.remark() in capsys.readouterr().out
 
 
+def test_a_failure_in_fp16_leaves_the_row_of_fp32(steps, tmp_path):
+    steps["half_precision"] = SameboxError("precision: no way")
+    result = measured(compose("chain"), tmp_path)
+    assert result.row() == ["retinanet_shapes", "2.0", "4.3", "3.3", "512", "2.5", "12"]
+    assert result.remark() == "retinanet_shapes was not built in fp16: precision: no way"
+
+
 def test_a_run_over_all_is_written_after_each_detector(steps, monkeypatch):
     written = []
     monkeypatch.setattr(engine, "DETECTORS", ("retinanet_shapes", "mask_rcnn_shapes"))
@@ -111,7 +133,7 @@ def test_a_run_over_all_is_written_after_each_detector(steps, monkeypatch):
         ["retinanet_shapes"],
         ["retinanet_shapes", "mask_rcnn_shapes"],
     ]
-    assert [row[0] for row in written[1][1][1].rows] == ["SM86", "SM89", "SM120"]
+    assert [row[0] for row in written[1][1][2].rows] == ["SM86", "SM89", "SM120"]
 
 
 def test_a_run_over_some_is_shown_alone(steps, monkeypatch, capsys):
