@@ -337,13 +337,16 @@ def test_invariance_is_checked_on_a_few_images_once_all_else_is_measured(dataset
     json.dumps([form.metrics, form.other_canvases])
 
 
-def test_an_image_that_cannot_be_read_is_none_of_those_checked(detector, damaged):
+def test_an_image_that_cannot_be_read_is_none_of_those_checked(damaged):
     limits = Limits(images=9, box=0.05, score=1e-3, mask=0.99, share=0.99)
     form, unchecked = (
-        evaluated(FACTS, lambda: open_again(detector), damaged, [1], warmup=0, limits=given)
+        evaluated(FACTS, lambda: Detector(TruthRunner(damaged)), damaged, [1], warmup=0, limits=given)
         for given in (limits, replace(limits, images=0))
     )
     assert [*form.other_canvases[SHAPES]] == [damaged.images[place].id for place in (1, 4, 5)]
+    # it answers in the order of the set, whatever it is asked
+    assert [entry["passed"] for entry in form.metrics["invariance"]] == [False] * 3
+    assert len([note for note in form.metrics["notes"] if note.startswith("invariance, ")]) == 3
     assert (unchecked.metrics["invariance"], unchecked.other_canvases) == ([], {})
 
 
