@@ -124,6 +124,16 @@ class Single(Quarters):
         return super().__call__(inputs)
 
 
+class Pair(Quarters):
+    """Of batch 2."""
+
+    batch = 2
+
+    def __call__(self, inputs):
+        assert len(inputs["sizes"]) == 2
+        return super().__call__(inputs)
+
+
 class Narrow(Quarters):
     """As an engine with a profile: two images, up to 64x64."""
 
@@ -222,6 +232,12 @@ def test_a_form_of_one_image_says_what_it_cannot_be_asked(images):
     assert (alone["check"], alone["images"], alone["passed"]) == (EMPTY, 1, True)
     assert alone["reason"] == "no detection that could differ"
     assert set(found.answers) == {PADDING, SHAPES}
+
+
+def test_a_form_of_two_images_is_asked_two_at_a_time(images):
+    found = checked(Pair(), images)
+    assert (found.notes, [entry["images"] for entry in found.entries]) == ([], [2, 2, 2])
+    assert [len(found.answers[check]) for check in (PADDING, SHAPES)] == [4, 4]
 
 
 def test_a_form_of_a_fixed_canvas_is_asked_other_shapes_on_it(images):
