@@ -56,7 +56,7 @@ def chain(config: DictConfig) -> list[Evaluated]:
     """The forms in `runtimes`, each measured, with every step before that they need."""
     check_runtimes(config.runtimes)
     config = simplified(config)
-    return held_to_first([form(config, runtime) for runtime in config.runtimes])
+    return list(held_to_first(form(config, runtime) for runtime in config.runtimes))
 
 
 def simplified(config: DictConfig) -> DictConfig:

@@ -5,7 +5,7 @@ same, because its convolutions see the padding: there a form is held against the
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -232,9 +232,12 @@ def _canvas(batch: Batch) -> tuple[int, int]:
     return height, width
 
 
-def held_to_first(forms: Sequence[Evaluated]) -> list[Evaluated]:
+def held_to_first(forms: Iterable[Evaluated]) -> Iterator[Evaluated]:
     """The forms, with what `against_reference` finds of each but the first, and a note where that failed."""
-    return [form if form is forms[0] else _with(form, against_reference(form, forms[0])) for form in forms]
+    reference = None
+    for form in forms:
+        yield _with(form, against_reference(form, reference)) if reference else form
+        reference = reference or form
 
 
 def _with(form: Evaluated, found: Sequence[dict[str, Any]]) -> Evaluated:

@@ -43,8 +43,8 @@ def forms(config: DictConfig) -> list[Evaluated]:
 
     Their entries of invariance include those against the reference.
     """
-    found = [read_evaluated(artifact(config, config.paths.evaluated, name)) for name in axis("runtimes")]
-    return held_to_first(found)
+    paths = [artifact(config, config.paths.evaluated, name) for name in axis("runtimes")]
+    return list(held_to_first(map(read_evaluated, paths)))
 
 
 if __name__ == "__main__":
