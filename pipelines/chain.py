@@ -24,6 +24,7 @@ from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.environment import hardware, versions
 from samebox.errors import SameboxError
 from samebox.files import sha256
+from samebox.invariance import held_to_first
 from samebox.tracking import track
 from stages.compose import CONF, main, plain
 from stages.networks import artifact
@@ -55,7 +56,7 @@ def chain(config: DictConfig) -> list[Evaluated]:
     """The forms in `runtimes`, each measured, with every step before that they need."""
     check_runtimes(config.runtimes)
     config = simplified(config)
-    return [form(config, runtime) for runtime in config.runtimes]
+    return list(held_to_first(form(config, runtime) for runtime in config.runtimes))
 
 
 def simplified(config: DictConfig) -> DictConfig:

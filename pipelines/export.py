@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.agreement import agreement
+from samebox.agreement import ALIKE, LEAST_SHARE, agreement
 from samebox.checkpoints.fetch import fetch
 from samebox.detector import Detector, load
 from samebox.errors import SameboxError
@@ -22,11 +22,6 @@ from samebox.runners.torch import TorchRunner
 from samebox.simplify import simplified_onnx
 from stages.compose import main
 from stages.networks import Loaded, batch_size, load_network
-
-# Float32 convolutions differ by less than this between runtimes, in pixels and in score; of a mask
-# only pixels whose probability is nearly 0.5 differ, and few keypoints have two peaks of nearly one height
-ALIKE = {"box": 0.1, "score": 1e-3, "mask": 0.99, "keypoint": 1.0}
-LEAST_SHARE = 0.99
 
 
 def run(config: DictConfig) -> None:

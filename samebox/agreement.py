@@ -10,6 +10,11 @@ from samebox.keypoints import distances
 from samebox.masks import mask_iou
 from samebox.panoptic import alike as alike_pixels
 
+# Float32 convolutions differ by less than this between runtimes, in pixels and in score; of a mask
+# only pixels whose probability is nearly 0.5 differ, and few keypoints have two peaks of nearly one height
+ALIKE = {"box": 0.1, "score": 1e-3, "mask": 0.99, "keypoint": 1.0}
+LEAST_SHARE = 0.99
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -19,6 +19,7 @@ from samebox.coco.score import KEYPOINTS, Scores, score
 from samebox.detector import Detector, filled
 from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
 from samebox.errors import SameboxError
+from samebox.invariance import Invariance, Limits, invariance
 from samebox.preprocess import Batch, Image, read_image
 
 PARTS = ("preprocess", "network", "postprocess")
@@ -181,11 +182,13 @@ def evaluated(
     dataset: CocoDataset,
     batches: Sequence[int],
     warmup: int,
+    limits: Limits | None = None,
 ) -> Evaluated:
     """A form measured over `dataset` at each of `batches`; times, images a second and results at the first.
 
     `facts` are what its metrics start from: who, what, where. The memory is what opening and running the
-    detector add to the process. Raises NotHere where it cannot be opened on this machine, SameboxError for
+    detector add to the process. Afterwards it is checked on a sample, where `limits` are given, as
+    `samebox.invariance` says. Raises NotHere where it cannot be opened on this machine, SameboxError for
     a batch below 1 and where no image could be run.
     """
     check_numbers(batches, warmup)
@@ -195,7 +198,8 @@ def evaluated(
         passes = {batch: run_over(detector, dataset, batch, warmup, facts["title"]) for batch in batches}
         # what runtimes once took on a GPU they keep while they are open: now is the peak
         on_gpu = gpu_memory_mb() - gpu_before
-    peak, first = peak_memory_mb(), passes[batches[0]]
+        peak, first = peak_memory_mb(), passes[batches[0]]
+        checks, other_canvases = _checked(detector, dataset, first, limits)
     if len(first.skipped) == len(dataset.images):
         reason = next(iter(first.skipped.values()), "there is none")
         raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
@@ -207,7 +211,7 @@ def evaluated(
     }
     notes = [why for kind, (given, why) in unscored.items() if given and kind not in scores[batches[0]]]
     metrics = {
-        "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images))],
+        "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images)), *checks.notes],
         "status": "measured",
         "reason": None,
         "images": len(dataset.images),
@@ -220,9 +224,30 @@ def evaluated(
         "images_per_second": len(dataset.images) / first.seconds,
         "peak_mb": peak and peak - before,
         "device_peak_mb": on_gpu if on_gpu > 0 else None,
+        "invariance": checks.entries,
     }
     curves = {kind: s.precision for kind, s in scores[batches[0]].items() if s.precision}
-    return Evaluated(facts | metrics, curves, first.results, first.panoptic)
+    return Evaluated(facts | metrics, curves, first.results, first.panoptic, other_canvases)
+
+
+def _checked(
+    detector: Detector, dataset: CocoDataset, done: Pass, limits: Limits | None
+) -> tuple[Invariance, dict[str, dict[int, list[dict[str, Any]]]]]:
+    """The checks on images spread evenly over those that were run, and their COCO results by check and id."""
+    run = [record for record in dataset.images if record.file_name not in done.skipped]
+    if not (limits and limits.images and run):
+        return Invariance(), {}
+    places = np.linspace(0, len(run) - 1, min(limits.images, len(run))).round().astype(int)
+    sample = [run[place] for place in places]
+    checks = invariance(detector, [read_image(dataset.path(record)) for record in sample], limits)
+    category_ids = dataset.category_ids(detector.spec.class_names)
+    return checks, {
+        check: {
+            record.id: results_from_detections(record.id, found, category_ids)
+            for record, found in zip(sample, answers, strict=True)
+        }
+        for check, answers in checks.answers.items()
+    }
 
 
 def _cut(done: Pass, images: int) -> Iterator[str]:
@@ -242,7 +267,7 @@ def check_numbers(batches: Sequence[int], warmup: int) -> None:
 def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     """A form that this machine cannot run, with the reason that fills its cells."""
     unmeasured = dict.fromkeys(
-        ("images", "score", "timing", "images_per_second", "peak_mb", "device_peak_mb")
+        ("images", "score", "timing", "images_per_second", "peak_mb", "device_peak_mb", "invariance")
     )
     return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 

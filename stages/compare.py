@@ -8,6 +8,7 @@ from samebox import tables
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.files import write_json, write_text
+from samebox.invariance import held_to_first
 from samebox.report import Section, page
 from stages.axes import axis
 from stages.compose import main, plain
@@ -38,8 +39,12 @@ def section(config: DictConfig) -> Section:
 
 
 def forms(config: DictConfig) -> list[Evaluated]:
-    """The evaluated forms of the detector in the order of `runtimes`, the first the reference."""
-    return [read_evaluated(artifact(config, config.paths.evaluated, name)) for name in axis("runtimes")]
+    """The evaluated forms of the detector in the order of `runtimes`, the first the reference.
+
+    Their entries of invariance include those against the reference.
+    """
+    paths = [artifact(config, config.paths.evaluated, name) for name in axis("runtimes")]
+    return list(held_to_first(map(read_evaluated, paths)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from samebox.engine import NotHere, engine_report, sidecar
 from samebox.environment import hardware, versions
 from samebox.evaluate import evaluated, not_run
 from samebox.files import read_json
+from samebox.invariance import Limits
 from stages.compose import main, plain
 from stages.networks import artifact
 
@@ -34,9 +35,16 @@ def evaluate(config: DictConfig) -> Evaluated:
             dataset,
             config.evaluate.batches,
             config.evaluate.warmup,
+            limits(config),
         )
     except NotHere as reason:
         return not_run(facts(config, path), f"{built(path)}not run: {reason}")
+
+
+def limits(config: DictConfig) -> Limits:
+    """Those of the invariance checks, for the form's precision."""
+    values = plain(config.evaluate.invariance)
+    return Limits(**values | values.pop("of").get(config.runtime.get("precision"), {}))
 
 
 def facts(config: DictConfig, path: Path) -> dict[str, Any]:

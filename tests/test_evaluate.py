@@ -1,12 +1,14 @@
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 
 import demo_forms
 import numpy as np
 import pytest
 from truth_runner import TruthRunner
 
+import samebox.evaluate
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.results import results_from_detections
 from samebox.coco.score import score
@@ -14,6 +16,7 @@ from samebox.detector import Detector, load
 from samebox.engine import NotHere
 from samebox.errors import SameboxError
 from samebox.evaluate import NO_GROUND_TRUTH, PARTS, Pass, evaluated, not_run, run_over, scored
+from samebox.invariance import PADDING, SHAPES, Limits
 from samebox.preprocess import read_image
 from samebox.runners.torch import TorchRunner
 
@@ -312,6 +315,39 @@ def test_the_time_after_the_network_is_that_of_pasting_and_encoding_too(dataset,
     assert len(done.times["postprocess"]) == len(dataset.images)
     assert min(done.times["postprocess"]) >= 40
     assert min(done.times["network"]) < 20
+
+
+def test_invariance_is_checked_on_a_few_images_once_all_else_is_measured(dataset, monkeypatch):
+    order = []
+    for name in ("peak_memory_mb", "invariance"):
+        call = getattr(samebox.evaluate, name)
+        monkeypatch.setattr(
+            samebox.evaluate, name, lambda *given, name=name, call=call: order.append(name) or call(*given)
+        )
+    limits = Limits(images=3, box=0.05, score=1e-3, mask=0.99, share=0.99)
+    form = evaluated(FACTS, lambda: load(demo_forms.dynamic()), dataset, [1], warmup=0, limits=limits)
+    assert order == ["peak_memory_mb", "invariance"]
+    assert [(entry["images"], entry["passed"]) for entry in form.metrics["invariance"]] == [(3, True)] * 3
+    chosen = [dataset.images[place].id for place in (0, 2, 5)]
+    assert {check: [*answers] for check, answers in form.other_canvases.items()} == {
+        PADDING: chosen, SHAPES: chosen,
+    }  # fmt: skip
+    assert all(one["image_id"] == chosen[0] for one in form.other_canvases[PADDING][chosen[0]])
+    assert form.metrics["notes"] == FACTS["notes"]
+    json.dumps([form.metrics, form.other_canvases])
+
+
+def test_an_image_that_cannot_be_read_is_none_of_those_checked(damaged):
+    limits = Limits(images=9, box=0.05, score=1e-3, mask=0.99, share=0.99)
+    form, unchecked = (
+        evaluated(FACTS, lambda: Detector(TruthRunner(damaged)), damaged, [1], warmup=0, limits=given)
+        for given in (limits, replace(limits, images=0))
+    )
+    assert [*form.other_canvases[SHAPES]] == [damaged.images[place].id for place in (1, 4, 5)]
+    # it answers in the order of the set, whatever it is asked
+    assert [entry["passed"] for entry in form.metrics["invariance"]] == [False] * 3
+    assert len([note for note in form.metrics["notes"] if note.startswith("invariance, ")]) == 3
+    assert (unchecked.metrics["invariance"], unchecked.other_canvases) == ([], {})
 
 
 def test_the_whole_set_scores_as_mmdetection_measures_it(detector, shapes):

@@ -18,13 +18,15 @@ class Evaluated:
 
     `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
     `keypoints`) that `coco.score` gives, `results` the COCO results at batch 1, and `panoptic` the
-    segments at batch 1 of a detector that gives them: still to be written, or as read.
+    segments at batch 1 of a detector that gives them: still to be written, or as read. `other_canvases` are,
+    by check of `samebox.invariance` and by image id, the COCO results of a few images on other canvases.
     """
 
     metrics: dict[str, Any]
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)
     panoptic: PanopticResults | PanopticSet | None = None
+    other_canvases: dict[str, dict[int, list[dict[str, Any]]]] = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:
@@ -51,7 +53,14 @@ def read_evaluated(folder: str | Path) -> Evaluated:
         read_json(folder / "curves.json"),
         read_results(folder / "detections.json.gz"),
         PanopticSet(segments, folder / "panoptic") if segments.exists() else None,
+        _other_canvases(folder / "other_canvases.json"),
     )
+
+
+def _other_canvases(path: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """What JSON, whose keys are texts, holds under image ids."""
+    checks = read_json(path).items() if path.exists() else ()
+    return {check: {int(number): found for number, found in by_image.items()} for check, by_image in checks}
 
 
 def write_evaluated(folder: str | Path, evaluated: Evaluated) -> None:
@@ -65,6 +74,7 @@ def write_evaluated(folder: str | Path, evaluated: Evaluated) -> None:
         write_results(folder / "detections.json", evaluated.results)
         write_results(folder / "detections.json.gz", evaluated.results)
         write_json(folder / "curves.json", evaluated.curves)
+        write_json(folder / "other_canvases.json", evaluated.other_canvases)
     if isinstance(evaluated.panoptic, PanopticResults):
         evaluated.panoptic.write(folder / "panoptic.json", folder / "panoptic")
     write_json(folder / "metrics.json", evaluated.metrics)

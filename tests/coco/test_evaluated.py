@@ -1,6 +1,6 @@
 import pytest
 
-from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.coco.evaluated import Evaluated, read_evaluated, write_evaluated
 from samebox.coco.results import write_results
 from samebox.errors import SameboxError
 from samebox.files import write_json
@@ -19,6 +19,12 @@ def test_a_measured_form_is_read_with_its_curves_and_results(tmp_path):
     assert form == Evaluated(METRICS, {"bbox": {"recall": [0.0]}}, [{"image_id": 1}])
     assert form.measured
     assert form.title == "PyTorch"
+
+
+def test_answers_on_other_canvases_are_written_and_read(tmp_path):
+    form = Evaluated(METRICS, other_canvases={"padding grown": {7: [{"image_id": 7}], 12: []}})
+    write_evaluated(tmp_path, form)
+    assert read_evaluated(tmp_path) == form
 
 
 def test_a_form_that_was_not_run_has_its_metrics_alone(tmp_path):
