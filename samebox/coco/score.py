@@ -46,21 +46,29 @@ def score(
     Keypoints are a person's 17, and the 20 best detections of an image count, of the others 100. Raises
     SameboxError where the ground truth lacks one of the images, or a result lacks the geometry.
     """
-    evaluation = COCOeval(ground_truth, _loaded(ground_truth, results, iou_type), iou_type)
-    evaluation.params.imgIds = sorted(image_ids)
+    found = evaluation(ground_truth, results, image_ids, iou_type)
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+        found.evaluate()
+        found.accumulate()
+        found.summarize()
     # [IoU, recall, class]: objects of all areas, at most 100 detections an image, 20 with keypoints
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    names = [category["name"] for category in ground_truth.loadCats(evaluation.params.catIds)]
+    precision = found.eval["precision"][:, :, :, 0, -1]
+    names = [category["name"] for category in ground_truth.loadCats(found.params.catIds)]
     stats = KEYPOINT_STATS if iou_type == "keypoints" else STATS
     return Scores(
-        stats={name: _points(value) for name, value in zip(stats, evaluation.stats, strict=True)},
+        stats={name: _points(value) for name, value in zip(stats, found.stats, strict=True)},
         per_class={name: _points(_mean(precision[:, :, index])) for index, name in enumerate(names)},
-        precision=_curves(precision, evaluation.params),
+        precision=_curves(precision, found.params),
     )
+
+
+def evaluation(
+    ground_truth: COCO, results: Sequence[dict[str, Any]], image_ids: Iterable[int], iou_type: str
+) -> COCOeval:
+    """pycocotools' evaluation of results on the images named, not yet run. Raises what `score` does."""
+    prepared = COCOeval(ground_truth, _loaded(ground_truth, results, iou_type), iou_type)
+    prepared.params.imgIds = sorted(image_ids)
+    return prepared
 
 
 def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str) -> COCO:
