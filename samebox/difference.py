@@ -1,6 +1,6 @@
 """How two forms of a detector differ, detection by detection."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +42,11 @@ class Difference:
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON takes them."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Difference":
+        """The inverse of `as_dict`, also after JSON, which knows lists for tuples."""
+        return cls(**{**fields, "images": tuple((image, amount) for image, amount in fields["images"])})
 
 
 def difference(reference: _Results, other: _Results) -> Difference:

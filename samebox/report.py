@@ -2,8 +2,8 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +19,12 @@ from samebox.coco.evaluated import Evaluated
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import detections_from_results
 from samebox.detections import Detections
+from samebox.difference import Difference
 from samebox.draw import draw
 from samebox.keypoints import distances
 from samebox.plots import LEVELS, precision_recall, svg
 from samebox.preprocess import Image, read_image
-from samebox.tables import KINDS, PER_CLASS, Comparison, main_measure, measure, named
+from samebox.tables import KINDS, PER_CLASS, Comparison, Intervals, main_measure, measure, named
 
 # Two detections of the same class are alike within these: IoU of boxes and masks, difference of the scores,
 # median distance of keypoints, in sides of a square as large as the box.
@@ -40,17 +41,19 @@ _Results = list[dict[str, Any]]
 class Section:
     """One detector's part of the page: its forms, the reference first, the data set and how to repeat it.
 
-    `commands` are shell lines.
+    `commands` are shell lines. `differences` from the reference are by runtime, `intervals` those of ΔAP.
     """
 
     forms: Sequence[Evaluated]
     dataset: CocoDataset
     commands: Sequence[str]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
 
     @cached_property
     def comparison(self) -> Comparison:
         """The table of the forms."""
-        return Comparison([form.metrics for form in self.forms])
+        return Comparison([form.metrics for form in self.forms], self.intervals)
 
     @property
     def measured(self) -> list[Evaluated]:

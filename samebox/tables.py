@@ -34,11 +34,12 @@ _AP = ("AP", "AP50", "AP75")
 _TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
 
 Value = float | str
+Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as people read it: the values of its `keys`, joined by slashes.
+    """A column as people read it: the values of its `keys`, with `between` between them.
 
     `kind` is the kind of IoU that the column is about, or None.
     """
@@ -47,6 +48,7 @@ class Column:
     keys: tuple[str, ...]
     shown: Callable[[float], str]
     kind: str | None = None
+    between: str = " / "
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Row:
         """The text of one cell."""
         values = [self.values[key] for key in column.keys]
         reasons = [value for value in values if isinstance(value, str)]
-        return reasons[0] if reasons else " / ".join(column.shown(float(value)) for value in values)
+        return reasons[0] if reasons else column.between.join(column.shown(float(value)) for value in values)
 
     def number(self, column: Column) -> bool:
         """Whether the cell was measured."""
@@ -82,12 +84,13 @@ class Row:
 class Comparison:
     """The forms of one detector beside each other, from the metrics of each; the first is the reference.
 
-    `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the AP, PQ or
-    IoU of each class by kind, class and form, `notes` what stands under the table. Raises SameboxError where
-    the metrics are none, or of more than one detector or data set.
+    `intervals` are those of ΔAP at batch 1 by runtime and kind, low and high in points, as far as they are
+    known. `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the
+    AP, PQ or IoU of each class by kind, class and form, `notes` what stands under the table. Raises
+    SameboxError where the metrics are none, or of more than one detector or data set.
     """
 
-    def __init__(self, metrics: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, metrics: Sequence[dict[str, Any]], intervals: Intervals | None = None) -> None:
         for key in ("detector", "dataset"):
             if len(names := sorted({form[key] for form in metrics})) != 1:
                 raise SameboxError(
@@ -95,6 +98,7 @@ class Comparison:
                     "make one table for each"
                 )
         self.forms = list(metrics)
+        self.intervals = intervals or {}
         self.detector: str = metrics[0]["detector"]
         self.dataset: str = metrics[0]["dataset"]
         scored = [kind for form in metrics for by_kind in (form["score"] or {}).values() for kind in by_kind]
@@ -116,16 +120,7 @@ class Comparison:
         return f"{KINDS[kind]} {name}" if len(self.kinds) > 1 and kind not in MEASURES else name
 
     def _columns(self) -> list[Column]:
-        columns = []
-        for kind in self.kinds:
-            first = main_measure(kind)
-            told = [(key.replace("_", " "), key, _points) for key in measures(kind)]
-            told += [(f"Δ{first}", f"{first}_delta", _signed)]
-            told += [(f"{first} at batch {size}", f"{first}_batch{size}", _points) for size in self.batches]
-            columns += [
-                Column(self.heading(kind, heading), (f"{kind}/{key}",), shown, kind)
-                for heading, key, shown in told
-            ]
+        columns = [column for kind in self.kinds for column in self._of_kind(kind)]
         columns += [
             Column("ms/image (pre / net / post)", _TIMES, _three_digits),
             Column("peak MB", ("peak_mb",), _megabytes),
@@ -133,6 +128,18 @@ class Comparison:
         if any(form["device_peak_mb"] is not None for form in self.forms):
             columns += [Column("GPU MB", ("device_peak_mb",), _megabytes)]
         return [*columns, Column("artifact MB", ("artifact_mb",), _megabytes)]
+
+    def _of_kind(self, kind: str) -> Iterator[Column]:
+        first = main_measure(kind)
+        told: list[tuple[str, tuple[str, ...], Callable[[float], str]]]
+        told = [(key.replace("_", " "), (key,), _points) for key in measures(kind)]
+        told += [(f"Δ{first}", (f"{first}_delta",), _signed)]
+        if any(kind in known for known in self.intervals.values()):
+            told += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), _signed)]
+        told += [(f"{first} at batch {size}", (f"{first}_batch{size}",), _points) for size in self.batches]
+        for heading, keys, shown in told:
+            of_kind = tuple(f"{kind}/{key}" for key in keys)
+            yield Column(self.heading(kind, heading), of_kind, shown, kind, between="…")
 
     def _row(self, form: dict[str, Any]) -> Row:
         """All values of a form; a form that was not run has its reason in place of each."""
@@ -155,7 +162,12 @@ class Comparison:
         values = {f"{kind}/{key}": measure(form, kind, 1, key) for key in measures(kind)}
         for size in self.batches:
             values[f"{kind}/{first}_batch{size}"] = measure(form, kind, size)
-        values[f"{kind}/{first}_delta"] = self._delta(form, values[f"{kind}/{first}"], kind)
+        delta = f"{kind}/{first}_delta"
+        values[delta] = self._delta(form, values[f"{kind}/{first}"], kind)
+        if f"{delta}_low" in self.keys:
+            values |= zip(
+                (f"{delta}_low", f"{delta}_high"), self._interval(form, values[delta], kind), strict=True
+            )
         return values
 
     def _delta(self, form: dict[str, Any], value: Value, kind: str) -> Value:
@@ -166,6 +178,11 @@ class Comparison:
             return value
         base = measure(reference, kind, 1)
         return f"{reference['title']}: {base}" if isinstance(base, str) else value - base
+
+    def _interval(self, form: dict[str, Any], delta: Value, kind: str) -> tuple[Value, Value]:
+        if isinstance(delta, str):
+            return delta, delta
+        return self.intervals.get(form["runtime"], {}).get(kind, ("no interval", "no interval"))
 
     def _per_class(self, kind: str) -> dict[str, dict[str, Value]]:
         scores = {form["title"]: ((form["score"] or {}).get("1") or {}).get(kind) for form in self.forms}
@@ -220,52 +237,116 @@ def check_drop(
     """Raise SameboxError where a measured form loses more AP, PQ or mIoU than allowed, in points.
 
     `max_ap_drop_of` is the limit of the runtimes that have one of their own.
-    Every kind and every batch size counts, each against the reference at the same batch size. The error names
-    the largest loss.
+    Every kind and every batch size counts, each against the reference at the same batch size; where an
+    interval is known, only if all of it lies beyond the limit. The error names the largest loss.
     """
-    reference, *others = comparison.forms
+    reference = comparison.forms[0]
     if reference["status"] != "measured":
         raise SameboxError(
             f"{comparison.detector}: {reference['title']} was not run ({reference['reason']}), so no loss of "
             "AP can be told; evaluate it first"
         )
-    limits, losses = max_ap_drop_of or {}, []
-    for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
-        base = measure(reference, kind, batch)
-        value = measure(form, kind, batch)
-        if not isinstance(base, str) and not isinstance(value, str):
-            # rounded, so that a loss of exactly the limit is none too many
-            losses.append((round(base - value, 6), kind, batch, form))
-
-    def beyond(entry: tuple[float, str, int, dict[str, Any]]) -> float:
-        loss, _, _, form = entry
-        return loss - limits.get(form["runtime"], max_ap_drop)
-
-    worst = max(losses, key=beyond, default=None)
-    if worst is not None and beyond(worst) > 0:
-        loss, kind, batch, form = worst
-        own = form["runtime"] in limits
-        limit = f"max_ap_drop_of.{form['runtime']}" if own else "max_ap_drop"
-        value = limits[form["runtime"]] if own else max_ap_drop
-        at = "" if batch == 1 else f" at batch {batch}"
+    certain = [loss for loss in _losses(comparison, max_ap_drop, max_ap_drop_of) if loss.certain]
+    worst = max(certain, key=lambda loss: loss.beyond, default=None)
+    if worst is not None:
         raise SameboxError(
-            f"{comparison.detector}: {form['title']} loses {loss:.2f} {named(kind)}{at} against "
-            f"{reference['title']}, more than compare.{limit} {value:g}; look at where the forms "
-            "differ in the report, or raise the limit"
+            f"{comparison.detector}: {worst.title} loses {worst.told} against {reference['title']}, more "
+            f"than {worst.limit_told}; look at where the forms differ in the report, or raise the limit"
         )
+
+
+def chance_notes(
+    comparison: Comparison, max_ap_drop: float, max_ap_drop_of: Mapping[str, float] | None = None
+) -> list[str]:
+    """What to say of losses beyond the limits, as `check_drop` has them, that may be chance."""
+    if comparison.forms[0]["status"] != "measured":
+        return []
+    return [
+        f"{loss.title}: loses {loss.told}, more than {loss.limit_told}, which may be chance: the interval "
+        "reaches within the limit"
+        for loss in _losses(comparison, max_ap_drop, max_ap_drop_of)
+        if not loss.certain
+    ]
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A form's loss of a kind's main measure at a batch size beyond its limit, all in points."""
+
+    title: str
+    kind: str
+    batch: int
+    points: float
+    limit: float
+    key: str
+    interval: tuple[float, float] | None
+
+    @property
+    def beyond(self) -> float:
+        return self.points - self.limit
+
+    @property
+    def certain(self) -> bool:
+        """Whether the whole interval of the difference, where there is one, lies beyond the limit."""
+        return self.interval is None or round(-self.interval[1], 6) > self.limit
+
+    @property
+    def told(self) -> str:
+        at = "" if self.batch == 1 else f" at batch {self.batch}"
+        delta = f"Δ{main_measure(self.kind)}"
+        within = f" ({delta} {_range(*self.interval)} in 95% of resamples)" if self.interval else ""
+        return f"{self.points:.2f} {named(self.kind)}{at}{within}"
+
+    @property
+    def limit_told(self) -> str:
+        return f"compare.{self.key} {self.limit:g}"
+
+
+def _losses(
+    comparison: Comparison, max_ap_drop: float, max_ap_drop_of: Mapping[str, float] | None
+) -> Iterator[_Loss]:
+    """All losses beyond the limits; their intervals are known at batch 1 alone."""
+    reference, *others = comparison.forms
+    limits = max_ap_drop_of or {}
+    for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
+        base, value, runtime = measure(reference, kind, batch), measure(form, kind, batch), form["runtime"]
+        if isinstance(base, str) or isinstance(value, str):
+            continue
+        limit = limits.get(runtime, max_ap_drop)
+        key = f"max_ap_drop_of.{runtime}" if runtime in limits else "max_ap_drop"
+        interval = comparison.intervals.get(runtime, {}).get(kind) if batch == 1 else None
+        # rounded, so that a loss of exactly the limit is none too many
+        loss = _Loss(form["title"], kind, batch, round(base - value, 6), limit, key, interval)
+        if loss.beyond > 0:
+            yield loss
+
+
+def check_invariance(comparison: Comparison) -> None:
+    """Raise SameboxError naming the first check of invariance that a form did not pass."""
+    for form in comparison.forms:
+        for check in form.get("invariance") or ():
+            if not check["passed"]:
+                raise SameboxError(
+                    f"{comparison.detector}: {form['title']} fails a check of invariance, {check['check']}: "
+                    f"{check['reason']}; see `invariance` in its metrics.json, or leave it out of `runtimes`"
+                )
 
 
 def text(comparison: Comparison, width: int = 120) -> str:
     """The table for a terminal, with the notes under it.
 
-    Masks, keypoints and segments stand in tables of their own, so that each fits the width.
+    Masks, keypoints and segments stand in tables of their own, so that each fits the width, and so do times
+    and sizes where they do not fit beside the boxes.
     """
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    first, *others = comparison.kinds
-    console.print(_terminal_table(comparison, [c for c in comparison.columns if c.kind in (first, None)]))
-    for kind in others:
-        console.print()
-        console.print(_terminal_table(comparison, [c for c in comparison.columns if c.kind == kind]))
+    first, *others = ([c for c in comparison.columns if c.kind == kind] for kind in comparison.kinds)
+    common = [column for column in comparison.columns if column.kind is None]
+    beside = _total_width(comparison, [*first, *common]) <= width
+    parts = [[*first, *common], *others] if beside else [first, *others, common]
+    for index, columns in enumerate(parts):
+        if index:
+            console.print()
+        console.print(_terminal_table(comparison, columns))
     for note in comparison.notes:
         console.print(Padding(Text(note), (0, 0, 0, 2)))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -282,6 +363,11 @@ def _terminal_table(comparison: Comparison, columns: Sequence[Column]) -> Table:
     for row in comparison.rows:
         table.add_row(Text(row.title), _terminal_row(row.spans(columns), widths))
     return table
+
+
+def _total_width(comparison: Comparison, columns: Sequence[Column]) -> int:
+    titles = (comparison.detector, *(row.title for row in comparison.rows))
+    return max(map(len, titles)) + sum(2 + _width(comparison, column) for column in columns)
 
 
 def _terminal_row(cells: Sequence[tuple[str, int]], widths: Sequence[int]) -> Table:
@@ -373,6 +459,10 @@ def _points(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 makes -0.0 positive
+
+
+def _range(low: float, high: float) -> str:
+    return f"{_signed(low)}…{_signed(high)}"
 
 
 def _three_digits(value: float) -> str:

@@ -7,7 +7,8 @@ from omegaconf import DictConfig
 from samebox import tables
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
-from samebox.files import write_json, write_text
+from samebox.difference import Difference
+from samebox.files import existing, read_json, write_json, write_text
 from samebox.invariance import held_to_first
 from samebox.report import Section, page
 from stages.axes import axis
@@ -30,12 +31,26 @@ def run(config: DictConfig) -> None:
     )
     print(table)
     tables.check_drop(shown.comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
+    tables.check_invariance(shown.comparison)
 
 
 def section(config: DictConfig) -> Section:
-    """The forms that were evaluated, PyTorch first, with the data set and how to make them anew."""
-    dataset = dataset_of(plain(config.dataset))
-    return Section(forms(config), dataset, ["make demo", f"dvc repro compare@{config.detector.name}"])
+    """The forms that were evaluated, PyTorch first, with the data set and how to make them anew.
+
+    With them how they differ, and what a loss beyond the limits may be.
+    """
+    evaluated, dataset, limits = forms(config), dataset_of(plain(config.dataset)), config.compare
+    path = artifact(config, config.paths.differences, config.paths.differences_file)
+    found = read_json(existing(path, "run stages.differences first"))
+    shown = Section(
+        evaluated,
+        dataset,
+        ["make demo", f"dvc repro compare@{config.detector.name}"],
+        {runtime: Difference.from_dict(fields) for runtime, fields in found["detections"].items()},
+        found["intervals"],
+    )
+    shown.comparison.notes += tables.chance_notes(shown.comparison, limits.max_ap_drop, limits.max_ap_drop_of)
+    return shown
 
 
 def forms(config: DictConfig) -> list[Evaluated]:

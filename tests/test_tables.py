@@ -334,3 +334,90 @@ def test_a_drop_of_keypoints_is_seen():
     forms[1]["score"]["1"]["keypoints"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 keypoint AP against PyTorch"):
         tables.check_drop(tables.Comparison(forms), 0.1)
+
+
+def resampled(low, high, kind="bbox"):
+    """A form that loses 0.3 AP at batch 1, with an interval."""
+    forms = [measured("PyTorch", 35), measured("ONNX Runtime", 34.7, batch_ap=35, runtime="onnx")]
+    return tables.Comparison(forms, {"onnx": {kind: (low, high)}})
+
+
+def test_the_interval_stands_beside_the_difference_in_every_format():
+    comparison = resampled(-0.4567, 0.0123)
+    lines = tables.text(comparison).splitlines()
+    assert "ΔAP      ΔAP 95%" in lines[1]
+    assert " -0.30  -0.46…+0.01  " in lines[3]
+    assert " reference    reference " in lines[2]
+    heading, _, first, second, *_ = tables.markdown(comparison).splitlines()
+    assert "| ΔAP | ΔAP 95% | AP at batch 4 |" in heading
+    assert "| reference | reference |" in first
+    assert "| -0.30 | -0.46…+0.01 |" in second
+    row = list(csv.DictReader(io.StringIO(tables.csv(comparison))))[1]
+    assert (float(row["bbox/AP_delta_low"]), float(row["bbox/AP_delta_high"])) == (-0.4567, 0.0123)
+    row = tables.json(comparison)["rows"][1]
+    assert (row["bbox/AP_delta_low"], row["bbox/AP_delta_high"]) == (-0.4567, 0.0123)
+
+
+def test_a_form_and_a_kind_may_have_no_interval():
+    forms = [with_segments(measured(title, 35)) for title in ("PyTorch", "ONNX Runtime", "simplified")]
+    comparison = tables.Comparison(forms, {"simplified": {"bbox": (-0.1, 0.1)}})
+    headings = [column.heading for column in comparison.columns]
+    assert "box ΔAP 95%" in headings
+    assert not {"mask ΔAP 95%", "ΔPQ 95%", "ΔmIoU 95%"} & set(headings)
+    assert comparison.rows[1].values["bbox/AP_delta_low"] == "no interval"
+    assert comparison.rows[2].values["bbox/AP_delta_low"] == -0.1
+
+
+def test_times_stand_apart_where_the_table_would_be_too_wide():
+    name = "mask_rcnn_r50_fpn_1x_coco"
+    forms = [measured("PyTorch", 38.2, detector=name)]
+    forms += [measured("ONNX Runtime, simplified", 27.1, detector=name, device_peak_mb=1031, runtime="onnx")]
+    shown = tables.text(tables.Comparison(forms, {"onnx": {"bbox": (-13.55, -10.85)}}))
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "-13.55…-10.85" in shown
+    assert shown.count("PyTorch ") == 2
+    assert shown.index("ΔAP") < shown.index("peak MB")
+
+
+def test_a_loss_counts_where_the_whole_interval_lies_beyond_the_limit():
+    with pytest.raises(SameboxError) as caught:
+        tables.check_drop(resampled(-0.5, -0.11), 0.1)
+    assert str(caught.value) == (
+        "retinanet_shapes: ONNX Runtime loses 0.30 box AP (ΔAP -0.50…-0.11 in 95% of resamples) against "
+        "PyTorch, more than compare.max_ap_drop 0.1; look at where the forms differ in the report, or raise "
+        "the limit"
+    )
+    for high in (-0.1, 0.2):
+        comparison = resampled(-0.5, high)
+        tables.check_drop(comparison, 0.1)
+        assert tables.chance_notes(comparison, 0.1) == [
+            f"ONNX Runtime: loses 0.30 box AP (ΔAP -0.50…{high:+.2f} in 95% of resamples), more than "
+            "compare.max_ap_drop 0.1, which may be chance: the interval reaches within the limit"
+        ]
+    assert tables.chance_notes(resampled(-0.5, -0.11), 0.1) == []
+    assert tables.chance_notes(resampled(-0.5, 0.2), 0.3) == []
+
+
+def test_the_interval_is_of_batch_1_and_of_its_kind():
+    forms = [with_masks(measured("PyTorch", 35)), with_masks(measured("ONNX Runtime", 35, batch_ap=34.7))]
+    wide = {"ONNX Runtime": {"bbox": (-9, 9)}}
+    with pytest.raises(SameboxError, match=r"loses 0\.30 box AP at batch 4 against"):
+        tables.check_drop(tables.Comparison(forms, wide), 0.1)
+    forms[1] = with_masks(measured("ONNX Runtime", 35))
+    forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
+    with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP against"):
+        tables.check_drop(tables.Comparison(forms, wide), 0.1)
+
+
+def test_a_failed_check_of_invariance_is_named():
+    check = {"check": "padding grown", "passed": True, "reason": None}
+    forms = [measured("PyTorch", 35, invariance=[check]), measured("ONNX Runtime", 35, invariance=None)]
+    tables.check_invariance(tables.Comparison([*forms, not_run("TensorRT")]))
+    failed = {"check": "mixed batch", "passed": False, "reason": "75% of the detections agree"}
+    forms += [measured("simplified", 35, invariance=[check, failed])]
+    with pytest.raises(SameboxError) as caught:
+        tables.check_invariance(tables.Comparison(forms))
+    assert str(caught.value) == (
+        "retinanet_shapes: simplified fails a check of invariance, mixed batch: 75% of the detections agree; "
+        "see `invariance` in its metrics.json, or leave it out of `runtimes`"
+    )

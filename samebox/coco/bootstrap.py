@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import Params
 
+from samebox.coco.dataset import CocoDataset
+from samebox.coco.evaluated import Evaluated
 from samebox.coco.score import evaluation
 from samebox.errors import SameboxError
 
@@ -141,7 +143,7 @@ def resampled(images: int, resamples: int, seed: int) -> NDArray[np.int32]:
     return np.array([np.bincount(row, minlength=images) for row in places], np.int32).T.copy()
 
 
-def intervals(
+def ap_intervals(
     ground_truth: COCO,
     forms: Sequence[Sequence[dict[str, Any]]],
     image_ids: Iterable[int],
@@ -155,13 +157,34 @@ def intervals(
     object. Raises SameboxError for resamples below 1, and what `score` does.
     """
     if resamples < 1:
-        raise SameboxError(f"resamples: {resamples}: give a number from 1 up")
+        raise SameboxError(f"differences.resamples: {resamples}: give a number from 1 up")
     ids = sorted(image_ids)
     drawn = resampled(len(ids), resamples, seed)
     base, *others = (
         matches(ground_truth, results, ids, iou_type).average_precision(drawn) for results in forms
     )
     return [_interval(other - base) for other in others]
+
+
+def intervals(
+    forms: Sequence[Evaluated], dataset: CocoDataset, resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """The intervals of ΔAP of every measured form against the first, by runtime and kind.
+
+    Of the kinds that have an AP in both: panoptic quality and mean IoU have none. Nothing where the first was
+    not run.
+    """
+    reference, *others = forms
+    ids = [record.id for record in dataset.images]
+    found: dict[str, dict[str, Interval]] = {}
+    for kind in reference.curves:
+        scored = [form for form in others if kind in form.curves]
+        results = [form.results for form in (reference, *scored)]
+        told = ap_intervals(dataset.ground_truth, results, ids, kind, resamples, seed) if scored else []
+        for form, interval in zip(scored, told, strict=True):
+            if interval is not None:
+                found.setdefault(form.metrics["runtime"], {})[kind] = interval
+    return found
 
 
 def _interval(differences: NDArray[np.float64]) -> Interval | None:

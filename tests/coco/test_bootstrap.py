@@ -3,7 +3,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.cocoeval import Params
 
-from samebox.coco.bootstrap import ClassMatches, intervals, matches, resampled
+from samebox.coco.bootstrap import ClassMatches, ap_intervals, matches, resampled
 from samebox.coco.dataset import indexed
 from samebox.coco.score import KEYPOINTS, score
 from samebox.errors import SameboxError
@@ -119,7 +119,7 @@ def test_resamples_and_their_interval_are_those_of_a_data_set_with_images_repeat
     for form, aps in zip(forms, slow.T, strict=True):
         fast = matches(ground_truth, form, ground_truth.imgs, iou_type).average_precision(drawn)
         assert fast == pytest.approx(aps, abs=1e-9)
-    [interval] = intervals(ground_truth, forms, ground_truth.imgs, iou_type, resamples=8, seed=5)
+    [interval] = ap_intervals(ground_truth, forms, ground_truth.imgs, iou_type, resamples=8, seed=5)
     assert interval == pytest.approx(np.percentile(slow[:, 1] - slow[:, 0], [2.5, 97.5]), abs=1e-9)
 
 
@@ -137,7 +137,7 @@ def test_recalls_are_reached_where_pycocotools_says_so():
 def test_identical_forms_differ_in_no_resample():
     ground_truth = made()
     results = found(ground_truth, 1)
-    assert intervals(ground_truth, [results] * 3, ground_truth.imgs) == [(0, 0), (0, 0)]
+    assert ap_intervals(ground_truth, [results] * 3, ground_truth.imgs) == [(0, 0), (0, 0)]
 
 
 def test_noise_is_told_from_a_loss():
@@ -147,7 +147,7 @@ def test_noise_is_told_from_a_loss():
         ground_truth = made(seed)
         results = found(ground_truth, 100 + seed)
         forms = [results, found(ground_truth, 200 + seed), results[::3]]
-        (low, high), (_, most) = intervals(ground_truth, forms, ground_truth.imgs, resamples=100)
+        (low, high), (_, most) = ap_intervals(ground_truth, forms, ground_truth.imgs, resamples=100)
         around += low <= 0 <= high
         losses += most < 0
     assert around >= 8
@@ -158,18 +158,18 @@ def test_the_same_seed_gives_the_same_interval():
     ground_truth = made()
     forms = [found(ground_truth, seed) for seed in (1, 2)]
     first, again, other = (
-        intervals(ground_truth, forms, ground_truth.imgs, resamples=50, seed=seed) for seed in (0, 0, 1)
+        ap_intervals(ground_truth, forms, ground_truth.imgs, resamples=50, seed=seed) for seed in (0, 0, 1)
     )
     assert first == again != other
 
 
 def test_without_objects_or_results_there_is_no_interval():
     empty = truth([1, 2], [])
-    assert intervals(empty, [[], []], empty.imgs) == [None]
+    assert ap_intervals(empty, [[], []], empty.imgs) == [None]
     ground_truth = made()
-    assert intervals(ground_truth, [[], []], ground_truth.imgs, resamples=20) == [(0, 0)]
+    assert ap_intervals(ground_truth, [[], []], ground_truth.imgs, resamples=20) == [(0, 0)]
 
 
 def test_no_resample_is_a_mistake():
-    with pytest.raises(SameboxError, match="resamples: 0: give a number from 1 up"):
-        intervals(made(), [[], []], [1], resamples=0)
+    with pytest.raises(SameboxError, match=r"differences\.resamples: 0: give a number from 1 up"):
+        ap_intervals(made(), [[], []], [1], resamples=0)

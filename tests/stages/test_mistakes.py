@@ -14,7 +14,7 @@ from stages.compose import guarded, main
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = "demo/checkpoints/retinanet_shapes.pth"
-FOLDERS = ("torch", "onnx", "simplified", "evaluated", "compared", "tracked", "report")
+FOLDERS = ("torch", "onnx", "simplified", "evaluated", "differences", "compared", "tracked", "report")
 MODEL = [f"checkpoint={CHECKPOINT}", "out=model.onnx"]
 
 # Stage, its overrides, and what the line says. `HERE` is a folder that holds nothing but the checkpoint
@@ -109,6 +109,7 @@ MISTAKES = {
         r"simplified/retinanet_shapes/model\.onnx: no such file; export",
     ),
     "compared before evaluated": ("compare", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
+    "told apart before evaluated": ("differences", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
     "tracked before evaluated": ("track", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
     "no annotations": (
         "evaluate",

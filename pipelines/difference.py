@@ -1,0 +1,83 @@
+"""Two forms of a detector, detection by detection, and the images in which they differ most.
+
+python -m pipelines.difference detector=retinanet_shapes from=torch to=simplified
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from pipelines.chain import chain
+from samebox.coco.bootstrap import intervals
+from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
+from samebox.coco.evaluated import Evaluated
+from samebox.coco.results import detections_from_results
+from samebox.difference import MOVED_IOU, RESCORED, Difference, difference
+from samebox.draw import draw
+from samebox.errors import SameboxError
+from samebox.files import write_json
+from samebox.predict import write_picture
+from samebox.preprocess import Image, read_image
+from samebox.tables import Comparison, text
+from stages.compose import main, plain
+
+
+def run(config: DictConfig) -> None:
+    """Evaluate the forms unless that was done before; print and leave how they differ, with pictures."""
+    forms, dataset, settings = measured(config), dataset_of(plain(config.dataset)), config.differences
+    reference, other = forms
+    found = difference(reference.results, other.results)
+    within = intervals(forms, dataset, settings.resamples, settings.seed)
+    print(text(Comparison([form.metrics for form in forms], within)))
+    records = {record.id: record for record in dataset.images}
+    most = [(records[image], amount) for image, amount in found.images[: config.compare.images]]
+    print("\n".join(told(found, most)))
+    out = Path(config.out)
+    write_json(out / "difference.json", found.as_dict() | {"intervals": within.get(config.to, {})})
+    if most:
+        shown = [record for record, _ in most]
+        write_picture(out / "gallery.jpg", gallery(forms, dataset, shown, config.compare.score))
+
+
+def measured(config: DictConfig) -> list[Evaluated]:
+    """The two forms. Raises SameboxError for one that this machine cannot run."""
+    config = config.copy()
+    config.runtimes = [config["from"], config.to]
+    forms = list(chain(config))
+    for form in forms:
+        if not form.measured:
+            raise SameboxError(f"{form.title}: {form.metrics['reason']}; compare forms that run here")
+    return forms
+
+
+def told(found: Difference, most: Sequence[tuple[ImageRecord, float]]) -> Iterator[str]:
+    """The counts and quantiles, and the images that differ most, in lines."""
+    limits = {"moved": f" (IoU below {MOVED_IOU})", "rescored": f" (by more than {RESCORED})"}
+    limits |= {name: f" (scores up to {score:.3f})" for name, score in found.highest.items() if score}
+    yield ", ".join(f"{count} {name}{limits.get(name, '')}" for name, count in found.counts.items())
+    for name, quantiles in (("box, px", found.box), ("score", found.score)):
+        yield f"{name}: " + ", ".join(f"{value:.2g} at {at}%" for at, value in quantiles.items())
+    yield f"images that differ: {len(found.images)}"
+    yield from (f"  {record.file_name}: {amount:.2g}" for record, amount in most)
+
+
+def gallery(
+    forms: Sequence[Evaluated], dataset: CocoDataset, records: Sequence[ImageRecord], threshold: float
+) -> Image:
+    """The images below each other, each with the detections of either form from `threshold` on."""
+    categories = dataset.category_ids(dataset.class_names)
+    rows = []
+    for record in records:
+        image = read_image(dataset.path(record))
+        own = ([result for result in form.results if result["image_id"] == record.id] for form in forms)
+        found = (detections_from_results(results, categories, dataset.class_names) for results in own)
+        rows.append(np.hstack([draw(image, detections, threshold) for detections in found]))
+    width = max(row.shape[1] for row in rows)
+    white = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    return np.vstack([np.pad(row, pad, constant_values=255) for row, pad in zip(rows, white, strict=True)])
+
+
+if __name__ == "__main__":
+    main("difference", run)
