@@ -259,8 +259,6 @@ def chance_notes(
     comparison: Comparison, max_ap_drop: float, max_ap_drop_of: Mapping[str, float] | None = None
 ) -> list[str]:
     """What to say of losses beyond the limits, as `check_drop` has them, that may be chance."""
-    if comparison.forms[0]["status"] != "measured":
-        return []
     return [
         f"{loss.title}: loses {loss.told}, more than {loss.limit_told}, which may be chance: the interval "
         "reaches within the limit"
