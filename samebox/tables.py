@@ -303,7 +303,7 @@ class _Loss:
 def _losses(
     comparison: Comparison, max_ap_drop: float, max_ap_drop_of: Mapping[str, float] | None
 ) -> Iterator[_Loss]:
-    """All losses beyond the limits; their intervals are known at batch 1 alone."""
+    """All losses beyond the limits."""
     reference, *others = comparison.forms
     limits = max_ap_drop_of or {}
     for batch, kind, form in product((1, *comparison.batches), comparison.kinds, others):
@@ -312,11 +312,27 @@ def _losses(
             continue
         limit = limits.get(runtime, max_ap_drop)
         key = f"max_ap_drop_of.{runtime}" if runtime in limits else "max_ap_drop"
-        interval = comparison.intervals.get(runtime, {}).get(kind) if batch == 1 else None
+        interval = _interval_at(comparison, form, kind, batch)
         # rounded, so that a loss of exactly the limit is none too many
         loss = _Loss(form["title"], kind, batch, round(base - value, 6), limit, key, interval)
         if loss.beyond > 0:
             yield loss
+
+
+def _interval_at(
+    comparison: Comparison, form: dict[str, Any], kind: str, batch: int
+) -> tuple[float, float] | None:
+    """The interval at batch 1, moved to the difference at `batch`, whose own images nobody keeps.
+
+    The same images are answered at both, so chance is alike.
+    """
+    interval = comparison.intervals.get(form["runtime"], {}).get(kind)
+    known = [measure(one, kind, size) for size in (1, batch) for one in (comparison.forms[0], form)]
+    if interval is None or any(isinstance(value, str) for value in known):
+        return None
+    first_base, first, base, value = (float(one) for one in known)
+    moved = (value - base) - (first - first_base)
+    return interval[0] + moved, interval[1] + moved
 
 
 def check_invariance(comparison: Comparison) -> None:
