@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from samebox.keypoints import distances
+
 LEAST_IOU = 0.5  # detections that overlap less are not the same one
 MOVED_IOU = 0.99  # one that overlaps less has moved
 RESCORED = 1e-3  # scores further apart differ
@@ -23,8 +25,9 @@ _Floats = NDArray[np.float64]
 class Difference:
     """What became of the reference's detections in another form.
 
-    `counts`: those `matched`, among them those `moved` (box or mask to an IoU below 0.99) and `rescored` (by
-    more than 0.001), those `lost`, and the `new` ones of the other form. `box` and `score`, of the matched,
+    `counts`: those `matched`, among them those `moved` (box or mask to an IoU below 0.99, keypoints by 1 % of
+    a square as large as the box) and `rescored` (by more than 0.001), those `lost`, and the `new` ones of the
+    other form. `box` and `score`, of the matched,
     are quantiles by percent of the largest difference of a coordinate x1 y1 x2 y2, in pixels, and of the
     scores' difference. `highest` is the highest score of those `lost` and `new`: near the score threshold,
     and in an image with as many detections as are kept, some come and go. All these are 0 of no detection.
@@ -60,6 +63,10 @@ def difference(reference: _Results, other: _Results) -> Difference:
     if ours.masks and theirs.masks:
         pairs = zip(rows.tolist(), columns.tolist(), strict=True)
         overlap = np.minimum(overlap, [_mask_iou(ours.masks[i], theirs.masks[j]) for i, j in pairs])
+    if ours.keypoints is not None and theirs.keypoints is not None:
+        sides = np.sqrt(ours.boxes[rows, 2:].prod(1)).clip(1)
+        astray = distances(ours.keypoints[rows], theirs.keypoints[columns]) / sides
+        overlap = np.minimum(overlap, 1 - astray.clip(0, 1))
     apart = abs(ours.corners[rows] - theirs.corners[columns]).max(1, initial=0)
     rescore = abs(ours.scores[rows] - theirs.scores[columns])
     lost, new = np.delete(np.arange(len(ours)), rows), np.delete(np.arange(len(theirs)), columns)
@@ -85,7 +92,7 @@ def difference(reference: _Results, other: _Results) -> Difference:
 class _Detections:
     """Results as arrays: images and labels [N], boxes x y width height [N,4] and corners, scores [N].
 
-    `masks` are their run-length codes, none where a detection lacks one.
+    `masks` are their run-length codes, none where a detection lacks one, `keypoints` [N,P,3] or None so too.
     """
 
     def __init__(self, results: _Results) -> None:
@@ -96,6 +103,8 @@ class _Detections:
         self.scores = np.array([result["score"] for result in results], np.float64)
         codes = [result.get("segmentation") for result in results]
         self.masks = codes if all(codes) else []
+        points = [result["keypoints"] for result in results if "keypoints" in result]
+        self.keypoints = np.reshape(points, (len(points), -1, 3)) if len(points) == len(self) > 0 else None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from samebox.gpu import gpus
+from samebox.gpu import driver, gpus
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,14 @@ PACKAGES = (
 
 
 def hardware() -> dict[str, Any]:
-    """The system, its processor and its GPUs."""
+    """The system, its processor, its GPUs and their driver."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "gpus": [gpu.name for gpu in gpus()],
+        "driver": driver(),
     }
 
 

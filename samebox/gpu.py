@@ -1,4 +1,4 @@
-"""NVIDIA GPUs of this machine, asked of the CUDA driver itself: neither torch nor a tool is needed."""
+"""NVIDIA GPUs of this machine, asked of the driver itself: neither torch nor a tool is needed."""
 
 import ctypes
 import sys
@@ -34,6 +34,19 @@ def gpus() -> list[Gpu]:
         return []
 
 
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where there is none or it does not answer."""
+    version = ctypes.create_string_buffer(80)
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        _check(nvml.nvmlInit_v2())
+        _check(nvml.nvmlSystemGetDriverVersion(version, len(version)))
+        _check(nvml.nvmlShutdown())
+    except (OSError, AttributeError):
+        return None
+    return version.value.decode()
+
+
 def _gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
     device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
     _check(cuda.cuDeviceGet(ctypes.byref(device), index))
@@ -51,4 +64,4 @@ def _attribute(cuda: ctypes.CDLL, attribute: int, device: ctypes.c_int) -> int:
 
 def _check(status: int) -> None:
     if status != 0:
-        raise OSError(f"the CUDA driver answers with error {status}")
+        raise OSError(f"the driver answers with error {status}")

@@ -133,9 +133,9 @@ class Comparison:
         first = main_measure(kind)
         told: list[tuple[str, tuple[str, ...], Callable[[float], str]]]
         told = [(key.replace("_", " "), (key,), _points) for key in measures(kind)]
-        told += [(f"Δ{first}", (f"{first}_delta",), _signed)]
+        told += [(f"Δ{first}", (f"{first}_delta",), signed)]
         if any(kind in known for known in self.intervals.values()):
-            told += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), _signed)]
+            told += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), signed)]
         told += [(f"{first} at batch {size}", (f"{first}_batch{size}",), _points) for size in self.batches]
         for heading, keys, shown in told:
             of_kind = tuple(f"{kind}/{key}" for key in keys)
@@ -419,8 +419,8 @@ def markdown(comparison: Comparison) -> str:
         ["---", *("---:" for _ in comparison.columns)],
         *([row.title, *_repeated(row.spans(comparison.columns))] for row in comparison.rows),
     ]
-    table = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
-    return table + "\n" + "".join(f"\n- {_escaped(note)}" for note in comparison.notes) + "\n"
+    table = "\n".join("| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines)
+    return table + "\n" + "".join(f"\n- {escaped(note)}" for note in comparison.notes) + "\n"
 
 
 def _repeated(spans: Sequence[tuple[str, int]]) -> list[str]:
@@ -471,12 +471,13 @@ def _points(value: float) -> str:
     return f"{value:.2f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference in points, with its sign."""
     return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0 makes -0.0 positive
 
 
 def _range(low: float, high: float) -> str:
-    return f"{_signed(low)}…{_signed(high)}"
+    return f"{signed(low)}…{signed(high)}"
 
 
 def _three_digits(value: float) -> str:
@@ -487,5 +488,6 @@ def _megabytes(value: float) -> str:
     return f"{value:.1f}"
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
+    """Text that stays within its cell of a Markdown table."""
     return cell.replace("|", "\\|").replace("\n", " ")

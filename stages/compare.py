@@ -10,7 +10,8 @@ from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.difference import Difference
 from samebox.files import existing, read_json, write_json, write_text
 from samebox.invariance import held_to_first
-from samebox.report import Section, page
+from samebox.report.page import page
+from samebox.report.section import Section
 from stages.axes import axis
 from stages.compose import main, plain
 from stages.networks import artifact

@@ -51,7 +51,9 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
     """What is known of a form before it runs."""
     return {
         "detector": config.detector.name,
+        "model": config.detector.model,
         "runtime": config.runtime.name,
+        "after": config.runtime.get("after"),
         "title": config.runtime.title,
         "dataset": config.dataset.name,
         "published": plain(config.detector.published),

@@ -5,17 +5,18 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.files import write_text
-from samebox.report import page
+from samebox.report.page import page, pull_request
 from stages.axes import axis
 from stages.compare import section
 from stages.compose import compose, main
 
 
 def run(config: DictConfig) -> None:
-    """Leave the page; each detector is composed for its own data set."""
+    """Leave the page and its Markdown; each detector is composed for its own data set."""
     sections = [section(compose("compare", [f"detector={name}"])) for name in axis("detectors")]
     html = page(sections, images=config.compare.images, threshold=config.compare.score)
     write_text(Path(config.paths.report) / "index.html", html)
+    write_text(Path(config.paths.report) / "report.md", pull_request(sections))
 
 
 if __name__ == "__main__":

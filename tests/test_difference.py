@@ -134,3 +134,16 @@ def test_as_json():
         "highest": {"lost": 0.3, "new": 0},
         "images": ((1, 0.3),),
     }
+
+
+def test_keypoints_that_are_astray_have_moved():
+    def points(right):
+        return {"keypoints": [10.0 + right, 20.0, 2.0] * 3 + [90.0, 90.0, 2.0] * 2}
+
+    near, far = (
+        difference([result([0, 0, 100, 100], **points(0))], [result([0, 0, 100, 100], **points(right))])
+        for right in (0.9, 1.1)  # of a box's 100 pixels, for most of its points
+    )
+    assert near.counts == counts(matched=1)
+    assert far.counts == counts(matched=1, moved=1)
+    assert far.images == ((1, pytest.approx(0.5 * 0.011)),)

@@ -5,6 +5,7 @@ import json
 import demo_forms
 import numpy as np
 import pytest
+from report_forms import differences
 from truth_runner import ROWS, TruthRunner
 
 from samebox.coco.score import KEYPOINT_STATS
@@ -12,7 +13,8 @@ from samebox.detector import Detector
 from samebox.evaluate import NO_KEYPOINTS, evaluated, run_over
 from samebox.predict import predict
 from samebox.preprocess import read_image
-from samebox.report import Section, page
+from samebox.report.page import page
+from samebox.report.section import Section
 
 SIDE = 56
 
@@ -62,8 +64,9 @@ def dataset(tmp_path):
 
 def form(dataset, title="PyTorch", batches=(1, 4), runner=None, **options):
     facts = {
-        "detector": "points", "runtime": title, "title": title, "dataset": "shapes", "artifact_mb": 1.0,
-        "published": {"keypoints": 64.0}, "notes": [], "hardware": {}, "versions": {},
+        "detector": "points", "model": "Points", "runtime": title, "title": title, "dataset": "shapes",
+        "after": None, "artifact_mb": 1.0, "published": {"keypoints": 64.0}, "notes": [], "hardware": {},
+        "versions": {},
     }  # fmt: skip
     runner = runner or Pointing(dataset, **options)
     return evaluated(facts, lambda: Detector(runner), dataset, batches, warmup=0)
@@ -113,23 +116,24 @@ def test_a_detector_that_finds_nothing_has_a_keypoint_ap_of_nought(dataset, tmp_
 
 def test_a_form_whose_keypoints_alone_differ_is_shown_with_its_loss(dataset):
     forms = [form(dataset), form(dataset, "ONNX Runtime", astray=14)]
-    section = Section(forms, dataset, [])
+    section = Section(forms, dataset, [], differences(forms))
     shown = page([section], images=1)
     assert "Keypoint precision over recall" in shown
     assert "Keypoint AP of each class" in shown
-    assert ">keypoint ΔAP<" in shown
+    assert "Keypoint AP, step by step" in shown
     assert "OKS 0.50" in shown
     assert "published by the detector&#39;s authors: 64.0 keypoint AP" in shown
     loss = -section.comparison.rows[1].values["keypoints/AP_delta"]
     assert loss > 30
     assert f"is {loss:.2f}, by ONNX Runtime." in shown
     counts = [sum(not one["iscrowd"] for one in many) for many in dataset.ground_truth.imgToAnns.values()]
-    assert f"{2 * max(counts)} detections\nwithout a counterpart" in shown
+    assert f": {max(counts)} matched, {max(counts)} moved, 0 rescored, 0 lost, 0 new" in shown
 
 
-def test_forms_that_agree_have_no_detection_without_a_counterpart(dataset):
-    shown = page([Section([form(dataset), form(dataset, "ONNX Runtime")], dataset, [])], images=1)
-    assert "no detections\nwithout a counterpart" in shown
+def test_of_forms_that_agree_no_detection_has_moved(dataset):
+    forms = [form(dataset), form(dataset, "ONNX Runtime")]
+    shown = page([Section(forms, dataset, [], differences(forms))], images=1)
+    assert " matched, 0 moved, 0 rescored, 0 lost, 0 new" in shown
 
 
 def test_the_command_draws_keypoints_and_writes_them(dataset, tmp_path):

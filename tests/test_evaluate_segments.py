@@ -10,7 +10,10 @@ from samebox.detector import Detector
 from samebox.errors import SameboxError
 from samebox.evaluate import NO_SEGMENTS, evaluated, run_over
 
-FACTS = {"detector": "truth", "title": "Truth", "dataset": "few", "runtime": "truth", "notes": []}
+FACTS = {
+    "detector": "truth", "model": "Truth", "title": "Truth", "dataset": "few", "runtime": "truth",
+    "notes": [],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import ctypes
 import pytest
 
 from samebox import gpu
-from samebox.gpu import Gpu, gpus
+from samebox.gpu import Gpu, driver, gpus
 
 
 class Driver:
@@ -35,11 +35,22 @@ class Driver:
         value._obj.value = {75: 8, 76: 9}[attribute]
         return 0
 
+    def nvmlInit_v2(self):  # noqa: N802
+        return self.status
+
+    def nvmlSystemGetDriverVersion(self, version, length):  # noqa: N802
+        version.value = b"580.65.06"
+        return 0
+
+    def nvmlShutdown(self):  # noqa: N802
+        return 0
+
 
 def test_what_the_driver_says(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status=0))
     assert gpus() == [Gpu("Fast One", (8, 9), 24 * 1024)]
     assert gpus()[0].target == "SM89"
+    assert driver() == "580.65.06"
 
 
 def no_driver(name):
@@ -50,3 +61,4 @@ def no_driver(name):
 def test_no_driver_is_no_gpu(monkeypatch, library):
     monkeypatch.setattr(gpu.ctypes, "CDLL", library)
     assert gpus() == []
+    assert driver() is None

@@ -8,15 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from report_forms import differences
 
-from samebox import report
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import Evaluated
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import encoded
 from samebox.coco.score import score
 from samebox.errors import SameboxError
-from samebox.report import Section, page
+from samebox.report.overview import summary
+from samebox.report.page import page
+from samebox.report.section import Section
 
 SHAPES = Path(__file__).parents[1] / "demo/shapes"
 REASON = "built for SM86 in 12.3 s; not run: no GPU here"
@@ -33,7 +35,8 @@ def measured(dataset, title, results, kinds=("bbox",), **changes):
     found = {kind: score(dataset.ground_truth, results, ids, kind) for kind in kinds}
     steps = ("preprocess", "network", "postprocess")
     metrics = {
-        "detector": "retinanet_shapes", "runtime": title, "title": title, "dataset": "shapes",
+        "detector": "retinanet_shapes", "model": "RetinaNet", "runtime": title, "title": title,
+        "dataset": "shapes", "after": None,
         "status": "measured", "reason": None, "images": 200, "skipped": [],
         "score": {"1": {kind: {**one.stats, "per_class": one.per_class} for kind, one in found.items()}},
         "timing": {step: {"median": 1.5, "p95": 2.5} for step in steps}, "images_per_second": 40.0,
@@ -45,7 +48,7 @@ def measured(dataset, title, results, kinds=("bbox",), **changes):
 
 def not_run(form, title="TensorRT-RTX fp32"):
     nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
-    change = {"title": title, "status": "not run", "reason": REASON}
+    change = {"runtime": title, "title": title, "status": "not run", "reason": REASON}
     return Evaluated({**form.metrics, **nothing, **change})
 
 
@@ -77,13 +80,14 @@ def forms(dataset, results):
 
 @pytest.fixture(scope="module")
 def html(dataset, forms):
-    return page([Section(forms, dataset, ["dvc repro", f"echo {CROSS_SITE}"])], images=2)
+    commands = ["dvc repro", f"echo {CROSS_SITE}"]
+    return page([Section(forms, dataset, commands, differences(forms))], images=2)
 
 
 class Outline(HTMLParser):
     """The elements of a page, and whether each that was opened was closed."""
 
-    VOID = ("meta", "img")
+    VOID = ("meta", "img", "br")
 
     def __init__(self, html):
         super().__init__()
@@ -96,6 +100,8 @@ class Outline(HTMLParser):
             self.open.append(tag)
         if tag in ("td", "th"):
             self.cells.append("")
+        if tag == "svg" and "td" in self.open:
+            self.cells[-1] += "a picture"
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -139,12 +145,14 @@ def test_the_table_shows_the_scores_and_the_reason_across_the_row(html):
     outline = Outline(html)
     assert outline.cells.count("100.00") >= 6
     assert REASON in outline.cells
-    assert ("td", {"class": "reason", "colspan": "7"}) in outline.attributes
+    for spanned in ("4", "7"):  # of the steps and the scores, and of time and memory
+        assert ("td", {"class": "reason", "colspan": spanned}) in outline.attributes
     assert "" not in outline.cells
 
 
 def test_the_same_input_gives_the_same_page(dataset, forms, html):
-    assert page([Section(forms, dataset, ["dvc repro", f"echo {CROSS_SITE}"])], images=2) == html
+    commands = ["dvc repro", f"echo {CROSS_SITE}"]
+    assert page([Section(forms, dataset, commands, differences(forms))], images=2) == html
 
 
 def test_the_image_that_differs_comes_first_beside_the_form_that_differs(html, dataset):
@@ -157,6 +165,38 @@ def test_the_image_that_differs_comes_first_beside_the_form_that_differs(html, d
     most = max(objects.values())
     second = next(record for record in dataset.images if record.file_name == names[2][0])
     assert objects[second.id] == most
+
+
+def test_the_table_of_differences_counts_what_became_of_detections(html, results, dataset):
+    cells = Outline(html).cells
+    shifted = sum(result["image_id"] == 20000042 for result in results)
+    row = cells[cells.index("0 / 0 / 0 / 0") + 2 :]
+    assert row[0] == "ONNX Runtime, simplified"
+    assert row[1:6] == [str(len(results) - shifted), "0", "0", *[f"{shifted}(up to 0.80)"] * 2]
+
+
+def test_each_form_that_differs_has_its_worst_image_first(dataset, results):
+    def form(title, lost):
+        """`lost`: of which images how many detections are missing."""
+        left = dict(lost)
+        kept = []
+        for result in results:
+            if left.get(result["image_id"], 0):
+                left[result["image_id"]] -= 1
+            else:
+                kept.append(result)
+        return replace(plain, metrics={**plain.metrics, "title": title, "runtime": title}, results=kept)
+
+    plain = measured(dataset, "PyTorch", results)
+    much = form("int8", {20000025: 4, 20000038: 3, 20000030: 2})
+    little = form("fp16", {20000030: 1, 20000039: 1})
+    forms = [plain, much, little]
+    shown = page([Section(forms, dataset, [], differences(forms))], images=4)
+    names = re.findall(r'alt="(\S+)\.jpg with \d+ detections by ([^"]+)"', shown)[1::2]
+    assert names == [
+        ("000020000025", "int8"), ("000020000030", "fp16"),
+        ("000020000038", "int8"), ("000020000039", "fp16"),
+    ]  # fmt: skip
 
 
 def test_pictures_are_jpegs_with_boxes_drawn_in(html):
@@ -247,13 +287,14 @@ def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes
         measured(dataset, title, found, kinds) for title, found in (("PyTorch", masked), ("ONNX", changed))
     ]
     forms.append(measured(dataset, "boxes alone", results))
-    section = Section(forms, dataset, [])
+    section = Section(forms, dataset, [], differences(forms))
     shown = page([section], images=1)
     cells = Outline(shown).cells
-    assert {"box AP", "box ΔAP", "mask AP", "mask ΔAP"} <= set(cells)
+    assert {"box AP", "mask AP", "made of"} <= set(cells)
     assert "gives no masks" in cells
     assert 'alt="000020000042.jpg with' in shown
-    assert "000020000042.jpg: 2 detections\nwithout a counterpart" in shown
+    count = sum(result["image_id"] == 20000042 for result in masked)
+    assert f"000020000042.jpg: {count} matched, 1 moved, 0 rescored, 0 lost, 0 new" in shown
     assert "Box precision over recall" in shown
     assert "Mask precision over recall" in shown
     assert "Mask AP of each class" in shown
@@ -262,16 +303,9 @@ def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes
     assert f"The largest loss against PyTorch (100.00 mask AP) is {loss:.2f}, by ONNX." in shown
 
 
-def test_masks_that_are_empty_on_both_sides_are_alike(dataset, masked):
-    size = masked[0]["segmentation"]["size"]
-    empty = [{**masked[0], "segmentation": encoded(np.zeros((1, *size), bool))[0]}]
-    assert report._differing(empty, copy.deepcopy(empty), 0.3) == 0
-    assert report._differing(empty, masked[:1], 0.3) == 2
-
-
 def test_a_missing_image_is_named(forms, tmp_path):
     dataset = CocoDataset(tmp_path, SHAPES / "annotations/instances_val.json")
-    with pytest.raises(SameboxError, match=r"000020000042\.jpg: no such file"):
+    with pytest.raises(SameboxError, match=r"\d+\.jpg: no such file"):
         page([Section(forms, dataset, [])])
 
 
@@ -279,10 +313,10 @@ def test_the_summary_names_the_largest_loss(dataset, forms):
     comparison = Section(forms, dataset, []).comparison
     loss = -comparison.rows[2].values["bbox/AP_delta"]
     assert loss > 0.1
-    assert report.summary(comparison) == (
+    assert summary(comparison) == (
         "3 of 4 forms measured on 200 images of shapes. The largest loss against PyTorch (100.00 box AP) is "
         f"{loss:.2f}, by ONNX Runtime, simplified."
     )
-    assert report.summary(Section(forms[:2], dataset, []).comparison).endswith(
+    assert summary(Section(forms[:2], dataset, []).comparison).endswith(
         "None loses AP against PyTorch (100.00 box AP)."
     )

@@ -248,7 +248,7 @@ def test_a_store_that_mlflow_refuses_is_one_line(monkeypatch):
 
 
 def test_other_modules_do_not_import_mlflow():
-    modules = "samebox.tables, samebox.plots, samebox.report, samebox.coco.score"
+    modules = "samebox.tables, samebox.plots, samebox.report.page, samebox.coco.score"
     code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -9,7 +9,7 @@ from samebox.coco.results import read_results, write_results
 from samebox.errors import SameboxError
 from samebox.files import read_json, write_json
 
-_KEYS = ("detector", "runtime", "title", "dataset", "status", "reason", "score", "timing")
+_KEYS = ("detector", "model", "runtime", "title", "dataset", "status", "reason", "score", "timing")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from samebox.errors import SameboxError
 from samebox.files import write_json
 
 METRICS = {
-    "detector": "fcos", "runtime": "pytorch", "title": "PyTorch", "dataset": "shapes", "status": "measured",
-    "reason": None, "score": {}, "timing": {},
+    "detector": "fcos", "model": "FCOS", "runtime": "pytorch", "title": "PyTorch", "dataset": "shapes",
+    "status": "measured", "reason": None, "score": {}, "timing": {},
 }  # fmt: skip
 
 

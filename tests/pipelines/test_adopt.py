@@ -105,7 +105,7 @@ def undecided(family, values, prefix=""):
 def test_a_family_decides_only_what_mmdetections_configs_do_not_say(conf, tmp_path):
     follows = {"channels", "out_channels", "bbox_head", "kernel_channels", "stacks", "multiple"}
     constant = {"class_names", "num_classes", "per_class", "pairs"}
-    ours = {"masked_norm"}
+    ours = {"masked_norm", "model"}
     for name, sets in original_mmdetection.ORIGINALS.items():
         config = original_mmdetection.write(sets[0], tmp_path / name)
         found = mmdetection.adopted(python_config(config), name)

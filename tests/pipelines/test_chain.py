@@ -18,8 +18,8 @@ from stages.compose import compose
 from stages.networks import artifact
 
 METRICS = {
-    "detector": "retinanet_shapes", "dataset": "shapes", "status": "not run", "reason": "a test",
-    "score": None, "timing": None,
+    "detector": "retinanet_shapes", "model": "RetinaNet", "dataset": "shapes", "status": "not run",
+    "reason": "a test", "score": None, "timing": None,
 }  # fmt: skip
 
 

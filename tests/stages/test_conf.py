@@ -77,6 +77,7 @@ def test_a_detector_has_its_record(detector):
         assert record.sha256 is None
         assert record.source.startswith("checkpoints/")
     assert re.fullmatch(r"[\w.-]+", record.licence)
+    assert re.fullmatch(r"[A-Z][\w -]+", record.model)
     kinds = [(), ("bbox",), ("segm",), ("bbox", "segm"), ("bbox", "keypoints")]
     assert tuple(record.published) in [*kinds, ("bbox", "segm", "panoptic", "semantics")]
     assert all(0 < points < 100 for points in record.published.values())
@@ -101,6 +102,15 @@ def test_runtimes_run_what_their_folder_holds():
         runtime = composed("evaluate", f"runtime={path.stem}").runtime
         assert Path(runtime.folder).name == path.stem
         assert callable(instantiate(runtime.runner))
+
+
+def test_every_form_but_the_reference_is_made_of_another():
+    names = [path.stem for path in (CONF / "runtime").glob("*.yaml")]
+    for name in names:
+        runtime = composed("evaluate", f"runtime={name}").runtime
+        assert (runtime.get("after") in names) == (name != "torch")
+        if "source" in runtime:
+            assert Path(runtime.source).name == runtime.after
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
