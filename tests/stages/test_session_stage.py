@@ -38,7 +38,7 @@ def test_every_session_has_each_precision():
     assert sorted([*SESSIONS, *(f"{name}_{one}" for name in SESSIONS for one in precisions)]) == FORMS
     for name in FORMS:
         form = yaml.safe_load((CONF / "runtime" / f"{name}.yaml").read_text())
-        assert form["source"] == "${paths.%s}" % form.get("precision", "simplified")
+        assert form["source"] == f"${{paths.{form.get('precision', 'simplified')}}}"
         assert form["flavour"] == name.removesuffix(f"_{form.get('precision')}")
 
 
