@@ -117,7 +117,7 @@ def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -
     """The network in PyTorch; `half` leaves it to autocast what is computed in fp16."""
     if device == "cuda" and not torch.cuda.is_available():
         raise NotHere(f"torch {torch.__version__} does not see the GPU: install torch with CUDA")
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # of itself, convolutions of fp32 would be in TF32
+    torch.backends.cudnn.allow_tf32 = False  # of itself, convolutions of fp32 would be in TF32
     network, _ = network_of(described()["networks"][case.network], case.checkpoint)
     network = network.to(device)
     call = torch.compile(network) if compiled else network
