@@ -125,7 +125,11 @@ def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -
     def run(inputs: Arrays) -> Arrays:
         images, sizes = (torch.from_numpy(inputs[name]).to(device) for name in ("images", "sizes"))
         with torch.no_grad(), torch.autocast(device, torch.float16, enabled=half):
-            return {name: output.cpu().numpy() for name, output in call(images, sizes).items()}
+            outputs = call(images, sizes)
+        # autocast leaves some in fp16
+        return {
+            name: (o.float() if o.is_floating_point() else o).cpu().numpy() for name, o in outputs.items()
+        }
 
     yield run
 
