@@ -141,7 +141,7 @@ def onnxruntime(case: Case, device: str, file: str = "simplified") -> AbstractCo
     target = case.own(f"{file}_{device}").with_suffix(".onnx")
     workspace = described()["workspace_mb"]
     session_from_onnx(case.file(file), target, device, case.profile(), workspace, tf32=False)
-    session = session_of(target, case.folder / "session_cache")
+    session = session_of(target, case.folder / "engine_cache")
     return OnnxRuntimeRunner(target, session.device, session.options)
 
 

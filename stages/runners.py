@@ -34,7 +34,7 @@ def rounded_runner(config: DictConfig, path: Path) -> Runner:
 def session_runner(config: DictConfig, path: Path) -> Runner:
     """An ONNX file in ONNX Runtime on the provider that the stage engine has written into it."""
     path = existing(path, "name its runtime among the engines in params.yaml, and run the stage engine")
-    session = session_of(path, Path(config.paths.session_cache))
+    session = session_of(path, Path(config.paths.engine_cache))
     return OnnxRuntimeRunner(path, session.device, session.options)
 
 

@@ -20,7 +20,7 @@ def asked(folder, stage, runtime, *overrides):
     """The stage's config for files in `folder`."""
     source = "fp16" if runtime.endswith("fp16") else "simplified"
     places = [f"paths.{source}={folder}/{source}", f"runtime.folder={folder}/{runtime}"]
-    kept = [f"paths.{name}={folder}/{name}" for name in ("evaluated", "session_cache")]
+    kept = [f"paths.{name}={folder}/{name}" for name in ("evaluated", "engine_cache")]
     return compose(stage, [f"runtime={runtime}", *places, *kept, *overrides])
 
 
