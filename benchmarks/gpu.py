@@ -285,11 +285,11 @@ def figures(
 ) -> dict[str, Figures]:
     """The figures of each form, or the reason why there are none, printed as they come.
 
-    Those that an earlier run left in the case's folder are taken as they are.
+    Those that an earlier run left in the case's folder are taken as they are; what failed then is tried again.
     """
     record = case.own("figures").with_suffix(".json")
     known = read_json(record) if record.exists() else {}
-    found = {name: Figures(**values) for name, values in known.items()}
+    found = {name: Figures(**values) for name, values in known.items() if values["reason"] is None}
     missing = {name: form for name, form in forms.items() if name not in found}
     reasons = made(case, {form.file for form in missing.values()}, call)
     expected, failure = call(reference, case) if missing else (None, None)
