@@ -285,7 +285,8 @@ def figures(
 ) -> dict[str, Figures]:
     """The figures of each form, or the reason why there are none, printed as they come.
 
-    Those that an earlier run left in the case's folder are taken as they are; what failed then is tried again.
+    Those that an earlier run left in the case's folder are taken as they are; what failed then is tried
+    again.
     """
     record = case.own("figures").with_suffix(".json")
     known = read_json(record) if record.exists() else {}
