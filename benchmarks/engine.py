@@ -21,7 +21,8 @@ from typing import TypeVar
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.common import Sheet, drawn, show, write
+from benchmarks.common import drawn, show
+from benchmarks.sheets import Sheet, write
 from samebox.engine import EngineReport, NotHere, Profile, engine_from_onnx
 from samebox.engine.achieved import precisions
 from samebox.errors import SameboxError

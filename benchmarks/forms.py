@@ -8,7 +8,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.common import Sheet, Spread, drawn, filling, how_timed, interleaved, ratio, show, write
+from benchmarks.common import drawn, how_timed, interleaved, ratio, show
+from benchmarks.networks import filling
+from benchmarks.sheets import Sheet, Spread, write
 from samebox.export import export
 from samebox.preprocess import read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner

@@ -18,7 +18,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.common import Sheet, Spread, drawn, filling, how_timed, interleaved, ratio, show, write
+from benchmarks.common import drawn, how_timed, interleaved, ratio, show
+from benchmarks.networks import filling
+from benchmarks.sheets import Sheet, Spread, write
 from samebox.detector import load
 from samebox.export import export
 from samebox.lowering import LOWERINGS

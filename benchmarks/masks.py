@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch.nn import functional as F
 
-from benchmarks.common import Sheet, Spread, how_timed, interleaved, ratio, show, write
+from benchmarks.common import how_timed, interleaved, ratio, show
+from benchmarks.sheets import Sheet, Spread, write
 from samebox.coco.results import encoded
 from samebox.masks import paste
 

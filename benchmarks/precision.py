@@ -9,8 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from benchmarks.common import Sheet, show, write
+from benchmarks.common import show
 from benchmarks.engine import named_counts, types_told
+from benchmarks.sheets import Sheet, write
 from pipelines.chain import form, ready, simplified
 from samebox.engine import EngineReport, engine_report
 from samebox.files import read_json

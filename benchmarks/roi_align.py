@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.common import Sheet, Spread, how_timed, interleaved, ratio, show, write
+from benchmarks.common import how_timed, interleaved, ratio, show
+from benchmarks.sheets import Sheet, Spread, write
 from samebox.blocks.roi_align import RoIAlign
 from samebox.lowering import LOWERINGS, TRANSLATIONS, lowered
 from samebox.opset import EXPORTER_OPSET

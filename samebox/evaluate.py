@@ -198,6 +198,7 @@ def evaluated(
         passes = {batch: run_over(detector, dataset, batch, warmup, facts["title"]) for batch in batches}
         # what runtimes once took on a GPU they keep while they are open: now is the peak
         on_gpu = gpu_memory_mb() - gpu_before
+        ran = getattr(detector.runner, "notes", ())
         peak, first = peak_memory_mb(), passes[batches[0]]
         checks, other_canvases = _checked(detector, dataset, first, limits)
     if len(first.skipped) == len(dataset.images):
@@ -211,7 +212,7 @@ def evaluated(
     }
     notes = [why for kind, (given, why) in unscored.items() if given and kind not in scores[batches[0]]]
     metrics = {
-        "notes": [*facts["notes"], *notes, *_cut(first, len(dataset.images)), *checks.notes],
+        "notes": [*facts["notes"], *ran, *notes, *_cut(first, len(dataset.images)), *checks.notes],
         "status": "measured",
         "reason": None,
         "images": len(dataset.images),

@@ -1,4 +1,4 @@
-"""An ONNX file to an engine."""
+"""An ONNX file to an engine, or to a session of ONNX Runtime on a GPU."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from samebox.engine import NotHere, Profile, engine_from_onnx
 from samebox.files import write_text
 from samebox.graphs import metadata, onnx_model
 from samebox.preprocess import Preprocess
+from samebox.session import SESSIONS, session_from_onnx
 from samebox.spec import Spec
 from stages.compose import main
 from stages.networks import artifact
@@ -16,18 +17,22 @@ from stages.networks import artifact
 def run(config: DictConfig) -> None:
     """Build for the targets and the profile of `engine`; where it cannot be built here, leave the reason."""
     source = artifact(config, config.runtime.source, config.paths.onnx_file)
-    target = artifact(config, config.runtime.folder, config.paths.engine_file)
+    target = artifact(config, config.runtime.folder, config.runtime.file)
     flavour = config.runtime.flavour
+    shapes = profile(config, Spec.from_metadata(metadata(onnx_model(source)), str(source)).preprocess)
+    limits = {"workspace_mb": config.engine.workspace_mb, "tf32": config.engine.tf32}
+    if flavour in SESSIONS:
+        session_from_onnx(source, target, SESSIONS[flavour], shapes, **limits)
+        return
     try:
         engine_from_onnx(
             source,
             target,
-            profile(config, Spec.from_metadata(metadata(onnx_model(source)), str(source)).preprocess),
+            shapes,
             flavour=flavour,
             # the full TensorRT builds for the GPU here and takes no targets
             targets=config.engine.targets if flavour == "tensorrt_rtx" else (),
-            workspace_mb=config.engine.workspace_mb,
-            tf32=config.engine.tf32,
+            **limits,
             version_compatible=config.engine.version_compatible,
             hardware_compatibility=config.engine.hardware_compatibility,
             cache=Path(config.paths.engine_cache),

@@ -11,6 +11,7 @@ from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.rounded import RoundedRunner
 from samebox.runners.tensorrt import TensorRTRunner
 from samebox.runners.torch import TorchRunner
+from samebox.session import session_of
 from stages.networks import load_network
 
 
@@ -28,6 +29,13 @@ def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:
 def rounded_runner(config: DictConfig, path: Path) -> Runner:
     """A 16-bit ONNX file in ONNX Runtime on the CPU, in fp32 that is rounded to its type."""
     return RoundedRunner(existing(path, "run the stage precision, which makes it"))
+
+
+def session_runner(config: DictConfig, path: Path) -> Runner:
+    """An ONNX file in ONNX Runtime on the provider that the stage engine has written into it."""
+    path = existing(path, "name its runtime among the engines in params.yaml, and run the stage engine")
+    session = session_of(path, Path(config.paths.engine_cache))
+    return OnnxRuntimeRunner(path, session.device, session.options)
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:

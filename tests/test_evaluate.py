@@ -206,6 +206,7 @@ class Capped(TruthRunner):
 
     def __init__(self, dataset):
         super().__init__(dataset)
+        self.notes = ("all nodes ran here",)
         self.caps = Counter()
 
     def __call__(self, inputs):
@@ -214,12 +215,12 @@ class Capped(TruthRunner):
         return super().__call__(inputs)
 
 
-def test_images_that_reach_a_cap_are_told_in_a_note(dataset):
+def test_images_that_reach_a_cap_and_what_the_runner_tells_are_notes(dataset):
     facts = {"title": "Capped", "dataset": "few", "notes": ["a note"]}
     done = evaluated(facts, lambda: Detector(Capped(dataset)), dataset, batches=[1, 3], warmup=2)
     count = len(dataset.images)
     cut = f"max_per_img=24 was reached in {count} of {count} images: what lies beyond it is cut"
-    assert done.metrics["notes"] == ["a note", cut]
+    assert done.metrics["notes"] == ["a note", "all nodes ran here", cut]
 
 
 def test_a_data_set_without_an_image_to_run_is_refused(detector, damaged, tmp_path):

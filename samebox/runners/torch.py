@@ -36,6 +36,7 @@ class TorchRunner:
     def __enter__(self) -> "TorchRunner":
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise NotHere("PyTorch on CUDA: no NVIDIA GPU that torch can use here")
+        torch.backends.cudnn.allow_tf32 = False  # of itself, convolutions of fp32 would be in TF32
         self._network.to(self._device)
         self._caps = Caps(self._network.network).__enter__()
         self.caps = self._caps.images

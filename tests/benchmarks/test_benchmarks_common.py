@@ -3,8 +3,9 @@ import time
 import pytest
 import torch
 
-from benchmarks import common
-from benchmarks.common import Sheet, Spread, drawn, interleaved, ratio
+from benchmarks import sheets
+from benchmarks.common import drawn, interleaved, ratio
+from benchmarks.sheets import Sheet, Spread
 from samebox.errors import SameboxError
 
 
@@ -72,8 +73,8 @@ def test_an_unknown_detector_is_an_error():
 
 
 def test_what_is_written_says_when_where_and_with_what(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    common.write("name", "Title", [Sheet("Sheet", ["what", "ms"], [["one", "1.5"]])], ["a note"])
+    monkeypatch.setattr(sheets, "RESULTS", tmp_path)
+    sheets.write("name", "Title", [Sheet("Sheet", ["what", "ms"], [["one", "1.5"]])], ["a note"])
     text = (tmp_path / "name.md").read_text()
     assert "## Sheet\n\n| what | ms |\n| --- | ---: |\n| one | 1.5 |\n" in text
     for told in ("- a note\n", "- Date: 20", "- Hardware: ", f"torch {torch.__version__}"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.common import filling
 from benchmarks.latency import BIAS, bias_for, cells, set_bias
+from benchmarks.networks import filling
 
 
 def test_only_the_bias_of_the_class_logits_is_filled(tmp_path):

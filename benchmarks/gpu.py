@@ -1,0 +1,420 @@
+"""Two detectors on an NVIDIA GPU, runtime by runtime: time, memory, and agreement with the CPU.
+
+python -m benchmarks.gpu [--work FOLDER] [--images FOLDER] [--checkpoint NETWORK=FILE]
+
+It needs samebox, torch, ONNX Runtime and pycocotools, but neither Hydra nor DVC nor MLflow. Without a GPU it
+says so, measures what the CPU runs at a small canvas, and writes nothing.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.networks import described, filling, network_of
+from benchmarks.sheets import Sheet, write
+from samebox.agreement import Agreement, agreement
+from samebox.detections import Detections, detections_from_outputs
+from samebox.engine import NotHere, Profile, engine_from_onnx
+from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory
+from samebox.errors import SameboxError
+from samebox.export import export
+from samebox.files import read_json, write_json
+from samebox.gpu import gpus
+from samebox.precision.precise import precise_onnx
+from samebox.precision.rule import Rule
+from samebox.preprocess import Batch, read_image
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.tensorrt import TensorRTRunner
+from samebox.session import session_from_onnx, session_of
+from samebox.simplify import simplified_onnx
+
+PICTURES = Path(__file__).parents[1] / "demo/shapes/val"
+# Two detections are the same where they differ by no more pixels, and no more in score
+BOX, SCORE = 1.0, 0.01
+
+Arrays = dict[str, NDArray[Any]]
+Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at one batch and canvas (height, width); its files lie in `folder`.
+
+    `images` fill the batch, repeated where they are too few; each is stretched over the canvas.
+    """
+
+    network: str
+    batch: int
+    canvas: tuple[int, int]
+    folder: Path
+    images: tuple[Path, ...]
+    checkpoint: Path | None = None
+    rounds: int = 50
+    warmup: int = 10
+
+    def asked(self) -> Batch:
+        """What every form is given."""
+        chosen = islice(cycle(self.images), self.batch)
+        parts = [filling(read_image(path), self.canvas) for path in chosen]
+        sizes = np.concatenate([part.sizes for part in parts])
+        return Batch(np.concatenate([part.images for part in parts]), sizes, sizes)
+
+    def profile(self) -> Profile:
+        """The one shape that engines are built for."""
+        (height, width), batch = self.canvas, self.batch
+        return Profile((batch,) * 3, (height,) * 3, (width,) * 3)
+
+    def file(self, name: str) -> Path:
+        """An artifact of the network."""
+        return self.folder / f"{name}.onnx"
+
+    def own(self, name: str) -> Path:
+        """An artifact of this batch and canvas."""
+        return self.folder / f"{name}_{self.batch}x{self.canvas[0]}x{self.canvas[1]}"
+
+
+# --- The files that forms run ---
+
+
+def make_simplified(case: Case) -> None:
+    """Export the network and simplify the file, as the pipeline does."""
+    values = described()
+    network, spec = network_of(values["networks"][case.network], case.checkpoint)
+    export(network, spec, case.file("exported"), **values["export"])
+    simplified_onnx(case.file("exported"), case.file("simplified"), [tuple(s) for s in values["shapes"]])
+
+
+def make_fp16(case: Case) -> None:
+    """The simplified file in fp16, calibrated with the images."""
+    rule = Rule(**described()["rule"])
+    precise_onnx(case.file("simplified"), case.file("fp16"), "fp16", rule, case.images)
+
+
+MAKERS = {"simplified": make_simplified, "fp16": make_fp16}
+
+
+# --- The forms ---
+
+
+@contextmanager
+def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -> Iterator[Run]:
+    """The network in PyTorch; `half` leaves it to autocast what is computed in fp16."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise NotHere(f"torch {torch.__version__} does not see the GPU: install torch with CUDA")
+    torch.backends.cudnn.allow_tf32 = False  # of itself, convolutions of fp32 would be in TF32
+    network, _ = network_of(described()["networks"][case.network], case.checkpoint)
+    network = network.to(device)
+    call = torch.compile(network) if compiled else network
+
+    def run(inputs: Arrays) -> Arrays:
+        images, sizes = (torch.from_numpy(inputs[name]).to(device) for name in ("images", "sizes"))
+        with torch.no_grad(), torch.autocast(device, torch.float16, enabled=half):
+            outputs = call(images, sizes)
+        # autocast leaves some in fp16
+        return {
+            name: (o.float() if o.is_floating_point() else o).cpu().numpy() for name, o in outputs.items()
+        }
+
+    yield run
+
+
+def onnxruntime(case: Case, device: str, file: str = "simplified") -> AbstractContextManager[Run]:
+    """An ONNX file in ONNX Runtime; a GPU's in the session that the pipeline would write into it."""
+    if device == "cpu":
+        return OnnxRuntimeRunner(case.file(file))
+    target = case.own(f"{file}_{device}").with_suffix(".onnx")
+    workspace = described()["workspace_mb"]
+    session_from_onnx(case.file(file), target, device, case.profile(), workspace, tf32=False)
+    session = session_of(target, case.folder / "engine_cache")
+    return OnnxRuntimeRunner(target, session.device, session.options)
+
+
+def engine(case: Case, flavour: str, file: str = "simplified") -> AbstractContextManager[Run]:
+    """An engine of an ONNX file, built for the GPU here."""
+    target = case.own(f"{file}_{flavour}").with_suffix(".engine")
+    # the full TensorRT builds for the GPU here and takes no targets
+    targets = [gpus()[0].target] if flavour == "tensorrt_rtx" else []
+    workspace = described()["workspace_mb"]
+    engine_from_onnx(case.file(file), target, case.profile(), flavour, targets, workspace_mb=workspace)
+    return TensorRTRunner(target)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to run a network, and the file that it takes, one of MAKERS, if any."""
+
+    open: Callable[[Case], AbstractContextManager[Run]]
+    file: str | None = None
+
+
+CPU_FORMS = {
+    "PyTorch fp32": Form(partial(eager, device="cpu")),
+    "ONNX Runtime fp32": Form(partial(onnxruntime, device="cpu"), "simplified"),
+}
+GPU_FORMS = {
+    "PyTorch fp32": Form(partial(eager, device="cuda")),
+    "PyTorch fp16, autocast": Form(partial(eager, device="cuda", half=True)),
+    "torch.compile fp32": Form(partial(eager, device="cuda", compiled=True)),
+    "torch.compile fp16, autocast": Form(partial(eager, device="cuda", half=True, compiled=True)),
+}
+for _file, _type in (("simplified", "fp32"), ("fp16", "fp16")):
+    GPU_FORMS |= {
+        f"ONNX Runtime CUDA {_type}": Form(partial(onnxruntime, device="cuda", file=_file), _file),
+        f"ONNX Runtime TensorRT {_type}": Form(partial(onnxruntime, device="tensorrt", file=_file), _file),
+        f"TensorRT-RTX {_type}": Form(partial(engine, flavour="tensorrt_rtx", file=_file), _file),
+        f"TensorRT {_type}": Form(partial(engine, flavour="tensorrt", file=_file), _file),
+    }
+
+
+# --- Measuring ---
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a form came to, or the `reason` why it did not.
+
+    `median` and `p95` are milliseconds a batch, `memory` MiB; `agreeing` is the share of detections that are
+    the CPU's within BOX and SCORE, `box` and `score` the largest differences of those found again.
+    """
+
+    reason: str | None = None
+    median: float = 0.0
+    p95: float = 0.0
+    memory: float = 0.0
+    agreeing: float = 0.0
+    box: float = 0.0
+    score: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def cells(self) -> list[str]:
+        """The figures in a row; a reason stands in the first cell."""
+        if self.reason is not None:
+            return [self.reason.replace("|", "/"), *["–"] * 4]
+        largest = f"{self.box:.2g} px, {self.score:.2g}"
+        times = (f"{value:.1f}" for value in (self.median, self.p95))
+        return [*times, f"{self.memory:.0f}", f"{self.agreeing:.1%}", largest]
+
+
+def measured(case: Case, form: Form, reference: Arrays) -> Figures:
+    """The form's times, memory and agreement with the `reference`, the CPU's outputs for the same batch."""
+    batch = case.asked()
+    reset_peak_memory()
+    before = memory_mb()
+    with form.open(case) as run:
+        for _ in range(case.warmup):
+            outputs = run(batch.inputs())
+        times = []
+        for _ in range(case.rounds):
+            started = time.perf_counter()
+            outputs = run(batch.inputs())
+            times.append(1000 * (time.perf_counter() - started))
+        memory = memory_mb() - before
+        notes = tuple(getattr(run, "notes", ()))
+    pairs = zip(answers(case, reference, batch), answers(case, outputs, batch), strict=True)
+    found = [agreement(*pair) for pair in pairs]
+    return Figures(
+        median=float(np.median(times)),
+        p95=float(np.percentile(times, 95)),
+        memory=memory,
+        agreeing=float(np.mean([one.share(BOX, SCORE) for one in found])),
+        box=largest(found, "box"),
+        score=largest(found, "score"),
+        notes=notes,
+    )
+
+
+def memory_mb() -> float:
+    """The memory in use on the GPU, or where torch sees none the largest of the process."""
+    return gpu_memory_mb() or peak_memory_mb() or 0.0
+
+
+def answers(case: Case, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> list[Detections]:
+    """The detections of each image of the batch."""
+    names = tuple(described()["networks"][case.network]["class_names"])
+    return detections_from_outputs(outputs, batch, names)
+
+
+def largest(found: Sequence[Agreement], what: str) -> float:
+    """The largest difference of `what`, box or score, among all pairs; 0 where there are none."""
+    return float(np.concatenate([getattr(one, what) for one in found]).max(initial=0))
+
+
+def reference(case: Case) -> Arrays:
+    """The outputs of PyTorch on the CPU, in fp32."""
+    with eager(case, "cpu") as run:
+        return run(case.asked().inputs())
+
+
+def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """What the call gives, or else, in one line, why it failed: whatever it is, the others are measured."""
+    try:
+        return call(*arguments), None
+    except Exception as error:  # torch's, a runtime's, the exporter's
+        kind = "" if isinstance(error, SameboxError | NotHere) else f"{type(error).__name__}: "
+        return None, kind + textwrap.shorten(str(error), 300, placeholder=" …")
+
+
+def apart(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """What `tried` gives in a process of its own: a crash on the GPU is its alone."""
+    quiet = partial(logging.basicConfig, level=logging.CRITICAL)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
+        try:
+            return pool.submit(tried, call, *arguments).result()
+        except BrokenProcessPool:
+            return None, "its process died"
+
+
+def figures(
+    case: Case, forms: Mapping[str, Form], call: Callable[..., tuple[Any, str | None]] = apart
+) -> dict[str, Figures]:
+    """The figures of each form, or the reason why there are none, printed as they come.
+
+    Those that an earlier run left in the case's folder are taken as they are; what failed then is tried
+    again.
+    """
+    record = case.own("figures").with_suffix(".json")
+    known = read_json(record) if record.exists() else {}
+    found = {name: Figures(**values) for name, values in known.items() if values["reason"] is None}
+    missing = {name: form for name, form in forms.items() if name not in found}
+    reasons = made(case, {form.file for form in missing.values()}, call)
+    expected, failure = call(reference, case) if missing else (None, None)
+    for name, form in missing.items():
+        reason = failure or reasons.get(form.file or "")
+        one, reason = (None, reason) if reason else call(measured, case, form, expected)
+        found[name] = one or Figures(reason)
+        write_json(record, {name: asdict(one) for name, one in found.items()})
+        print(f"{case.network}, batch {case.batch}, {name}: {' | '.join(found[name].cells())}", flush=True)
+    return {name: found[name] for name in forms}
+
+
+def made(case: Case, wanted: Set[str | None], call: Callable[..., tuple[Any, str | None]]) -> dict[str, str]:
+    """Make the files that are wanted and not there yet; the reasons why some could not be made."""
+    reasons = {}
+    for name, maker in MAKERS.items():
+        if name in wanted and not case.file(name).exists():
+            _, reason = call(maker, case)
+            if reason:
+                reasons[name] = f"no {name} file: {reason}"
+    return reasons
+
+
+# --- The sheets ---
+
+HEADINGS = ["form", "median ms", "p95 ms", "memory MB", "agreeing", "largest difference"]
+
+
+def sheet(case: Case, found: Mapping[str, Figures]) -> Sheet:
+    """One network at one batch."""
+    height, width = case.canvas
+    rows = [[name, *one.cells()] for name, one in found.items()]
+    return Sheet(f"{case.network}, {height}×{width}, batch {case.batch}", HEADINGS, rows)
+
+
+def notes(case: Case, found: Mapping[str, Figures]) -> list[str]:
+    """What the runtimes told of where their nodes ran."""
+    told = f"{case.network}, batch {case.batch}"
+    return [f"{told}, {name}: {note}." for name, one in found.items() for note in one.notes]
+
+
+def how_measured(cases: Sequence[Case]) -> list[str]:
+    """How the figures came about."""
+    weights = {case.network: case.checkpoint.name if case.checkpoint else "drawn" for case in cases}
+    return [
+        f"Each figure is of {cases[0].rounds} calls, one after another, after {cases[0].warmup} of warm-up, "
+        "in a process of its own, in milliseconds of the whole batch. A call takes arrays in the host's "
+        "memory and gives such arrays: the way to the GPU and back is in it, preparing images and pasting "
+        "masks is not.",
+        "Memory (MiB) is what opening and running the form adds to what the GPU has in use; where torch sees "
+        "no GPU, to the process's largest resident memory.",
+        "Agreeing is the share of detections that PyTorch in fp32 on the CPU gives, too, for the same batch, "
+        f"within {BOX:g} px and {SCORE:g} in score; the largest difference is of those that are found again.",
+        f"Weights: {', '.join(f'{what} for {name}' for name, what in weights.items())}.",
+        "TF32 is off in PyTorch, ONNX Runtime CUDA and engines; ONNX Runtime TensorRT has no option for it.",
+        f"torch is built for CUDA {torch.version.cuda}.",
+    ]
+
+
+def main() -> None:
+    """Measure, print as it comes, and where there is a GPU write down."""
+    asked = parsed()
+    with tempfile.TemporaryDirectory() if asked.work is None else nullcontext(asked.work) as folder:
+        sheets = gpu_sheets(asked, Path(folder)) if gpus() else cpu_sheets(asked, Path(folder))
+    print("\n".join(["", *(sheet.markdown() for sheet in sheets)]))
+
+
+def gpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
+    """All forms at 800×1344, batch 1 and 8; what there is so far is written after each sheet."""
+    every = cases(asked, folder, (1, 8), (800, 1344))
+    sheets, told = [], []
+    for case in every:
+        found = figures(case, GPU_FORMS)
+        sheets.append(sheet(case, found))
+        told += notes(case, found)
+        write("gpu", "On a GPU", sheets, [*how_measured(every), *told])
+    return sheets
+
+
+def cpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
+    """What a machine without a GPU can measure."""
+    print("no NVIDIA GPU here: the forms of the CPU, at 256×320 and batch 1; nothing is written", flush=True)
+    every = cases(asked, folder, (1,), (256, 320), rounds=5, warmup=1)
+    return [sheet(case, figures(case, CPU_FORMS)) for case in every]
+
+
+def cases(
+    asked: argparse.Namespace, folder: Path, batches: Sequence[int], canvas: tuple[int, int], **turns: int
+) -> list[Case]:
+    """Each network at each batch."""
+    images = tuple(sorted(path for path in asked.images.iterdir() if path.is_file()))[: max(batches)]
+    return [
+        Case(name, batch, canvas, folder / name, images, asked.checkpoint.get(name), **turns)
+        for name in described()["networks"]
+        for batch in batches
+    ]
+
+
+def parsed() -> argparse.Namespace:
+    """The command line's arguments; `checkpoint` maps networks to files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="keeps files and figures in this folder, and goes on from those that are there",
+    )
+    parser.add_argument(
+        "--images", type=Path, default=PICTURES, help="a folder of images; default: the demo's"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NETWORK=FILE",
+        help="trained weights of a network",
+    )
+    asked = parser.parse_args()
+    asked.checkpoint = dict(text.partition("=")[::2] for text in asked.checkpoint)
+    networks = described()["networks"]
+    if unknown := set(asked.checkpoint) - set(networks):
+        parser.error(f"--checkpoint: {min(unknown)!r} is none of {', '.join(networks)}")
+    asked.checkpoint = {name: Path(file) for name, file in asked.checkpoint.items()}
+    return asked
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Networks with drawn weights, from a description alone: what Hydra would make of it."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samebox.checkpoints.unpickle import read_checkpoint
+from samebox.checkpoints.weights import load_strictly, renamed
+from samebox.files import sha256
+from samebox.nets.contract import Deployable, Normalize
+from samebox.preprocess import Batch, Image, Preprocess
+from samebox.spec import Spec
+
+# What `benchmarks.describe` writes of conf/
+DESCRIBED = Path(__file__).parent / "networks.json"
+
+
+def described() -> dict[str, Any]:
+    """The networks by name, and the rule of precisions, as `conf/` has them."""
+    return json.loads(DESCRIBED.read_text(encoding="utf-8"))
+
+
+def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -> tuple[Deployable, Spec]:
+    """The network of a description and its record, with the weights of `checkpoint` or drawn from seed 0.
+
+    Raises SameboxError where the checkpoint is another network's.
+    """
+    torch.manual_seed(0)
+    network = built(description["network"])
+    if checkpoint is None:
+        draw(network)
+    else:
+        state = read_checkpoint(checkpoint).state
+        load_strictly(
+            network, renamed(state, getattr(network, "renames", ()), str(checkpoint)), str(checkpoint)
+        )
+    normalize = description["normalize"]
+    spec = Spec(
+        name=description["name"],
+        class_names=tuple(description["class_names"]),
+        preprocess=Preprocess.from_dict(description["preprocess"]),
+        normalize=normalize,
+        checkpoint_sha256="drawn from seed 0" if checkpoint is None else sha256(checkpoint),
+    )
+    return Deployable(Normalize(**normalize), network).eval(), spec
+
+
+def built(part: Any) -> Any:
+    """What a description's `_target_`s name, as `hydra.utils.instantiate` makes it."""
+    if isinstance(part, list):
+        return [built(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    values = {name: built(value) for name, value in part.items()}
+    if "_target_" not in part:
+        return values
+    module, _, name = values.pop("_target_").rpartition(".")
+    made = partial(getattr(importlib.import_module(module), name), *values.pop("_args_", ()))
+    return partial(made, **values) if values.pop("_partial_", False) else made(**values)
+
+
+def draw(network: nn.Module) -> None:
+    """Draw weights with which maps neither fade nor grow from layer to layer, and boxes stay near anchors."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):  # else each block would double what comes in
+            nn.init.constant_(module.weight, 0.5)
+        if name.endswith("_reg"):  # the layers of box deltas, as all families call them
+            nn.init.normal_(cast(Tensor, module.weight), std=1e-3)
+
+
+def filling(image: Image, canvas: tuple[int, int]) -> Batch:
+    """A batch of the one image, stretched over the whole canvas (height, width)."""
+    pixels = cv2.resize(image, canvas[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
+    sizes = np.array([canvas], np.int64)
+    return Batch(pixels, sizes, sizes)

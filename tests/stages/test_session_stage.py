@@ -1,0 +1,68 @@
+"""ONNX Runtime's GPU providers through the stages, on a machine that has none."""
+
+import pytest
+import yaml
+from tiny_precision import tiny_source
+
+import samebox.runners.onnxruntime
+from samebox import tables
+from samebox.coco.evaluated import read_evaluated
+from samebox.errors import SameboxError
+from samebox.session import CUDA, SESSIONS, TENSORRT, session_of
+from stages import engine, evaluate
+from stages.compose import CONF, compose
+
+FORMS = sorted(path.stem for path in (CONF / "runtime").glob("onnxruntime_*.yaml"))
+NAME = "retinanet_shapes"
+
+
+def asked(folder, stage, runtime, *overrides):
+    """The stage's config for files in `folder`."""
+    source = "fp16" if runtime.endswith("fp16") else "simplified"
+    places = [f"paths.{source}={folder}/{source}", f"runtime.folder={folder}/{runtime}"]
+    kept = [f"paths.{name}={folder}/{name}" for name in ("evaluated", "engine_cache")]
+    return compose(stage, [f"runtime={runtime}", *places, *kept, *overrides])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(samebox.runners.onnxruntime, "gpus", list)
+    for source in ("simplified", "fp16"):
+        (tmp_path / source / NAME).mkdir(parents=True)
+        tiny_source(tmp_path / source / NAME / "model.onnx")
+    return tmp_path
+
+
+def test_every_session_has_each_precision():
+    precisions = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
+    assert sorted([*SESSIONS, *(f"{name}_{one}" for name in SESSIONS for one in precisions)]) == FORMS
+    for name in FORMS:
+        form = yaml.safe_load((CONF / "runtime" / f"{name}.yaml").read_text())
+        assert form["source"] == f"${{paths.{form.get('precision', 'simplified')}}}"
+        assert form["flavour"] == name.removesuffix(f"_{form.get('precision')}")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime_cuda", "onnxruntime_tensorrt_fp16"])
+def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
+    engine.run(asked(folder, "engine", runtime))
+    evaluate.run(asked(folder, "evaluate", runtime))
+    form = read_evaluated(folder / "evaluated" / NAME / runtime).metrics
+    device = TENSORRT if "tensorrt" in runtime else CUDA
+    assert (form["status"], form["reason"]) == ("not run", f"not run: {device}: no NVIDIA GPU here")
+    made = folder / runtime / NAME / "model.onnx"
+    assert form["artifact_mb"] == made.stat().st_size / 1e6
+    row = tables.Comparison([form]).rows[0]
+    assert row.values["bbox/AP"] == form["reason"]
+
+
+def test_the_profile_is_what_the_resize_rule_leads_to_and_the_values_are_the_engines(folder):
+    engine.run(asked(folder, "engine", "onnxruntime_tensorrt", "engine.workspace_mb=1", "engine.tf32=true"))
+    options = session_of(folder / "onnxruntime_tensorrt" / NAME / "model.onnx", folder).options
+    assert options[TENSORRT]["trt_max_workspace_size"] == str(1 << 20)
+    assert options[TENSORRT]["trt_profile_max_shapes"] == "images:4x3x32x32,sizes:4x2"
+    assert options[CUDA] == {"use_tf32": "1"}
+
+
+def test_a_form_without_its_session_names_the_list_it_has_to_be_on(folder):
+    with pytest.raises(SameboxError, match="name its runtime among the engines in params"):
+        evaluate.run(asked(folder, "evaluate", "onnxruntime_cuda"))
