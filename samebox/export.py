@@ -14,8 +14,9 @@ from onnx import helper
 
 from samebox.errors import SameboxError
 from samebox.files import written_aside
-from samebox.graphs import all_nodes
+from samebox.graphs import all_nodes, metadata
 from samebox.lowering import TRANSLATIONS, lowered
+from samebox.modules import MODULES_KEY, module_outputs, to_json
 from samebox.nets.contract import Deployable
 from samebox.opset import EXPORTER_OPSET, at_opset, check_opset
 from samebox.spec import METADATA_KEY, Spec
@@ -42,9 +43,11 @@ def export(
     check_opset(opset)
     spec = replace(spec, opset=opset, lowering=lowering)
     network = lowered(network, lowering, opset)
-    model = at_opset(onnx_from_network(network, batch, spec.preprocess.canvas), opset)
+    traced = onnx_from_network(network, batch, spec.preprocess.canvas)
+    properties = metadata(traced) | {METADATA_KEY: spec.to_json()}
+    model = at_opset(traced, opset)
     del model.graph.value_info[:]  # shapes under the tracer's own names, which the rewrites alone want
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    helper.set_model_props(model, properties)
     check_standard(model, opset)
     with written_aside(path) as aside:
         aside.write_bytes(model.SerializeToString(deterministic=True))
@@ -56,6 +59,7 @@ def onnx_from_network(
 ) -> onnx.ModelProto:
     """`network` at the exporter's own opset, inputs and outputs as `samebox.nets.contract` names them.
 
+    Its metadata tells which tensors are outputs of modules, see `samebox.modules`.
     `batch` and `canvas` (height, width) fix what is otherwise dynamic.
     """
     traced_batch, (height, width) = batch or TRACED_BATCH, canvas or TRACED_CANVAS
@@ -77,7 +81,10 @@ def onnx_from_network(
         )
     if program is None:
         raise SameboxError("the exporter gave no model")
-    return _tidied(program.model_proto)
+    modules = to_json(module_outputs(program.model_proto))
+    model = _tidied(program.model_proto)
+    helper.set_model_props(model, {MODULES_KEY: modules})
+    return model
 
 
 def check_standard(model: onnx.ModelProto, opset: int) -> None:

@@ -1,6 +1,7 @@
 """Reading ONNX files: what the stages that come after the export ask of a graph."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -28,6 +29,12 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from all_nodes(subgraph)
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """The tensors that a node takes, or that its subgraphs take, their own among them."""
+    inside = (all_nodes(attribute.g) for attribute in node.attribute if attribute.HasField("g"))
+    return {name for one in (node, *chain.from_iterable(inside)) for name in one.input if name}
 
 
 def input_shapes(model: onnx.ModelProto, path: Path) -> dict[str, list[int]]:

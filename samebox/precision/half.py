@@ -1,6 +1,6 @@
 """A part of a graph in a 16-bit type, the rest in fp32 as it was."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -55,6 +55,16 @@ def put_in_half(model: onnx.ModelProto, region: Sequence[onnx.NodeProto], precis
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]  # their types are those of before
+
+
+def stands_for(name: str, producers: Mapping[str, onnx.NodeProto]) -> str | None:
+    """The tensor that holds, since `put_in_half`, what `name` held before, or None where none does.
+
+    `producers` are the nodes of the graph by what they give.
+    """
+    halves = (_half(name, precision) for precision in HALVES)
+    moved = (half for half in halves if half in producers and name not in producers[half].input)
+    return next(moved, name if name in producers else None)
 
 
 def check_taken(region: Sequence[onnx.NodeProto], opset: int, precision: str) -> None:

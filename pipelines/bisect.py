@@ -1,0 +1,70 @@
+"""Which modules of a detector answer otherwise in one form than in another.
+
+python -m pipelines.bisect detector=retinanet_shapes from=torch to=int8 precision.method=entropy
+    [bisect.images=2] [bisect.tolerance=1e-4] [out=FILE.json]
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipelines.chain import precise, simplified
+from samebox.attribution import Form, OnnxForm, TorchForm, attribution, text
+from samebox.coco.dataset import dataset_of
+from samebox.errors import SameboxError
+from samebox.files import existing, write_json
+from samebox.precision.precise import PRECISIONS
+from stages.compose import main, plain
+from stages.networks import artifact, load_network
+
+FILES = ("onnx", "simplified", *PRECISIONS)
+
+
+def run(config: DictConfig) -> None:
+    """Make both forms, unless they were made before, compare them, and tell what differs."""
+    check(config)
+    images = pictures(config)
+    config = simplified(config)
+    form = OnnxForm(file(config, config.to))
+    found = attribution(reference(config, form), form, images, config.bisect.tolerance)
+    write_json(config.out, found.as_dict())
+    print(f"{config.detector.name}: {config['from']} → {config.to}\n{text(found)}all figures: {config.out}")
+
+
+def check(config: DictConfig) -> None:
+    """Raise SameboxError unless `from` and `to` name forms that can be looked into, and there is an image."""
+    for key, more in (("from", ("torch",)), ("to", ())):
+        named, known = str(config[key]), (*more, *FILES)
+        if named not in known and not named.endswith(".onnx"):
+            raise SameboxError(
+                f"{key}: {named!r} is none of {', '.join(known)}, nor an ONNX file; of an engine, which "
+                "cannot be looked into, take the file that it is built from"
+            )
+    if config.bisect.images < 1:
+        raise SameboxError(f"bisect.images: {config.bisect.images}: give a number from 1 up")
+
+
+def pictures(config: DictConfig) -> list[Path]:
+    """The first images of the data set."""
+    dataset = dataset_of(plain(config.dataset))
+    return [dataset.path(record) for record in dataset.images[: config.bisect.images]]
+
+
+def reference(config: DictConfig, form: OnnxForm) -> Form:
+    """The form `from`, its modules' outputs called as `form` calls them."""
+    if config["from"] != "torch":
+        return OnnxForm(file(config, config["from"]))
+    loaded = load_network(config, artifact(config, config.paths.torch, config.paths.checkpoint_file))
+    return TorchForm(loaded.network, loaded.spec, form.modules)
+
+
+def file(config: DictConfig, name: str) -> Path:
+    """The ONNX file that `name` is the form or the path of."""
+    if name not in FILES:
+        return existing(name)
+    folder = precise(config, name) if name in PRECISIONS else config.paths[name]
+    return artifact(config, folder, config.paths.onnx_file)
+
+
+if __name__ == "__main__":
+    main("bisect", run)
