@@ -8,11 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipelines.chain import precise, simplified
-from samebox.attribution import Form, OnnxForm, TorchForm, attribution, text
+from pipelines.chain import fetched, precise, simplified
+from samebox.attribution import attribution, text
 from samebox.coco.dataset import dataset_of
 from samebox.errors import SameboxError
 from samebox.files import existing, write_json
+from samebox.insides import Form, OnnxForm, TorchForm
 from samebox.precision.precise import PRECISIONS
 from stages.compose import main, plain
 from stages.networks import artifact, load_network
@@ -24,7 +25,7 @@ def run(config: DictConfig) -> None:
     """Make both forms, unless they were made before, compare them, and tell what differs."""
     check(config)
     images = pictures(config)
-    config = simplified(config)
+    config = made(config)
     form = OnnxForm(file(config, config.to))
     found = attribution(reference(config, form), form, images, config.bisect.tolerance)
     write_json(config.out, found.as_dict())
@@ -42,6 +43,14 @@ def check(config: DictConfig) -> None:
             )
     if config.bisect.images < 1:
         raise SameboxError(f"bisect.images: {config.bisect.images}: give a number from 1 up")
+
+
+def made(config: DictConfig) -> DictConfig:
+    """`config` with the paths of the steps that the forms need, which are done. Files need none."""
+    asked = {config["from"], config.to}
+    if asked.intersection(FILES):
+        return simplified(config)
+    return fetched(config) if "torch" in asked else config
 
 
 def pictures(config: DictConfig) -> list[Path]:

@@ -59,13 +59,19 @@ def chain(config: DictConfig) -> list[Evaluated]:
     return list(held_to_first(form(config, runtime) for runtime in config.runtimes))
 
 
+def fetched(config: DictConfig) -> DictConfig:
+    """`config` with the path of the checkpoint, which is there, and so are the data set's archives."""
+    config = config.copy()
+    asked = {name: config.detector[name] for name in ("name", "source", "sha256")}
+    asked["archives"] = plain(config.dataset.archives)
+    config.paths.torch = once(config, "torch", asked, stages.download.run)
+    return config
+
+
 def simplified(config: DictConfig) -> DictConfig:
     """`config` with the paths of the steps up to the simplified file, which are done."""
-    config = config.copy()
+    config = fetched(config)
     paths = config.paths
-    fetched = {name: config.detector[name] for name in ("name", "source", "sha256")}
-    fetched["archives"] = plain(config.dataset.archives)
-    paths.torch = once(config, "torch", fetched, stages.download.run)
     checkpoint = content(config, paths.torch, paths.checkpoint_file)
     asked = {name: plain(config[name]) for name in ("detector", "dataset", "export")}
     paths.onnx = once(config, "onnx", asked | checkpoint, stages.export.run)

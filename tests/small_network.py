@@ -1,0 +1,82 @@
+"""A network of a few modules, exported in seconds, and what is done to its file."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from samebox.export import export
+from samebox.graphs import onnx_model
+from samebox.nets.contract import Deployable, Normalize
+from samebox.preprocess import Preprocess, Resize
+from samebox.spec import Spec
+
+NORMALIZE = {"mean": [120.0] * 3, "std": [60.0] * 3, "channel_order": "RGB"}
+SPEC = Spec("small", ("a",), Preprocess(Resize((32, 32))), NORMALIZE, "0" * 64, postprocess=False)
+# Whose outputs its file tells of, in the order of execution
+MODULES = [
+    "normalize", "network.norm", "network.relu", "network.body", "network.relu", "network.head",
+    "network.head",
+]  # fmt: skip
+
+
+class Small(nn.Module):
+    """A norm that goes into its convolution, a ReLU called twice, and a head of two calls."""
+
+    outputs = head_outputs = ("near", "far")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU()
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def heads(self, images: torch.Tensor, sizes: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.relu(self.norm(self.stem(images)))
+        y = self.relu(self.body(x) + x)
+        return {"near": self.head(x), "far": self.head(y[:, :, ::2, ::2])}
+
+
+def small_network() -> Deployable:
+    torch.manual_seed(0)
+    return Deployable(Normalize(**NORMALIZE), Small(), postprocess=False).eval()
+
+
+@cache
+def _exported() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "small.onnx"
+        export(small_network(), SPEC, path, opset=18, lowering="portable")
+        return path.read_bytes()
+
+
+def small_file(path: Path) -> Path:
+    """The network's file; it is traced once."""
+    path.write_bytes(_exported())
+    return path
+
+
+def changed(source: Path, target: Path, change) -> Path:
+    """The file `target`: the model of `source` after `change`, which takes it."""
+    model = onnx_model(source)
+    change(model)
+    onnx.save(model, target)
+    return target
+
+
+def scaled_weight(name: str, factor: float, index: tuple[int, ...]):
+    """A change that multiplies one weight."""
+
+    def change(model: onnx.ModelProto) -> None:
+        (tensor,) = (one for one in model.graph.initializer if one.name == name)
+        values = numpy_helper.to_array(tensor).copy()
+        values[index] *= factor
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+    return change
