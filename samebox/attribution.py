@@ -7,7 +7,7 @@ reference's values as its inputs, so that what differs came about in that module
 
 import io
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,32 +86,34 @@ class Clipped:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The output `tensor` of `module` at its `call`-th call, counted from 1.
+    """The `output`-th real-valued output of `module`, counted from 1 over all its calls, called `tensor`.
 
     `operators` counts those of the file between this output and the outputs before it, without what computes
     shapes. `arrived` and `own` are the errors of the worst image, see the module's docstring. `clipped` is of
-    the tensors that are quantised in between that of which most is beyond the range of int8.
+    the tensors that are quantised in between that of which most is beyond the range of int8, `reshaped` says
+    how the shape differs where it does.
     """
 
     module: str
-    call: int
+    output: int
     tensor: str
     operators: dict[str, int]
+    clipped: Clipped | None
     arrived: Error
     own: Error
-    clipped: Clipped | None = None
+    reshaped: str | None
 
     @property
     def name(self) -> str:
-        """The module, with the call where it is not the first."""
-        return self.module if self.call == 1 else f"{self.module} (call {self.call})"
+        """The module, with the number of the output where it is not the first."""
+        return self.module if self.output == 1 else f"{self.module} (output {self.output})"
 
     def __str__(self) -> str:
         """Where, in what, and how much, in one line."""
         named = [f"{count} {name}" if count > 1 else name for name, count in self.operators.items()]
         more = ", …" if len(named) > OPERATORS_NAMED else ""
         operators = ", ".join(named[:OPERATORS_NAMED]) + more
-        figures = f"{self.own.largest:.2g} at the most, RMS {self.own.rms:.2g}"
+        figures = self.reshaped or f"{self.own.largest:.2g} at the most, RMS {self.own.rms:.2g}"
         clipped = f"; {self.clipped}" if self.clipped and self.clipped.share else ""
         return f"{self.name} ({self.tensor}: {operators}): {figures}{clipped}"
 
@@ -138,58 +140,78 @@ class Attribution:
         return asdict(self, dict_factory=lambda pairs: {k: None if v == np.inf else v for k, v in pairs})
 
 
+@dataclass
+class _Seen:
+    """What an output of a module came to on the images so far."""
+
+    arrived: Error = Error()
+    own: Error = Error()
+    reshaped: str | None = None
+
+
 def attribution(reference: Form, form: OnnxForm, images: Sequence[Path], tolerance: float) -> Attribution:
     """Where `form` parts from `reference` on `images`, run one by one as the record of `form` prepares them.
 
     `tolerance` is in standard deviations of each output of the reference. Raises SameboxError where the two
     have no output of a module in common.
     """
-    arrived: dict[str, Error] = defaultdict(Error)
-    own: dict[str, Error] = defaultdict(Error)
+    seen: dict[str, _Seen] = defaultdict(_Seen)
     clipped: dict[str, Clipped] = {}
     answers = {}
     for path in images:
         batch = filled(form.spec.preprocess([read_image(path)]), form.batch)
         expected, found = reference(batch.inputs()), form(batch.inputs())
-        common = [name for name, _ in form.modules if name in expected and name in found]
-        same = [name for name in common if expected[name].shape == found[name].shape]
-        alone = form(batch.inputs(), {name: expected[name] for name in same})
-        for name in common:
-            arrived[name] = arrived[name].worst(Error.between(expected[name], found[name]))
-            own[name] = own[name].worst(Error.between(expected[name], alone[name]))
-        for name, limit in form.limits.items():
-            clipped[name] = Clipped.of(name, alone[name], limit).worst(clipped.get(name))
+        _compare(form, batch, expected, found, seen, clipped)
         if form.spec.postprocess:
             answers[str(path)] = str(agreement(_answer(form, expected, batch), _answer(form, found, batch)))
-    if not own:
+    if not seen:
         raise SameboxError(f"{form.path}: none of its modules is in the form that it is compared with")
-    boundaries = _boundaries(form, arrived, own, clipped)
+    counted: Counter[str] = Counter()
+    boundaries = []
+    for name, module in form.modules:
+        counted[module] += 1
+        if name in seen:
+            place = module, counted[module], name
+            boundaries.append(Boundary(*place, *_between(form, name, seen, clipped), **vars(seen[name])))
     return Attribution(tolerance, tuple(boundaries), len(form.modules) - len(boundaries), answers)
+
+
+def _between(
+    form: OnnxForm, name: str, bounds: Collection[str], clipped: Mapping[str, Clipped]
+) -> tuple[dict[str, int], Clipped | None]:
+    """Of the nodes between an output and the `bounds`: operators, and what int8 cuts most."""
+    nodes = form.segment(name, bounds)
+    cut = [clipped[node.input[0]] for node in nodes if node.input and node.input[0] in clipped]
+    operators = dict(Counter(node.op_type for node in nodes))
+    return operators, max(cut, key=lambda one: one.share, default=None)
+
+
+def _compare(
+    form: OnnxForm,
+    batch: Batch,
+    expected: Values,
+    found: Values,
+    seen: dict[str, _Seen],
+    clipped: dict[str, Clipped],
+) -> None:
+    """Take what one image tells into `seen` and `clipped`. A value of another shape cannot be handed on."""
+    common = [name for name, _ in form.modules if name in expected and name in found]
+    alike = [name for name in common if expected[name].shape == found[name].shape]
+    alone = form(batch.inputs(), {name: expected[name] for name in alike})
+    for name in common:
+        one = seen[name]
+        one.arrived = one.arrived.worst(Error.between(expected[name], found[name]))
+        one.own = one.own.worst(Error.between(expected[name], alone[name]))
+        if name not in alike:
+            one.reshaped = f"{list(found[name].shape)}, not {list(expected[name].shape)}"
+    for name, limit in form.limits.items():
+        clipped[name] = Clipped.of(name, alone[name], limit).worst(clipped.get(name))
 
 
 def _answer(form: OnnxForm, values: Values, batch: Batch) -> Detections:
     """What was found in the first image of the batch, by `form` or the one that it is compared with."""
     outputs = {name: values[name] for name in form.outputs}
     return detections_from_outputs(outputs, batch, form.spec.class_names, form.spec.decoding)[0]
-
-
-def _boundaries(
-    form: OnnxForm, arrived: dict[str, Error], own: dict[str, Error], clipped: dict[str, Clipped]
-) -> list[Boundary]:
-    """All that was compared, in the order of execution."""
-    calls: Counter[str] = Counter()
-    boundaries = []
-    for name, module in form.modules:
-        calls[module] += 1
-        if name in own:
-            nodes = form.segment(name, own.keys())
-            operators = dict(Counter(node.op_type for node in nodes))
-            cut = [clipped[one.input[0]] for one in nodes if one.input and one.input[0] in clipped]
-            most = max(cut, key=lambda one: one.share, default=None)
-            boundaries.append(
-                Boundary(module, calls[module], name, operators, arrived[name], own[name], most)
-            )
-    return boundaries
 
 
 def text(found: Attribution, width: int = 120) -> str:

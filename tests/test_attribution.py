@@ -65,7 +65,7 @@ def test_one_weight_changed_by_a_hundredth_is_found(compared):
     assert body.operators == {"Conv": 1}
     assert 1e-4 < body.own.largest < 1e-1
     assert body.own.rms < body.own.largest / 2  # one channel of eight
-    behind = {one.name: one for one in found.boundaries}["network.head (call 2)"]
+    behind = {one.name: one for one in found.boundaries}["network.head (output 2)"]
     assert behind.arrived.largest > TOLERANCE  # is handed on, and is not its own
     assert behind.own.largest < 1e-5
     assert "first: network.body (" in text(found)
@@ -87,7 +87,7 @@ def test_another_operator_is_named(compared):
         second.op_type = "LeakyRelu"
 
     found = compared(leaky)
-    assert named(found.differing) == ["network.relu (call 2)"]
+    assert named(found.differing) == ["network.relu (output 2)"]
     assert found.differing[0].operators == {"LeakyRelu": 1, "Add": 1}
 
 
@@ -104,9 +104,11 @@ def test_another_shape_is_an_infinite_error_and_what_is_behind_still_runs(compar
 
     found = compared(cut)
     (head,) = found.differing
-    assert head.name == "network.head (call 2)"
+    assert head.name == "network.head (output 2)"
     assert "Slice" in head.operators
     assert math.isinf(head.own.largest)
+    assert head.reshaped == "[1, 2, 4, 4], not [1, 2, 8, 8]"
+    assert head.reshaped in text(found)
     kept = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert kept["boundaries"][-1]["own"] == {"largest": None, "rms": None}
 
@@ -122,7 +124,7 @@ def lossy(source, images, tmp_path, precision, **settings):
 
 def test_of_fp16_every_product_is_told(source, images, tmp_path):
     found = lossy(source, images, tmp_path, "fp16")
-    products = ["network.norm", "network.body", "network.head", "network.head (call 2)"]
+    products = ["network.norm", "network.body", "network.head", "network.head (output 2)"]
     assert named(found.differing) == products
     for boundary in found.differing:  # 2**-11 of values that are some deviations at the most
         assert TOLERANCE < boundary.own.largest < 1e-2
