@@ -33,7 +33,7 @@ SHOWN, OPERATORS_NAMED = 15, 6
 class Error:
     """How far values are from the reference's, in standard deviations of the reference: at the most, and RMS.
 
-    Infinite where shapes differ or a value is no number that the reference has as one.
+    Infinite where shapes differ, or only one of two values is finite; infinite values may be equal.
     """
 
     largest: float = 0.0
@@ -46,9 +46,12 @@ class Error:
             return cls(np.inf, np.inf)
         if not reference.size:
             return cls()
-        with np.errstate(invalid="ignore"):  # of infinite values, which may be equal
-            gap = np.where(reference == found, 0.0, np.abs(reference - found, dtype=np.float64))
-        gap = np.nan_to_num(gap / (reference.std(dtype=np.float64) or 1.0), nan=np.inf)
+        finite = reference[np.isfinite(reference)]
+        spread = finite.std(dtype=np.float64) if finite.size else 0.0
+        with np.errstate(invalid="ignore"):  # of infinite values
+            gap = np.abs(reference - found, dtype=np.float64) / (spread or 1.0)
+        gap[(reference == found) | (np.isnan(reference) & np.isnan(found))] = 0.0
+        gap[np.isnan(gap)] = np.inf
         return cls(float(gap.max()), float(np.sqrt(np.square(gap).mean())))
 
     def worst(self, other: "Error") -> "Error":

@@ -44,7 +44,7 @@ def export(
     spec = replace(spec, opset=opset, lowering=lowering)
     network = lowered(network, lowering, opset)
     traced = onnx_from_network(network, batch, spec.preprocess.canvas)
-    properties = metadata(traced) | {METADATA_KEY: spec.to_json()}
+    properties = {METADATA_KEY: spec.to_json()} | metadata(traced)
     model = at_opset(traced, opset)
     del model.graph.value_info[:]  # shapes under the tracer's own names, which the rewrites alone want
     helper.set_model_props(model, properties)

@@ -75,7 +75,7 @@ class OnnxForm:
     """An ONNX file of samebox's in ONNX Runtime on the CPU, 16-bit ones rounded as RoundedRunner does.
 
     `spec` and `modules` are its records, `outputs` the names of the graph's own; `limits` are the largest
-    magnitudes that tensors keep where they are quantised to int8. Raises SameboxError where a record lacks.
+    magnitudes that tensors keep where they are quantised to int8. Raises SameboxError where one is missing.
     """
 
     def __init__(self, path: Path) -> None:

@@ -158,6 +158,8 @@ def test_forms_without_a_module_in_common_are_refused(source, images):
         ([0, 2], [0, 3], 1, math.sqrt(0.5)),  # the deviation is 1
         ([5, 5], [5, 6], 1, math.sqrt(0.5)),  # there is none
         ([0, 2], [0, math.nan], math.inf, math.inf),
+        ([0, 2], [0, -math.inf], math.inf, math.inf),
+        ([0, 2, math.inf, math.nan], [0, 3, math.inf, math.nan], 1, 0.5),
         ([], [], 0, 0),
         ([0, 2], [0, 2, 2], math.inf, math.inf),
     ],
