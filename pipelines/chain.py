@@ -6,7 +6,7 @@ python -m pipelines.chain detector=retinanet_shapes export.opset=20
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ from stages.track import flat, key, tags
 PLACES = ("folder", "source")
 
 
-def run(config: DictConfig, point: str = "") -> None:
-    """Run the chain, record it in MLflow as `point`, print its table, and judge the loss of AP."""
-    forms = chain(config)
-    comparison = tables.Comparison([form.metrics for form in forms])
+def run(config: DictConfig) -> None:
+    """Run the chain, record it in MLflow, print its table, and judge the loss of AP."""
+    forms = list(chain(config))
+    comparison = compared(forms)
     values = dict(flat(plain(config)))
     track(
         config.detector.name,
@@ -45,18 +45,43 @@ def run(config: DictConfig, point: str = "") -> None:
         store=f"sqlite:///{config.paths.store}",
         key=key(values, forms),
         config=values,
-        tags=tags() | {"point": point},
+        tags=tags(),
         models={},
     )
-    print(f"{point}\n{tables.text(comparison)}".lstrip())
+    print(tables.text(comparison))
+    judge(config, comparison)
+
+
+def compared(forms: Sequence[Evaluated]) -> tables.Comparison:
+    """The forms beside each other, the first being the reference."""
+    return tables.Comparison([form.metrics for form in forms])
+
+
+def judge(config: DictConfig, comparison: tables.Comparison) -> None:
+    """Raise SameboxError where a form loses more AP than `compare` allows."""
     tables.check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
 
 
-def chain(config: DictConfig) -> list[Evaluated]:
-    """The forms in `runtimes`, each measured, with every step before that they need."""
+def chain(config: DictConfig) -> Iterator[Evaluated]:
+    """The forms in `runtimes`, each as soon as it is measured, with every step before that it needs."""
     check_runtimes(config.runtimes)
-    config = simplified(config)
-    return list(held_to_first(form(config, runtime) for runtime in config.runtimes))
+    config = simplified(config) if any(map(of_onnx, config.runtimes)) else fetched(config)
+    yield from held_to_first(form(config, runtime) for runtime in config.runtimes)
+
+
+def of_onnx(runtime: str) -> bool:
+    """Whether a runtime runs what is made of the ONNX file, and not the checkpoint."""
+    asked: Any = OmegaConf.to_container(OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml"))
+    return asked["folder"] != "${paths.torch}"
+
+
+def fetched(config: DictConfig) -> DictConfig:
+    """`config` with the path of the checkpoint, which is there, and so are the data set's archives."""
+    config = config.copy()
+    asked = {name: config.detector[name] for name in ("name", "source", "sha256")}
+    asked["archives"] = plain(config.dataset.archives)
+    config.paths.torch = once(config, "torch", asked, stages.download.run)
+    return config
 
 
 def fetched(config: DictConfig) -> DictConfig:
@@ -90,7 +115,7 @@ def check_runtimes(runtimes: Sequence[str]) -> None:
 def ready(config: DictConfig, runtime: str) -> DictConfig:
     """`config` for one form, its precision made and its engine built where it has them."""
     config = config.copy()
-    config.runtime = OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml")
+    OmegaConf.update(config, "runtime", OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml"), force_add=True)
     if "precision" in config.runtime:
         config.paths[config.runtime.precision] = precise(config, config.runtime.precision)
     if "flavour" in config.runtime:

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import mlflow.onnx
 import onnx
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -30,6 +32,8 @@ from samebox.plots import precision_recall
 _EXPERIMENT = "samebox"
 _KEY = "samebox.key"
 _DETECTOR = "samebox.detector"
+_SWEEP = "samebox.sweep"
+_POINT = "samebox.point"
 _PARENT = "mlflow.parentRunId"  # MLflow's own tag of a nested run
 _FILE_STORE = "sqlite:///"
 
@@ -66,6 +70,72 @@ def track(
             for form in forms:
                 _track_form(form, experiment, own, config, models.get(form.metrics["runtime"]))
         return parent.info.run_id
+
+
+def track_sweep(name: str, *, store: str, tags: Mapping[str, str]) -> str:
+    """Open the run of the sweep `name`, the one that it had before where there is one, and return its id.
+
+    Goes to the same place as `track` does, as do the other functions on sweeps.
+    """
+    with _opened(store) as (client, experiment):
+        for run in client.search_runs([experiment], f"tags.`{_SWEEP}` = '{name}'"):
+            client.update_run(run.info.run_id, status="RUNNING")
+            return run.info.run_id
+        return client.create_run(experiment, tags={**tags, _SWEEP: name}, run_name=name).info.run_id
+
+
+@dataclass(frozen=True)
+class Child:
+    """A form at a point of a sweep: its metrics.json, or the reason why the point failed before it."""
+
+    runtime: str
+    metrics: Mapping[str, Any] | None
+    reason: str | None = None
+
+
+def track_point(
+    sweep: str,
+    point: str,
+    children: Sequence[Child],
+    *,
+    store: str,
+    key: str,
+    title: str,
+    params: Mapping[str, Any],
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> None:
+    """Record the forms at a point as runs nested under the run whose id is `sweep`.
+
+    All have the parameters `params` and `runtime`; a form of which there are no metrics is a run that failed.
+    The whole of `config` is their config.json. `point` names the point within the sweep and `key` stands for
+    all its inputs: where every form of it was recorded under that key and none failed nothing is recorded
+    anew, else what was recorded of the point is deleted first.
+    """
+    with _opened(store) as (client, experiment):
+        earlier = client.search_runs(
+            [experiment], f"tags.`{_PARENT}` = '{sweep}' and tags.`{_POINT}` = '{point}'"
+        )
+        whole = [run for run in earlier if run.info.status == "FINISHED" and run.data.tags[_KEY] == key]
+        if len(whole) == len(earlier) == len(children):
+            return
+        for run in earlier:
+            _delete(client, run)
+        own = {**tags, _PARENT: sweep, _POINT: point, _KEY: key}
+        for child in children:
+            name = f"{title} {child.runtime}".lstrip()
+            run = client.create_run(experiment, tags={**own, **_told(child)}, run_name=name)
+            _log_child(client, run.info.run_id, child, params, config)
+
+
+def finish_sweep(sweep: str, *, store: str, files: Sequence[Path], points: int, failed: int) -> None:
+    """Leave the files and the numbers of points with the run whose id is `sweep`, which is then finished."""
+    with _opened(store) as (client, _):
+        for path in files:
+            client.log_artifact(sweep, str(path))
+        client.log_metric(sweep, "points", points)
+        client.log_metric(sweep, "points_failed", failed)
+        client.set_terminated(sweep)
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -153,15 +223,41 @@ def _delete(client: MlflowClient, run: Run) -> None:
     client.delete_run(run_id)
 
 
+def _log_child(
+    client: MlflowClient, run: str, child: Child, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Its status comes last, so that it vouches for the rest."""
+    now = int(time.time() * 1000)
+    metrics = {} if child.metrics is None else flat_metrics(child.metrics)
+    client.log_batch(
+        run,
+        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+        params=[Param(name, _cut(value)) for name, value in {**params, "runtime": child.runtime}.items()],
+    )
+    client.log_dict(run, dict(config), "config.json")
+    if child.metrics is not None:
+        client.log_dict(run, dict(child.metrics), "metrics.json")
+    client.set_terminated(run, "FAILED" if child.metrics is None else "FINISHED")
+
+
+def _told(child: Child) -> dict[str, str]:
+    """The tags of a form at a point."""
+    if child.metrics is None:
+        return {"runtime": child.runtime, "status": "failed", "reason": str(child.reason)}
+    return _form_tags(child.metrics)
+
+
+def _form_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
+    told = {name: str(metrics[name]) for name in ("runtime", "dataset", "status", "reason") if metrics[name]}
+    return told | {f"hardware.{name}": str(value) for name, value in metrics["hardware"].items()}
+
+
 def _track_form(
     form: Evaluated, experiment: str, tags: Mapping[str, str], config: Mapping[str, Any], model: Path | None
 ) -> None:
     metrics = form.metrics
-    told = {name: str(metrics[name]) for name in ("runtime", "dataset", "status", "reason") if metrics[name]}
-    hardware = {f"hardware.{name}": str(value) for name, value in metrics["hardware"].items()}
-    with mlflow.start_run(
-        experiment_id=experiment, run_name=form.title, nested=True, tags={**tags, **told, **hardware}
-    ):
+    own = {**tags, **_form_tags(metrics)}
+    with mlflow.start_run(experiment_id=experiment, run_name=form.title, nested=True, tags=own):
         _log_config(config)
         mlflow.log_metrics(flat_metrics(metrics))
         mlflow.log_dict(dict(metrics), "metrics.json")
@@ -171,8 +267,12 @@ def _track_form(
 
 def _log_config(config: Mapping[str, Any]) -> None:
     """The configuration as parameters, cut to the length that MLflow takes, and whole as config.json."""
-    mlflow.log_params({name: str(value)[:MAX_PARAM_VAL_LENGTH] for name, value in config.items()})
+    mlflow.log_params({name: _cut(value) for name, value in config.items()})
     mlflow.log_dict(dict(config), "config.json")
+
+
+def _cut(value: Any) -> str:
+    return str(value)[:MAX_PARAM_VAL_LENGTH]
 
 
 def _log_comparison(forms: Sequence[Evaluated]) -> None:

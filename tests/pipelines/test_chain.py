@@ -187,6 +187,16 @@ def test_a_change_runs_the_steps_that_it_touches(tmp_path, ran, override, again)
     assert ran == again
 
 
+def test_the_checkpoint_alone_needs_no_export(tmp_path, ran):
+    assert forms(tmp_path, "runtimes=[torch]") == ["torch"]
+    assert ran == ["download", "evaluate torch"]
+
+
+def test_what_a_form_runs_on_is_asked_of_it_alone():
+    with pytest.raises(SameboxError, match=r"runtime\.runner\.device: no such key"):
+        compose("chain", ["runtime.runner.device=cuda"])
+
+
 def test_another_machine_evaluates_for_itself(tmp_path, ran, monkeypatch):
     forms(tmp_path)
     ran.clear()
