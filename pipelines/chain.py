@@ -20,6 +20,8 @@ import stages.export
 import stages.precision
 import stages.simplify
 from samebox import tables
+from samebox.coco.bootstrap import intervals
+from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.environment import hardware, versions
 from samebox.errors import SameboxError
@@ -37,7 +39,7 @@ PLACES = ("folder", "source")
 def run(config: DictConfig) -> None:
     """Run the chain, record it in MLflow, print its table, and judge the loss of AP."""
     forms = list(chain(config))
-    comparison = compared(forms)
+    comparison = compared(config, forms)
     values = dict(flat(plain(config)))
     track(
         config.detector.name,
@@ -52,14 +54,19 @@ def run(config: DictConfig) -> None:
     judge(config, comparison)
 
 
-def compared(forms: Sequence[Evaluated]) -> tables.Comparison:
-    """The forms beside each other, the first being the reference."""
-    return tables.Comparison([form.metrics for form in forms])
+def compared(config: DictConfig, forms: Sequence[Evaluated]) -> tables.Comparison:
+    """The forms beside each other, the first being the reference, and how much of a difference is chance."""
+    dataset, settings, limits = dataset_of(plain(config.dataset)), config.differences, config.compare
+    within = intervals(forms, dataset, settings.resamples, settings.seed)
+    comparison = tables.Comparison([form.metrics for form in forms], within)
+    comparison.notes += tables.chance_notes(comparison, limits.max_ap_drop, limits.max_ap_drop_of)
+    return comparison
 
 
 def judge(config: DictConfig, comparison: tables.Comparison) -> None:
-    """Raise SameboxError where a form loses more AP than `compare` allows."""
+    """Raise SameboxError where a form loses more AP than `compare` allows, or fails a check of invariance."""
     tables.check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
+    tables.check_invariance(comparison)
 
 
 def chain(config: DictConfig) -> Iterator[Evaluated]:
@@ -73,15 +80,6 @@ def of_onnx(runtime: str) -> bool:
     """Whether a runtime runs what is made of the ONNX file, and not the checkpoint."""
     asked: Any = OmegaConf.to_container(OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml"))
     return asked["folder"] != "${paths.torch}"
-
-
-def fetched(config: DictConfig) -> DictConfig:
-    """`config` with the path of the checkpoint, which is there, and so are the data set's archives."""
-    config = config.copy()
-    asked = {name: config.detector[name] for name in ("name", "source", "sha256")}
-    asked["archives"] = plain(config.dataset.archives)
-    config.paths.torch = once(config, "torch", asked, stages.download.run)
-    return config
 
 
 def fetched(config: DictConfig) -> DictConfig:

@@ -77,7 +77,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     try:
         for form in chain(config):
             forms.append(form)  # noqa: PERF402 - those before a failure count
-        status, reason = "measured", verdict(config, compared(forms))
+        status, reason = "measured", verdict(config, compared(config, forms))
     except SameboxError as error:
         reason = str(error)
     except (HydraException, OmegaConfBaseException) as error:

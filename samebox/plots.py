@@ -16,13 +16,13 @@ LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_7
 
 # Okabe and Ito's colours, told apart with any colour vision. Forms mostly coincide: the reference is a
 # broad band and the others lie on it, each dashed in its own rhythm.
-_COLOURS = ("#b9c4cf", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#b9c4cf", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "-", (0, (5, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (3, 5)), (0, (1, 4)))
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 # Stands for the colour of the surrounding text in figures, until the SVG names it.
-_INK = "#5a6570"
+INK = "#5a6570"
 
 
 def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str] = tuple(LEVELS)) -> Figure:
@@ -49,22 +49,22 @@ def svg(figure: Figure, name: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     element = buffer.getvalue()
-    element = element[element.index("<svg") :].replace(_INK, "currentColor")
+    element = element[element.index("<svg") :].replace(INK, "currentColor")
     return re.sub(r'<g id="[^"]*">', "<g>", element)
 
 
 def _style(index: int) -> dict[str, Any]:
-    turn = 1 + (index - 1) % (len(_COLOURS) - 1) if index else 0
-    return {"color": _COLOURS[turn], "linestyle": _DASHES[turn], "linewidth": 1.6 if index else 6}
+    turn = 1 + (index - 1) % (len(COLOURS) - 1) if index else 0
+    return {"color": COLOURS[turn], "linestyle": _DASHES[turn], "linewidth": 1.6 if index else 6}
 
 
 def _dress(axes: Axes, title: str) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title(title, fontsize=11, loc="left", color=_INK)
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    axes.grid(color=_INK, alpha=0.18, linewidth=0.8)
+    axes.set_title(title, fontsize=11, loc="left", color=INK)
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.grid(color=INK, alpha=0.18, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
-    axes.legend(loc="lower left", frameon=False, labelcolor=_INK, handlelength=3.2)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.legend(loc="lower left", frameon=False, labelcolor=INK, handlelength=3.2)

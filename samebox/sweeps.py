@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from samebox.errors import SameboxError
 from samebox.files import read_json, write_json, write_text
-from samebox.plots import _COLOURS, _INK, svg
+from samebox.plots import COLOURS, INK, svg
 from samebox.tables import KINDS, Column, Comparison, main_measure, named
 
 _TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
@@ -209,10 +209,10 @@ def scatter(found: Sequence[Row], kind: str) -> Figure:
     axes = figure.subplots()
     for index, form in enumerate(dict.fromkeys(row.form for row in drawn)):
         here = [pair for row, pair in zip(drawn, pairs, strict=True) if row.form == form]
-        colour = _COLOURS[1 + index % (len(_COLOURS) - 1)]
+        colour = COLOURS[1 + index % (len(COLOURS) - 1)]
         axes.plot(*zip(*here, strict=True), _MARKS[index % len(_MARKS)], color=colour, label=form, alpha=0.8)
     best = front(pairs)
-    axes.step(*zip(*(pairs[index] for index in best), strict=True), where="post", color=_INK, alpha=0.5,
+    axes.step(*zip(*(pairs[index] for index in best), strict=True), where="post", color=INK, alpha=0.5,
               linestyle="--", linewidth=1.2, label="Pareto front", zorder=1)  # fmt: skip
     for index in best if len(best) <= _LABELLED else ():
         axes.annotate(str(drawn[index].number), pairs[index], xytext=(5, 5), textcoords="offset points")
@@ -223,15 +223,15 @@ def scatter(found: Sequence[Row], kind: str) -> Figure:
 
 
 def _dress(axes: Axes) -> None:
-    axes.tick_params(colors=_INK)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     for text in axes.texts:
-        text.set_color(_INK)
-    axes.grid(color=_INK, alpha=0.18, linewidth=0.8)
+        text.set_color(INK)
+    axes.grid(color=INK, alpha=0.18, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
-    axes.legend(loc="best", frameon=False, labelcolor=_INK)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.legend(loc="best", frameon=False, labelcolor=INK)
 
 
 def page(name: str, points: Sequence[Point], found: Sequence[Row]) -> str:
