@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -177,3 +178,11 @@ def test_every_declared_file_is_in_the_repository():
     if tracked.returncode == 0:  # an unpacked archive of the project is no checkout
         files = [Path(line) for line in tracked.stdout.splitlines()]
         assert [dep for dep in sorted(declared) if not any(f.is_relative_to(dep) for f in files)] == []
+
+
+def test_stages_without_a_network_start_without_torch():
+    """It takes longer to import than most of them take to run."""
+    stages = "download", "simplify", "engine", "compare", "track", "report"
+    names = ", ".join(f"stages.{stage}" for stage in stages)
+    asked = f"import sys, {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
