@@ -16,8 +16,7 @@ from pipelines.chain import form, ready, simplified
 from samebox.engine import EngineReport, engine_report
 from samebox.files import read_json
 from samebox.tables import measure
-from stages.compose import compose, guarded
-from stages.networks import artifact
+from stages.compose import artifact, compose, guarded
 
 DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")
 FORMS = ("torch", "simplified", "fp16", "bf16", "int8")

@@ -15,8 +15,8 @@ from samebox.errors import SameboxError
 from samebox.files import existing, write_json
 from samebox.insides import Form, OnnxForm, TorchForm
 from samebox.precision.precise import PRECISIONS
-from stages.compose import main, plain
-from stages.networks import artifact, load_network
+from stages.compose import artifact, main, plain
+from stages.networks import load_network
 
 FILES = ("onnx", "simplified", *PRECISIONS)
 

@@ -28,8 +28,7 @@ from samebox.errors import SameboxError
 from samebox.files import sha256
 from samebox.invariance import held_to_first
 from samebox.tracking import track
-from stages.compose import CONF, main, plain
-from stages.networks import artifact
+from stages.compose import CONF, artifact, main, plain
 from stages.track import flat, key, tags
 
 # Of a runtime: where its files lie, for which their hashes stand

@@ -13,8 +13,7 @@ from samebox.invariance import held_to_first
 from samebox.report.page import page
 from samebox.report.section import Section
 from stages.axes import axis
-from stages.compose import main, plain
-from stages.networks import artifact
+from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:

@@ -133,6 +133,11 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True)
 
 
+def artifact(config: DictConfig, folder: str, file: str) -> Path:
+    """Where a file of this detector lies, by the names in conf/paths.yaml."""
+    return Path(folder) / config.detector.name / file
+
+
 def main(name: str, run: Callable[[DictConfig], None]) -> None:
     """Compose `name` with the command line's overrides and run it; the exit code is 1 after a mistake."""
     guarded(lambda: run(compose(name, sys.argv[1:])))

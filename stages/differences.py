@@ -7,8 +7,7 @@ from samebox.coco.dataset import dataset_of
 from samebox.difference import difference
 from samebox.files import write_json
 from stages.compare import forms
-from stages.compose import main, plain
-from stages.networks import artifact
+from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:

@@ -4,8 +4,7 @@ from omegaconf import DictConfig
 
 from samebox.checkpoints.fetch import fetch
 from samebox.coco.archive import provide
-from stages.compose import main
-from stages.networks import artifact
+from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:

@@ -10,8 +10,7 @@ from samebox.graphs import metadata, onnx_model
 from samebox.preprocess import Preprocess
 from samebox.session import SESSIONS, session_from_onnx
 from samebox.spec import Spec
-from stages.compose import main
-from stages.networks import artifact
+from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:

@@ -14,8 +14,7 @@ from samebox.environment import hardware, versions
 from samebox.evaluate import evaluated, not_run
 from samebox.files import read_json
 from samebox.invariance import Limits
-from stages.compose import main, plain
-from stages.networks import artifact
+from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:

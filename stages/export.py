@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from samebox.export import export
-from stages.compose import main
-from stages.networks import artifact, batch_size, load_network
+from stages.compose import artifact, main
+from stages.networks import batch_size, load_network
 
 
 def run(config: DictConfig) -> None:

@@ -101,8 +101,3 @@ def batch_size(batch: Any) -> int | None:
     if not isinstance(batch, int) or batch < 1:
         raise SameboxError(f"export.batch: {batch!r} is neither dynamic nor a number from 1 up")
     return batch
-
-
-def artifact(config: DictConfig, folder: str, file: str) -> Path:
-    """Where a file of this detector lies, by the names in conf/paths.yaml."""
-    return Path(folder) / config.detector.name / file

@@ -9,8 +9,7 @@ from samebox.files import existing, write_json
 from samebox.precision.precise import precise_onnx
 from samebox.precision.quantized import Calibration
 from samebox.precision.rule import Rule
-from stages.compose import main, plain
-from stages.networks import artifact
+from stages.compose import artifact, main, plain
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 

@@ -4,8 +4,7 @@ from omegaconf import DictConfig
 
 from samebox.files import write_json
 from samebox.simplify import simplified_onnx
-from stages.compose import main
-from stages.networks import artifact
+from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:

@@ -14,8 +14,7 @@ from samebox.environment import hardware
 from samebox.files import sha256, write_json
 from samebox.tracking import track
 from stages.compare import forms
-from stages.compose import main, plain
-from stages.networks import artifact
+from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:

@@ -35,7 +35,7 @@ def split(count: int) -> list[int]:
     """
     if not torch.compiler.is_exporting():
         return [min(EAGER_BLOCK, count - start) for start in range(0, count, EAGER_BLOCK)]
-    ends = [0, count // 16, count // 4, count]
+    ends = [0, count // 8, count // 2, count]
     return [b - a for a, b in pairwise(ends) if b > a]
 
 
@@ -196,9 +196,8 @@ class RoIAlign(nn.Module):
         rows = first[..., None] + covered[:, :, 1] * width  # [B,N,T]
         index = rows[..., None] + covered[:, :, :1]
         window = cells.index_select(0, index.flatten()).reshape(-1, across, across * channels)
-        by_row = torch.bmm(weights[:, :, 1].flatten(0, 1), window).reshape(-1, across, channels)
-        across_bins = weights[:, :, :1].expand(-1, -1, self.size, -1, -1).flatten(0, 2)
-        return torch.bmm(across_bins, by_row).reshape(*first.shape, self.size, self.size, channels)
+        by_row = torch.bmm(weights[:, :, 1].flatten(0, 1), window)
+        return weights[:, :, :1] @ by_row.reshape(*first.shape, self.size, across, channels)
 
     def _block(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
         """Some regions: cells [B*cells,C], first [B,N] the row of a level's origin → [B,N,size,size,C]."""

@@ -14,8 +14,7 @@ import stages.simplify
 from pipelines import chain
 from samebox.coco.evaluated import Evaluated, write_evaluated
 from samebox.errors import SameboxError
-from stages.compose import compose
-from stages.networks import artifact
+from stages.compose import artifact, compose
 
 METRICS = {
     "detector": "retinanet_shapes", "model": "RetinaNet", "dataset": "shapes", "status": "not run",

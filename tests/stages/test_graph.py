@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -121,9 +122,7 @@ def test_a_stage_its_module_and_its_config_share_a_name(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_modules_that_it_calls(stage):
     called = {(module, name) for module, name in reached(stage) if module.startswith(("samebox", "stages"))}
-    files = {
-        str(file_of(*at)) for at in called if at[0] not in COMMON and at != ("stages.networks", "artifact")
-    }
+    files = {str(file_of(*at)) for at in called if at[0] not in COMMON}
     assert f"stages/{module_of(stage)}.py" in files
     assert sorted(file for file in files if not declares(stage, file)) == []
 
@@ -179,3 +178,11 @@ def test_every_declared_file_is_in_the_repository():
     if tracked.returncode == 0:  # an unpacked archive of the project is no checkout
         files = [Path(line) for line in tracked.stdout.splitlines()]
         assert [dep for dep in sorted(declared) if not any(f.is_relative_to(dep) for f in files)] == []
+
+
+def test_stages_without_a_network_start_without_torch():
+    """It takes longer to import than most of them take to run."""
+    stages = "download", "simplify", "engine", "differences", "compare", "track", "report"
+    names = ", ".join(f"stages.{stage}" for stage in stages)
+    asked = f"import sys, {names}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
