@@ -6,6 +6,8 @@ Resize[antialias=0, keep_aspect_ratio_policy="stretch"]  →  Resize[]
 import onnx_ir as ir
 
 DEFAULTS: dict[str, dict[str, int | str]] = {
+    "ArgMax": {"select_last_index": 0},
+    "ArgMin": {"select_last_index": 0},
     "BatchNormalization": {"training_mode": 0},
     "GatherND": {"batch_dims": 0},
     "Resize": {"antialias": 0, "keep_aspect_ratio_policy": "stretch"},

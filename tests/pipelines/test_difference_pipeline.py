@@ -41,7 +41,8 @@ def form(dataset, runtime, results, **changes):
     found = score(dataset.ground_truth, results, [record.id for record in dataset.images])
     metrics = {
         "detector": "retinanet_shapes", "runtime": runtime, "title": runtime, "dataset": "shapes",
-        "status": "measured", "reason": None, "images": 6, "skipped": [],
+        "model": "RetinaNet", "after": "torch", "status": "measured", "reason": None, "images": 6,
+        "skipped": [],
         "score": {"1": {"bbox": {**found.stats, "per_class": found.per_class}}},
         "timing": {part: {"median": 1.5, "p95": 2.5} for part in ("preprocess", "network", "postprocess")},
         "images_per_second": 40.0, "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8,

@@ -12,6 +12,7 @@ from samebox.rewrites import (
     comparisons,
     constant_axes,
     constant_tensors,
+    grid_sample,
     integer_extremes,
     reshape_zero,
     resize_inputs,
@@ -156,6 +157,26 @@ def test_a_softmax_along_another_axis():
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_a_grid_is_sampled_within_the_map_at_its_edge_and_beyond(aligned):
+    model = model_at_18(
+        f"""g (float[n,3,h,w] x, float[n,4,5,2] grid) => (float[n,3,4,5] y)
+        {{ y = GridSample<align_corners = {aligned}, mode = "bilinear", padding_mode = "zeros">(x, grid) }}"""
+    )
+    rng = np.random.default_rng(0)
+    grid = rng.uniform(-1.4, 1.4, (2, 4, 5, 2)).astype(np.float32)
+    grid[0, 0] = [[-1, -1], [1, 1], [-1, 1], [0, 0], [1, -1]]
+    feed = {"x": rng.normal(size=(2, 3, 6, 7)).astype(np.float32), "grid": grid}
+    sessions = [
+        onnxruntime.InferenceSession(one.SerializeToString())
+        for one in (rewritten(model, grid_sample.rewrite, 13), model)
+    ]
+    found, expected = (session.run(None, feed)[0] for session in sessions)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (expected == 0).any()
+    assert np.abs(expected).max() > 0.5
+
+
 def test_what_is_no_number_is_neither_more_nor_less():
     model = model_at_18("g (float[2] x) => (bool[2] y) { y = GreaterOrEqual(x, x) }")
     older = rewritten(model, comparisons.rewrite, 11)
@@ -190,6 +211,11 @@ def test_names_within_a_loop_are_its_own():
             reshape_zero.rewrite,
             """g (float[p,3] x) => (float[q,3] y) <int64[2] to = {0, 3}>
             { y = Reshape<allowzero = 1>(x, to) }""",
+        ),
+        (
+            grid_sample.rewrite,
+            """g (float[1,1,2,2] x, float[1,2,2,2] grid) => (float[1,1,2,2] y)
+            { y = GridSample<mode = "nearest">(x, grid) }""",
         ),
         (softmax_axis.rewrite, "g (float[2,3] x) => (float[2,3] y) { y = Softmax<axis = -1>(x) }"),
         (resize_inputs.rewrite, "g (float[2] x) => (float[2] y) { y = Relu(x) }"),

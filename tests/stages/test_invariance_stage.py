@@ -5,7 +5,7 @@ from stages.evaluate import limits
 
 METRICS = {
     "detector": "retinanet_shapes", "dataset": "shapes", "status": "measured", "reason": None, "score": {},
-    "timing": {}, "notes": [], "invariance": [],
+    "timing": {}, "notes": [], "invariance": [], "model": "RetinaNet",
 }  # fmt: skip
 
 
