@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from pipelines.chain import chain
-from samebox.coco.bootstrap import intervals
+from pipelines.chain import chain, compared
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
 from samebox.coco.evaluated import Evaluated
 from samebox.coco.results import detections_from_results
@@ -20,22 +19,23 @@ from samebox.errors import SameboxError
 from samebox.files import write_json
 from samebox.predict import write_picture
 from samebox.preprocess import Image, read_image
-from samebox.tables import Comparison, text
+from samebox.tables import text
 from stages.compose import main, plain
 
 
 def run(config: DictConfig) -> None:
     """Evaluate the forms unless that was done before; print and leave how they differ, with pictures."""
-    forms, dataset, settings = measured(config), dataset_of(plain(config.dataset)), config.differences
+    forms, dataset = measured(config), dataset_of(plain(config.dataset))
     reference, other = forms
-    found = difference(reference.results, other.results)
-    within = intervals(forms, dataset, settings.resamples, settings.seed)
-    print(text(Comparison([form.metrics for form in forms], within)))
+    found, comparison = difference(reference.results, other.results), compared(config, forms)
+    print(text(comparison))
     records = {record.id: record for record in dataset.images}
     most = [(records[image], amount) for image, amount in found.images[: config.compare.images]]
     print("\n".join(told(found, most)))
     out = Path(config.out)
-    write_json(out / "difference.json", found.as_dict() | {"intervals": within.get(config.to, {})})
+    write_json(
+        out / "difference.json", found.as_dict() | {"intervals": comparison.intervals.get(config.to, {})}
+    )
     if most:
         shown = [record for record, _ in most]
         write_picture(out / "gallery.jpg", gallery(forms, dataset, shown, config.compare.score))

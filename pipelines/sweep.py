@@ -38,7 +38,7 @@ from stages.compose import CONF, check, compose, guarded, plain, told
 from stages.track import flat, tags
 
 # The parts of the configuration that every detector has alike; whose keys are the parameters in MLflow
-PARAMETERS = ("export", "simplify", "precision", "engine", "evaluate", "compare")
+PARAMETERS = ("export", "simplify", "precision", "engine", "evaluate", "differences", "compare")
 # … and what is about places alone
 PLACES = ("paths", "work", "sweep")
 

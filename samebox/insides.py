@@ -94,11 +94,12 @@ class OnnxForm:
         halves = {kind for kind, _ in HALVES.values()}
         self._model = rounded(model, str(path)) if halves & set(self._types.values()) else model
 
-    def __call__(self, feed: Feed, given: Values = {}) -> Values:  # noqa: B006 - never changed
+    def __call__(self, feed: Feed, given: Values | None = None) -> Values:
         """The values of outputs, of modules and of what is quantised.
 
         What reads an output of a module that is in `given` reads the value there instead.
         """
+        given = given or {}
         inputs = {f"{self._tensors[name]}_given": value for name, value in given.items()}
         asked = dict.fromkeys((*self._tensors.values(), *self.limits))
         watched = _watched(self._model, asked, [self._tensors[name] for name in given])

@@ -17,7 +17,7 @@ from samebox.errors import SameboxError
 from samebox.files import sha256, written_aside
 from samebox.graphs import input_shapes, metadata, onnx_model
 
-SESSION_KEY = "samebox.session"
+SESSION_KEY = "samebox_session"
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from filelock import FileLock
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 from samebox.errors import SameboxError
 from samebox.files import read_json, write_json, write_text
 from samebox.plots import COLOURS, INK, svg
+from samebox.report.page import templates
 from samebox.tables import KINDS, Column, Comparison, main_measure, named
 
 _TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
@@ -236,22 +236,19 @@ def _dress(axes: Axes) -> None:
 
 def page(name: str, points: Sequence[Point], found: Sequence[Row]) -> str:
     """The sweep as one HTML page, which loads nothing from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("samebox", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("sweep.html").render(
-        name=name,
-        axes=axes_of(points),
-        columns=columns(points),
-        rows=found,
-        plots=list(_plots(found)),
-        notes=list(notes(points)),
-        failed=sum(not point.measured for point in points),
-        points=len(points),
+    return (
+        templates()
+        .get_template("sweep.html")
+        .render(
+            title=name,
+            axes=axes_of(points),
+            columns=columns(points),
+            rows=found,
+            plots=list(_plots(found)),
+            notes=list(notes(points)),
+            failed=sum(not point.measured for point in points),
+            points=len(points),
+        )
     )
 
 

@@ -42,8 +42,9 @@ def evaluate(config: DictConfig) -> Evaluated:
 
 def limits(config: DictConfig) -> Limits:
     """Those of the invariance checks, for the form's precision."""
-    values = plain(config.evaluate.invariance)
-    return Limits(**values | values.pop("of").get(config.runtime.get("precision"), {}))
+    usual = plain(config.evaluate.invariance)
+    by_precision = usual.pop("of")
+    return Limits(**usual | by_precision.get(config.runtime.get("precision"), {}))
 
 
 def facts(config: DictConfig, path: Path) -> dict[str, Any]:

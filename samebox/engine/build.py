@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from samebox.engine.achieved import check_precision, shares, types_in_engine, types_in_network
 from samebox.engine.cache import timing_cache
 from samebox.engine.compatibility import check_options, targets_of
@@ -55,15 +57,7 @@ def engine_from_onnx(
     options = _Options(chosen, workspace_mb, tf32, version_compatible, hardware_compatibility)
     model = onnx_model(source)
     profile = profile.within(input_shapes(model, source)["images"], source)
-    reset_peak_memory()
-    started = time.perf_counter()
-    builder = trt.Builder(tensorrt_logger(trt))
-    network = network_from_onnx(trt, builder, model, source)
-    types = types_in_network(network)
-    check_precision(types, metadata(model), source)
-    plan = _plan(trt, builder, network, _config(trt, builder, profile, options), source, cache)
-    seconds = round(time.perf_counter() - started, 3)
-    inspected = _inspected(trt, plan, options)
+    plan, measured = _built(trt, model, source, profile, options, cache)
     sidecar(target).unlink(missing_ok=True)  # killed before the new one is there, the engine is refused
     with written_aside(target) as aside:
         aside.write_bytes(plan)
@@ -72,17 +66,12 @@ def engine_from_onnx(
         version=trt.__version__,
         opset=opset_of(model),
         profile=profile,
-        layers=network.num_layers,
-        build_seconds=seconds,
-        peak_memory_mb=peak_memory_mb(),
         onnx_sha256=sha256(source),
         plan_sha256=sha256(target),
         plan_bytes=target.stat().st_size,
         metadata=metadata(model),
         built_on=hardware(),
-        types=inspected or types,
-        types_of="engine" if inspected else "network",
-        shares=shares(inspected or types),
+        **measured,
         **vars(options),
     )
     write_json(sidecar(target), report.as_dict())
@@ -98,6 +87,29 @@ class _Options:
     tf32: bool
     version_compatible: bool = False
     hardware_compatibility: str | None = None
+
+
+def _built(
+    trt: Any, model: onnx.ModelProto, source: Path, profile: Profile, options: _Options, cache: Path | None
+) -> tuple[Any, dict[str, Any]]:
+    """The plan, and what the record says of the build: seconds, memory, layers and their types."""
+    reset_peak_memory()
+    started = time.perf_counter()
+    builder = trt.Builder(tensorrt_logger(trt))
+    network = network_from_onnx(trt, builder, model, source)
+    types = types_in_network(network)
+    check_precision(types, metadata(model), source)
+    plan = _plan(trt, builder, network, _config(trt, builder, profile, options), source, cache)
+    seconds = round(time.perf_counter() - started, 3)
+    inspected = _inspected(trt, plan, options)
+    return plan, {
+        "layers": network.num_layers,
+        "build_seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "types": inspected or types,
+        "types_of": "engine" if inspected else "network",
+        "shares": shares(inspected or types),
+    }
 
 
 def _config(trt: Any, builder: Any, profile: Profile, options: _Options) -> Any:

@@ -48,7 +48,7 @@ def _filled(
     template: str, title: str, sections: Sequence[Section], parts: Sequence[dict[str, Any]], **more: Any
 ) -> str:
     return (
-        _templates()
+        templates()
         .get_template(template)
         .render(
             title=title,
@@ -64,17 +64,17 @@ def _filled(
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
     """The templates beside this module; what goes into HTML is escaped."""
-    templates = jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("samebox.report", ""),
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    templates.filters |= {"signed": signed, "escaped": escaped, "quantiles": _quantiles}
-    return templates
+    found.filters |= {"signed": signed, "escaped": escaped, "quantiles": _quantiles}
+    return found
 
 
 def _part(section: Section) -> dict[str, Any]:
