@@ -145,12 +145,14 @@ def dataset_config(name: str) -> DictConfig:
 def dataset_of(checkpoint: Checkpoint, adopted: Adopted, source: str) -> str:
     """The choice of conf/dataset with the detector's classes, or as many where nobody names them.
 
-    Raises SameboxError where there is none.
+    Test sets, which have no annotations, are left out. Raises SameboxError where there is none.
     """
     names = checkpoint.class_names or adopted.class_names
     fitting = {}
     for choice in sorted(path.stem for path in (compose.CONF / "dataset").glob("*.yaml")):
         dataset = dataset_config(choice)
+        if dataset.get("test"):
+            continue
         found = tuple(dataset.class_names)
         if found == names or (names is None and len(found) == adopted.num_classes):
             fitting[choice] = abs(len(dataset.get("stuff_class_names", ())) - adopted.num_stuff_classes)

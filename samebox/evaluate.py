@@ -12,10 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.evaluated import Evaluated
+from samebox.coco.overlaps import overlaps
 from samebox.coco.panoptic import PanopticResults
 from samebox.coco.panoptic_score import panoptic_scores
+from samebox.coco.recall import recall_scores
 from samebox.coco.results import results_from_detections
 from samebox.coco.score import KEYPOINTS, Scores, score
+from samebox.coco.voc import voc_scores
 from samebox.detector import Detector, filled
 from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
 from samebox.errors import SameboxError
@@ -75,7 +78,7 @@ def run_over(detector: Detector, dataset: CocoDataset, batch: int, warmup: int, 
     caps = getattr(detector.runner, "caps", Counter[str]())
     caps.clear()
     started = time.perf_counter()
-    for group in _shown(groups, batch, title):
+    for group in shown(groups, batch, title):
         done.results += _answers(detector, dataset, category_ids, group, done)
     done.seconds = time.perf_counter() - started
     done.caps = dict(caps)
@@ -159,7 +162,7 @@ def _prepared(
     return list(readable), detector.prepare(list(readable.values())) if readable else None
 
 
-def _shown(groups: Sequence[T], batch: int, title: str) -> Iterator[T]:
+def shown(groups: Sequence[T], batch: int, title: str) -> Iterator[T]:
     """The groups, under a progress bar that tells images a second."""
     columns = (
         TextColumn("{task.description}"),
@@ -189,21 +192,23 @@ def evaluated(
     `facts` are what its metrics start from: who, what, where. The memory is what opening and running the
     detector add to the process. Afterwards it is checked on a sample, where `limits` are given, as
     `samebox.invariance` says. Raises NotHere where it cannot be opened on this machine, SameboxError for
-    a batch below 1 and where no image could be run.
+    a batch below 1, for a data set without objects, and where no image could be run.
     """
     check_numbers(batches, warmup)
+    dataset.check_annotated()
     reset_peak_memory()
     before, gpu_before = resident_memory_mb() or 0.0, gpu_memory_mb()
     with open_detector() as detector:
-        passes = {batch: run_over(detector, dataset, batch, warmup, facts["title"]) for batch in batches}
+        passes = {
+            batch: run_over(detector, dataset, batch, warmup if batch == batches[0] else 0, facts["title"])
+            for batch in batches
+        }
         # what runtimes once took on a GPU they keep while they are open: now is the peak
         on_gpu = gpu_memory_mb() - gpu_before
         ran = getattr(detector.runner, "notes", ())
         peak, first = peak_memory_mb(), passes[batches[0]]
         checks, other_canvases = _checked(detector, dataset, first, limits)
-    if len(first.skipped) == len(dataset.images):
-        reason = next(iter(first.skipped.values()), "there is none")
-        raise SameboxError(f"{facts['dataset']}: not one of its images could be run: {reason}")
+    check_run(first, dataset, facts["dataset"])
     scores = {batch: scored(done, dataset) for batch, done in passes.items()}
     unscored = {
         "segm": (first.masks, NO_GROUND_TRUTH),
@@ -265,6 +270,13 @@ def check_numbers(batches: Sequence[int], warmup: int) -> None:
         raise SameboxError(f"evaluate.warmup: {warmup}: give a number from 0 up")
 
 
+def check_run(done: Pass, dataset: CocoDataset, name: str) -> None:
+    """Raise SameboxError naming the data set where none of its images could be run."""
+    if len(done.skipped) == len(dataset.images):
+        reason = next(iter(done.skipped.values()), "there is none")
+        raise SameboxError(f"{name}: not one of its images could be run: {reason}")
+
+
 def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
     """A form that this machine cannot run, with the reason that fills its cells."""
     unmeasured = dict.fromkeys(
@@ -287,7 +299,7 @@ def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
 
     Masks are scored where the detector gives them and every object of the data set has one, keypoints where
     both have a person's, segments where both have any: as `panoptic`, and the class of each pixel beneath as
-    `semantics`.
+    `semantics`. Boxes also as VOC does, `voc` and `voc07`, and by their `recall` whatever their class.
     """
     kinds = ["bbox"]
     objects = dataset.ground_truth.anns.values()
@@ -299,7 +311,9 @@ def scored(done: Pass, dataset: CocoDataset) -> dict[str, Scores]:
     scores = {kind: score(dataset.ground_truth, done.results, ids, kind) for kind in kinds}
     if done.panoptic is not None and dataset.panoptic is not None:
         scores |= panoptic_scores(dataset.panoptic, done.panoptic.results, ids)
-    return scores
+    boxes = list(overlaps(dataset.ground_truth, done.results, ids))
+    names = {number: category["name"] for number, category in dataset.ground_truth.cats.items()}
+    return scores | voc_scores(boxes, names) | {"recall": recall_scores(boxes)}
 
 
 def _has_keypoints(entry: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from samebox.evaluate import NO_GROUND_TRUTH, PARTS, Pass, evaluated, not_run, r
 from samebox.invariance import PADDING, SHAPES, Limits
 from samebox.preprocess import read_image
 from samebox.runners.torch import TorchRunner
+from samebox.tables import FURTHER
 
 # What MMDetection 3.3.0 itself measures for the demo's checkpoint on the demo's 200 images, in points
 MMDETECTION = {
@@ -258,7 +259,10 @@ def with_truth(dataset, masks="true", batches=(1, 4)):
 def test_masks_are_scored_beside_boxes_at_each_batch(dataset):
     form = with_truth(dataset)
     for by_kind in form.metrics["score"].values():
-        assert set(by_kind) == set(form.curves) == {"bbox", "segm"}
+        assert set(by_kind) == {"bbox", "segm", *FURTHER}
+        assert set(form.curves) == {"bbox", "segm"}
+        assert by_kind["voc"]["mAP"] == by_kind["voc07"]["mAP"] == by_kind["recall"]["AR100"] == 100
+        assert set(by_kind["voc"]["per_class"]) == set(dataset.class_names)
         assert by_kind["bbox"]["AP"] == pytest.approx(100)
         assert by_kind["segm"]["AP"] > 95  # what 28x28 cells can tell of a shape
         assert set(by_kind["segm"]["per_class"]) == set(dataset.class_names)
@@ -276,7 +280,7 @@ def test_masks_that_are_wrong_lose_ap_where_their_boxes_do_not(dataset):
 
 def test_a_network_without_masks_is_scored_by_boxes_alone(dataset):
     form = with_truth(dataset, masks=None)
-    assert set(form.metrics["score"]["1"]) == set(form.metrics["score"]["4"]) == {"bbox"}
+    assert set(form.metrics["score"]["1"]) == set(form.metrics["score"]["4"]) == {"bbox", *FURTHER}
     assert form.metrics["notes"] == FACTS["notes"]
     assert not any("segmentation" in result for result in form.results)
 
@@ -290,7 +294,7 @@ def test_a_data_set_whose_objects_lack_masks_is_scored_by_boxes_and_the_table_sa
     else:
         entry["segmentation"] = given
     form = evaluated(FACTS, lambda: Detector(form_of), dataset, [1], warmup=0)
-    assert set(form.metrics["score"]["1"]) == {"bbox"}
+    assert set(form.metrics["score"]["1"]) == {"bbox", *FURTHER}
     assert form.metrics["notes"] == [*FACTS["notes"], NO_GROUND_TRUTH]
 
 
@@ -300,10 +304,9 @@ def test_a_network_with_masks_that_finds_nothing_has_a_mask_ap_of_nought(dataset
         entry["iscrowd"] = 1
     done = run_over(Detector(TruthRunner(crowds)), dataset, 1, warmup=0)
     assert done.results == []
-    assert {kind: found.stats["AP"] for kind, found in scored(done, dataset).items()} == {
-        "bbox": 0,
-        "segm": 0,
-    }
+    found = scored(done, dataset)
+    assert {kind: found[kind].stats["AP"] for kind in ("bbox", "segm")} == {"bbox": 0, "segm": 0}
+    assert found["voc"].stats["mAP"] == found["recall"].stats["AR100"] == 0
 
 
 def test_the_time_after_the_network_is_that_of_pasting_and_encoding_too(dataset, monkeypatch):

@@ -9,6 +9,7 @@ from samebox.coco.evaluated import read_evaluated, write_evaluated
 from samebox.detector import Detector
 from samebox.errors import SameboxError
 from samebox.evaluate import NO_SEGMENTS, evaluated, run_over
+from samebox.tables import FURTHER
 
 FACTS = {
     "detector": "truth", "model": "Truth", "title": "Truth", "dataset": "few", "runtime": "truth",
@@ -35,7 +36,7 @@ def done(dataset):
 
 def test_segments_are_scored_beside_boxes_and_masks(done):
     scores = done.metrics["score"]["1"]
-    assert list(scores) == ["bbox", "segm", "panoptic", "semantics"]
+    assert list(scores) == ["bbox", "segm", "panoptic", "semantics", *FURTHER]
     # masks of 28 by 28 cells and logits of stride 4 are not quite exact, nor are crowds found
     assert scores["panoptic"]["RQ"] > 95
     assert 80 < scores["panoptic"]["SQ"] < 99
@@ -73,7 +74,7 @@ def test_the_results_can_be_read_by_other_tools_and_again(done, tmp_path, datase
 def test_a_data_set_without_segments_is_told_in_a_note(dataset, tmp_path):
     bare = demo_forms.small_set(tmp_path)
     done = measured(bare)
-    assert list(done.metrics["score"]["1"]) == ["bbox", "segm"]
+    assert list(done.metrics["score"]["1"]) == ["bbox", "segm", *FURTHER]
     assert done.metrics["notes"] == [NO_SEGMENTS]
     assert done.panoptic is None
     write_evaluated(tmp_path, done)

@@ -37,8 +37,9 @@ class CocoDataset:
 
     `images` are records ordered by id, `class_names` the categories ordered by id, `ground_truth` the
     pycocotools object that the score is computed against; `segments` are a panoptic file and the folder of
-    its PNG files, where there are any. Raises SameboxError where the file is absent, is no JSON, or lacks a
-    key that COCO's evaluation reads.
+    its PNG files, where there are any. `annotated` says whether there is any object: the file of a test set
+    may hold images and categories alone, and of its panoptic file only the categories are read. Raises
+    SameboxError where a file is absent, is no JSON, or lacks a key that COCO's evaluation reads.
     """
 
     def __init__(self, images: Path, annotations: Path, segments: tuple[Path, Path] | None = None) -> None:
@@ -56,6 +57,7 @@ class CocoDataset:
             for category in sorted(document["categories"], key=lambda category: category["id"])
         }
         self.class_names = tuple(self._ids)
+        self.annotated = bool(document.get("annotations"))
         self.ground_truth = indexed(document)
 
     @cached_property
@@ -64,8 +66,17 @@ class CocoDataset:
         if self._segments is None:
             return None
         panoptic = PanopticSet(*self._segments)
-        panoptic.check(record.id for record in self.images)
+        if self.annotated:
+            panoptic.check(record.id for record in self.images)
         return panoptic
+
+    def check_annotated(self) -> None:
+        """Raise SameboxError where there is no object to score against."""
+        if not self.annotated:
+            raise SameboxError(
+                f"{self._annotations}: has no annotations to score against; write what is found for a test "
+                "server with pipelines.submit"
+            )
 
     def path(self, record: ImageRecord) -> Path:
         """Where the image lies. Raises SameboxError where it does not."""
@@ -98,7 +109,9 @@ def indexed(document: dict[str, Any]) -> COCO:
 
 
 def _check(document: Any, path: Path) -> None:
-    check_sections(document, path, _KEYS, "instances")
+    bare = isinstance(document, dict) and "annotations" not in document
+    sections = {name: keys for name, keys in _KEYS.items() if not (bare and name == "annotations")}
+    check_sections(document, path, sections, "instances")
     names = [category["name"] for category in document["categories"]]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise SameboxError(f"{path}: more than one category is called {repeated[0]}; give each its own name")

@@ -178,6 +178,10 @@ class PanopticResults:
         for result in self.results:
             with written_aside(folder / result.file_name) as aside:
                 aside.write_bytes(result.png)
+        write_json(annotations, self.document())
+
+    def document(self) -> dict[str, Any]:
+        """What the JSON file holds."""
         entries = [
             {"image_id": one.image_id, "file_name": one.file_name, "segments_info": one.segments}
             for one in self.results
@@ -185,7 +189,7 @@ class PanopticResults:
         categories = [
             {"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.dataset.categories
         ]
-        write_json(annotations, {"annotations": entries, "categories": categories})
+        return {"annotations": entries, "categories": categories}
 
 
 def _ids(path: Path) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,25 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
     content = json.dumps(results, separators=(",", ":")).encode()
     with written_aside(path) as aside:
         aside.write_bytes(gzip.compress(content, mtime=0) if aside.suffix == ".gz" else content)
+
+
+@contextmanager
+def results_written(path: str | Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """A function that adds results to the JSON file at `path`, which is there, whole, when the block ends.
+
+    The bytes are those of `write_results`; the memory does not grow with them.
+    """
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+        before = "["
+
+        def add(results: list[dict[str, Any]]) -> None:
+            nonlocal before
+            for result in results:
+                file.write(before + json.dumps(result, separators=(",", ":")))
+                before = ","
+
+        yield add
+        file.write("[]" if before == "[" else "]")
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm
 # How many keypoints a person has: COCO knows for each how closely people agree about it
 KEYPOINTS = len(Params("keypoints").kpt_oks_sigmas)
 
-_GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+# The key of a result that a kind of IoU is of
+GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str
 
     With both, pycocotools would sort masks into small, medium and large by the area of their box.
     """
-    kept = ("image_id", "category_id", "score", _GEOMETRY[iou_type])
-    if any(_GEOMETRY[iou_type] not in result for result in results):
-        raise SameboxError(f"a result has no `{_GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
+    kept = ("image_id", "category_id", "score", GEOMETRY[iou_type])
+    if any(GEOMETRY[iou_type] not in result for result in results):
+        raise SameboxError(f"a result has no `{GEOMETRY[iou_type]}`; leave {iou_type} out of the scores")
     if iou_type == "keypoints" and any(len(result["keypoints"]) != 3 * KEYPOINTS for result in results):
         raise SameboxError(f"a result has other keypoints than COCO's {KEYPOINTS}; leave keypoints out")
     if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):

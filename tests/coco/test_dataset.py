@@ -64,7 +64,17 @@ def test_an_absent_file_is_named(tmp_path):
         CocoDataset(SHAPES / "val", tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("annotations", [{}, {"annotations": []}])
+def test_a_test_set_has_images_and_categories_alone(tmp_path, document, annotations):
+    assert opened(tmp_path, document).annotated
+    del document["annotations"]
+    dataset = opened(tmp_path, document | annotations)
+    assert not dataset.annotated
+    assert len(dataset.images) == 200
+    assert dataset.category_ids(["disc"]) == [1]
+
+
+@pytest.mark.parametrize("section", ["images", "categories"])
 def test_a_missing_section_is_named(tmp_path, document, section):
     del document[section]
     with pytest.raises(SameboxError, match=f"instances.json: no list `{section}`"):

@@ -12,6 +12,7 @@ from samebox.coco.results import (
     encoded,
     read_results,
     results_from_detections,
+    results_written,
     write_results,
 )
 from samebox.detections import Detections
@@ -128,6 +129,23 @@ def test_the_suffix_decides_the_compression(tmp_path):
     assert json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes())) == []
 
 
+@pytest.mark.parametrize("counts", [(), (0,), (1,), (2, 0, 3)])
+def test_results_added_bit_by_bit_are_the_same_bytes(tmp_path, counts):
+    results = results_from_detections(5, detections(some_masks()), [1, 2])
+    parts = [results[:1] * count for count in counts]
+    with results_written(tmp_path / "bits.json") as add:
+        for part in parts:
+            add(part)
+    write_results(tmp_path / "whole.json", [result for part in parts for result in part])
+    assert (tmp_path / "bits.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_results_of_a_run_that_fails_are_not_there(tmp_path):
+    with pytest.raises(KeyError), results_written(tmp_path / "bits.json") as add:
+        add([{"image_id": {}["none"]}])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_compressed_results_hold_no_time_or_name(tmp_path):
     results = results_from_detections(5, detections(), [1, 2])
     write_results(tmp_path / "a.json.gz", results)
@@ -143,8 +161,9 @@ def test_compressed_results_hold_no_time_or_name(tmp_path):
         ("a.json", b"nonsense"),
         ("a.json", b"{}"),
         ("a.json.gz", b"[]"),
-        ("a.json.gz", gzip.compress(b"[" + b"1," * 500)[:-12]),
+        ("a.json.gz", gzip.compress(b"[" + b"1," * 500, mtime=0)[:-12]),
     ],
+    ids=["not JSON", "not a list", "not compressed", "cut off"],
 )
 def test_a_file_without_results_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)

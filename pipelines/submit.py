@@ -1,0 +1,58 @@
+"""What a detector finds in a data set, as evaluation servers take it; nothing is scored.
+
+python -m pipelines.submit detector=mask_rcnn_r50_fpn dataset=coco_test_dev runtime=onnx
+    [algorithm=NAME] [out=FOLDER] [format=voc]
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipelines.chain import opened
+from samebox.coco.dataset import CocoDataset, dataset_of
+from samebox.coco.score import KEYPOINTS
+from samebox.coco.submission import write_detections, write_segments, write_voc
+from samebox.detector import Detector
+from samebox.errors import SameboxError
+from samebox.evaluate import Pass, check_run, run_over
+from stages.compose import main, plain
+
+FORMATS = ("coco", "voc")
+
+
+def run(config: DictConfig) -> None:
+    """Make the form, unless it was made before, run it, and write what it finds in the format asked for."""
+    if config.format not in FORMATS:
+        raise SameboxError(f"format: {config.format!r} is none of {', '.join(FORMATS)}")
+    dataset, title = dataset_of(plain(config.dataset)), config.runtime.title
+    with Detector(opened(config)) as detector:
+        done = run_over(detector, dataset, config.evaluate.batches[0], warmup=0, title=title)
+    check_run(done, dataset, config.dataset.name)
+    for name, reason in done.skipped.items():
+        print(f"left out: {name}: {reason}")
+    for path in written(config, done, dataset):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def written(config: DictConfig, done: Pass, dataset: CocoDataset) -> Iterator[Path]:
+    """Each file as soon as it is written."""
+    out = Path(config.out)
+    if config.format == "voc":
+        return write_voc(out / "voc", done.results, dataset)
+    # image_info_test-dev2017.json is of the split test-dev2017
+    split = Path(config.dataset.annotations).stem.rpartition("_")[2]
+    return zips(done, out, f"{split}_{config.algorithm}")
+
+
+def zips(done: Pass, folder: Path, stem: str) -> Iterator[Path]:
+    """COCO's, one for each task that the detector can do."""
+    tasks = {"bbox": True, "segm": done.masks, "keypoints": done.keypoints == KEYPOINTS}
+    for task in (task for task, given in tasks.items() if given):
+        yield write_detections(folder, task, stem, done.results)
+    if done.panoptic is not None:
+        yield write_segments(folder, stem, done.panoptic)
+
+
+if __name__ == "__main__":
+    main("submit", run)
