@@ -1,5 +1,6 @@
 """A detector that takes images and gives detections, whatever runs its network."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -107,17 +108,32 @@ def filled(batch: Batch, size: int) -> Batch:
 
 
 # Suffix of a file → the runtime that takes it unless another is named
-SUFFIXES = {".onnx": "onnxruntime", ".engine": "tensorrt"}
+SUFFIXES = {
+    ".onnx": "onnxruntime",
+    ".engine": "tensorrt",
+    ".pth": "torch",
+    ".pkl": "torch",
+    ".tar": "torch",  # .pth.tar
+}
+
+# What composes the network of a checkpoint: no part of the library, and imported for a checkpoint alone
+_CHECKPOINTS = "stages.checkpoints"
 
 
-def load(path: str | Path, runtime: str | None = None, device: str = "cpu") -> Detector:
-    """The detector in an ONNX file or an engine, ready to be called.
+def load(
+    path: str | Path, runtime: str | None = None, device: str = "cpu", detector: str | None = None
+) -> Detector:
+    """The detector in an ONNX file, an engine or a checkpoint, ready to be called.
 
-    `runtime` is "onnxruntime" or "tensorrt", by default what the file's suffix says; `device` ("cpu" or
-    "cuda") is ONNX Runtime's, an engine needs its GPU. Raises SameboxError for a file that is absent or is
-    none of samebox's, and NotHere where this machine cannot run it.
+    `runtime` is "onnxruntime", "tensorrt" or "torch", by default what the file's suffix says; `device` ("cpu"
+    or "cuda") is ONNX Runtime's and PyTorch's, an engine needs its GPU. The network of a checkpoint is the
+    choice `detector` of `conf/detector`, by default the one that names the checkpoint's hash; that is to be
+    had in samebox's repository alone. Raises SameboxError for a file that is absent or is none of samebox's,
+    and for a checkpoint of another network; NotHere where this machine cannot run it.
     """
     runtime = runtime or SUFFIXES.get(Path(path).suffix)
+    if detector is not None and runtime != "torch":
+        raise SameboxError(f"{path}: says itself what it is; leave out the detector {detector!r}")
     runner: Runner
     # Imported here, so that whoever deploys on ONNX Runtime need not have torch
     if runtime == "onnxruntime":
@@ -128,8 +144,23 @@ def load(path: str | Path, runtime: str | None = None, device: str = "cpu") -> D
         from samebox.runners.tensorrt import TensorRTRunner
 
         runner = TensorRTRunner(Path(path))
+    elif runtime == "torch":
+        runner = _checkpoints(path).checkpoint_runner(Path(path), detector, device)
     else:
         raise SameboxError(
             f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}"
         )
     return Detector(runner.__enter__())
+
+
+def _checkpoints(path: str | Path) -> Any:
+    """The module that composes networks. Raises SameboxError where it is out of reach."""
+    try:
+        return importlib.import_module(_CHECKPOINTS)
+    except ModuleNotFoundError as error:
+        if not _CHECKPOINTS.startswith(str(error.name)):
+            raise
+        raise SameboxError(
+            f"{path}: networks of checkpoints are in conf/ of samebox's repository: run from its root, or "
+            "export the checkpoint to ONNX there"
+        ) from None

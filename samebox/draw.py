@@ -20,22 +20,28 @@ def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: C
     """A copy of the image [H,W,3], RGB, with the detections of at least the threshold's score.
 
     Each has its box, its class and score, its mask under an outline and its keypoints where there are any, in
-    `colour` or in the colour of its class; the 17 of a person, as COCO has them, are joined by limbs. The
-    highest score lies on top, stuff with its name beneath all.
+    `colour` or in the colour of its class; the 17 of a person, as COCO has them, are joined by limbs. Stuff
+    lies beneath all, then come masks, boxes, names and keypoints, each with the highest score on top. Lines
+    and letters grow with the image.
     """
     drawn = image.copy()
-    if detections.panoptic is not None:
-        _stuff(drawn, detections.panoptic, len(detections.class_names))
+    panoptic = detections.panoptic
+    names = [] if panoptic is None else _stuff(drawn, panoptic, len(detections.class_names))
     kept = np.flatnonzero(detections.scores >= threshold)
-    for index in kept[np.argsort(detections.scores[kept], kind="stable")]:
-        label = int(detections.labels[index])
-        paint = colour or class_colour(label)
-        if detections.masks is not None:
+    kept = kept[np.argsort(detections.scores[kept], kind="stable")]
+    paints = [colour or class_colour(label) for label in detections.labels[kept].tolist()]
+    if detections.masks is not None:
+        for index, paint in zip(kept, paints, strict=True):
             _mask(drawn, detections.masks[index], paint)
-        if detections.keypoints is not None:
-            _keypoints(drawn, detections.keypoints[index], paint)
+    for index, paint in zip(kept, paints, strict=True):
         corner = _box(drawn, detections.boxes[index], paint)
-        _label(drawn, f"{detections.class_names[label]} {detections.scores[index]:.2f}", corner, paint)
+        name = f"{detections.class_names[detections.labels[index]]} {detections.scores[index]:.2f}"
+        names.append((name, corner, paint))
+    for text, corner, paint in names:
+        _label(drawn, text, corner, paint)
+    if detections.keypoints is not None:
+        for index, paint in zip(kept, paints, strict=True):
+            _keypoints(drawn, detections.keypoints[index], detections.boxes[index], paint)
     return drawn
 
 
@@ -47,7 +53,7 @@ def class_colour(label: int) -> Colour:
 
 
 def _line_width(image: Image) -> int:
-    return max(1, round(min(image.shape[:2]) / 240))
+    return max(1, round(min(image.shape[:2]) / 300))
 
 
 def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
@@ -58,8 +64,12 @@ def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
     cv2.drawContours(image, edges, -1, colour, _line_width(image))
 
 
-def _stuff(image: Image, panoptic: Panoptic, first: int) -> None:
-    """Tint every segment of stuff, and name it where it is widest; `first`: the label of the first class."""
+def _stuff(image: Image, panoptic: Panoptic, first: int) -> list[tuple[str, tuple[int, int], Colour]]:
+    """Tint every segment of stuff; the name of each, where it is widest, and its colour.
+
+    `first` is the label of the first class of stuff.
+    """
+    names = []
     for segment in panoptic.segments:
         if not segment.is_thing:
             mask = panoptic.ids == segment.id
@@ -67,19 +77,21 @@ def _stuff(image: Image, panoptic: Panoptic, first: int) -> None:
             _mask(image, mask, colour)
             inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
             row, column = np.unravel_index(inside.argmax(), inside.shape)
-            _label(image, segment.class_name, (int(column), int(row)), colour)
+            names.append((segment.class_name, (int(column), int(row)), colour))
+    return names
 
 
-def _keypoints(image: Image, keypoints: np.ndarray, colour: Colour) -> None:
-    """Draw [P,3], x and y of each and its score, as dots ringed in white."""
+def _keypoints(image: Image, keypoints: np.ndarray, box: np.ndarray, colour: Colour) -> None:
+    """Draw [P,3], x and y of each and its score, as dots ringed in white, smaller in a small box."""
     width = _line_width(image)
+    dot = min(width, max(1, round(float(min(box[2:] - box[:2])) / 50)))
     places = [(int(x), int(y)) for x, y in np.floor(keypoints[:, :2])]
     if len(places) == 17:  # a person's
         for one, other in SKELETON:
             cv2.line(image, places[one], places[other], colour, width)
     for place in places:
-        cv2.circle(image, place, 2 * width + 1, (255, 255, 255), cv2.FILLED)
-        cv2.circle(image, place, width, colour, cv2.FILLED)
+        cv2.circle(image, place, 2 * dot, (255, 255, 255), cv2.FILLED)
+        cv2.circle(image, place, dot, colour, cv2.FILLED)
 
 
 def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
@@ -92,12 +104,13 @@ def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
 def _label(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
     """Write the text on a filled field above the corner, or below it where the image ends."""
     height, width = image.shape[:2]
-    scale = min(max(min(height, width) / 1000, 0.4), 1.2)
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    scale = max(min(height, width) / 1000, 0.4)
+    thickness = max(1, round(scale))
+    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
     field_height = text_height + baseline + 2
     left = min(max(corner[0], 0), max(width - text_width - 4, 0))
     top = corner[1] - field_height if corner[1] >= field_height else max(corner[1], 0)
     cv2.rectangle(image, (left, top), (left + text_width + 3, top + field_height), colour, cv2.FILLED)
     dark = np.dot(colour, (0.299, 0.587, 0.114)) < 140
     origin = (left + 2, top + text_height + 2)
-    cv2.putText(image, text, origin, _FONT, scale, (255,) * 3 if dark else (0,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(image, text, origin, _FONT, scale, (255,) * 3 if dark else (0,) * 3, thickness, cv2.LINE_AA)

@@ -166,15 +166,21 @@ def test_every_kind_of_png_is_an_image(detector, tmp_path, kind, colours):
 
 
 def test_the_suffix_chooses_the_runtime(tmp_path):
-    for name in ("model.pth", "model", "model.trt"):
-        with pytest.raises(SameboxError, match=rf"{name}: runtime None is none of onnxruntime, tensorrt"):
+    for name in ("model.bin", "model", "model.trt"):
+        with pytest.raises(SameboxError, match=rf"{name}: runtime None is none of .*, tensorrt, torch"):
             load(tmp_path / name)
-    with pytest.raises(SameboxError, match="runtime 'openvino' is none of onnxruntime, tensorrt"):
+    with pytest.raises(SameboxError, match="runtime 'openvino' is none of onnxruntime, tensorrt, torch"):
         load(demo_forms.dynamic(), runtime="openvino")
     renamed = tmp_path / "model.bin"
     renamed.symlink_to(demo_forms.dynamic())
     with load(renamed, runtime="onnxruntime") as detector:
         assert detector.spec.class_names == CLASSES
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.engine"])
+def test_a_file_that_says_what_it_is_takes_no_detector(tmp_path, name):
+    with pytest.raises(SameboxError, match=f"{name}: says itself what it is; leave out the detector 'd'"):
+        load(tmp_path / name, detector="d")
 
 
 @pytest.mark.parametrize("name", ["none.onnx", "none.engine"])

@@ -8,7 +8,7 @@ from samebox.draw import class_colour, draw
 from samebox.keypoints import SKELETON
 from samebox.panoptic import Panoptic, Segment
 
-RED, GREEN = (255, 0, 0), (0, 255, 0)
+RED, GREEN, YELLOW = (255, 0, 0), (0, 255, 0), (255, 255, 0)
 
 
 def blank(height=240, width=320):
@@ -89,6 +89,28 @@ def test_a_mask_of_all_or_none_of_the_pixels_is_drawn(fill):
     assert tuple(drawn[200, 200]) == ((55, 170, 55) if fill else (100, 100, 100))
 
 
+def test_names_lie_over_the_masks_and_boxes_of_others():
+    masks = np.zeros((2, 240, 320), bool)
+    masks[1] = True
+    named = detections([20, 60, 120, 160], [5, 50, 300, 230], scores=[0.4, 0.9], labels=[0, 1], masks=masks)
+    field = draw(blank(), named)[51:58, 24:60].reshape(-1, 3)
+    assert (field == class_colour(0)).all(-1).mean() > 0.2
+
+
+def letters(height):
+    """How many rows of an image of so many pixels the name of a box in its midst takes."""
+    box = detections([height // 4, height // 2, height, height * 3 // 4])
+    drawn = draw(blank(height, height * 4 // 3), box, colour=RED)
+    return (drawn[: height // 2, height // 4 + 2] != 100).any(-1).sum()
+
+
+def test_letters_and_lines_grow_with_the_image():
+    rows = [letters(height) for height in (120, 240, 1080, 2160)]
+    assert rows[0] == rows[1] < 20 < rows[2] < rows[3] < 80
+    thick = draw(blank(2160, 2880), detections([200, 900, 1200, 1600]), colour=RED)[1200, :600]
+    assert 5 < (thick == RED).all(-1).sum() < 12
+
+
 def test_the_label_stands_above_the_box_or_inside_it_at_the_upper_edge():
     above = draw(blank(), detections([20, 60, 120, 160]), colour=RED)
     assert (above[50:58, 22:60] != 100).any()
@@ -132,6 +154,16 @@ def test_the_keypoints_of_a_person_are_joined_by_limbs():
     for one, other in SKELETON:
         x, y = (np.array(points[one]) + points[other]) // 2
         assert (person[y - 1 : y + 2, x - 1 : x + 2] == GREEN).all(-1).any()
+
+
+def test_the_dots_of_a_small_box_are_small():
+    one = with_keypoints([(300, 400)])
+    large, small = (
+        draw(blank(1000, 1400), replace(one, boxes=np.array([box], np.float32)), colour=YELLOW)
+        for box in ([20, 60, 900, 900], [280, 380, 340, 440])
+    )
+    white = [(drawn[350:450, 250:350] == 255).all(-1).sum() for drawn in (large, small)]
+    assert 0 < 3 * white[1] < white[0]
 
 
 def test_keypoints_beyond_the_image_are_drawn_as_far_as_they_go():

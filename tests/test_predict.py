@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import demo_forms
@@ -14,7 +17,11 @@ from samebox import predict
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import decoded
 from samebox.detector import Detector, load
+from samebox.draw import draw
+from samebox.errors import SameboxError
+from samebox.footage import Footage, video_written
 from samebox.preprocess import read_image
+from samebox.runners.torch import TorchRunner
 
 FIRST, SECOND = (demo_forms.IMAGES / f"00002000000{number}.jpg" for number in range(2))
 
@@ -24,18 +31,29 @@ def run(monkeypatch, *arguments):
     return predict.main()
 
 
+def command(*arguments):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "samebox.predict", *map(str, arguments)],
+        cwd=demo_forms.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def results(folder):
     return json.loads((folder / "detections.json").read_text())
 
 
 def test_pictures_and_results_are_written(tmp_path, monkeypatch, capsys):
     out = tmp_path / "made" / "out"
-    assert run(monkeypatch, demo_forms.dynamic(), FIRST, SECOND, "--out", out) == 0
+    assert run(monkeypatch, demo_forms.CHECKPOINT, FIRST, SECOND, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "0001_000020000000.jpg", "0002_000020000001.jpg", "detections.json",
     ]  # fmt: skip
     captured = capsys.readouterr()
-    assert captured.out == f"2 of 2 images: {out}\n"
+    assert captured.out == f"2 of 2 done: {out}\n"
     assert captured.err == ""
     for number, path in enumerate((FIRST, SECOND), start=1):
         shown, image = read_image(out / f"{number:04d}_{path.name}"), read_image(path)
@@ -44,8 +62,8 @@ def test_pictures_and_results_are_written(tmp_path, monkeypatch, capsys):
 
 
 def test_the_results_are_cocos_and_name_their_image(tmp_path, monkeypatch):
-    run(monkeypatch, demo_forms.dynamic(), FIRST, SECOND, "--out", tmp_path)
-    with load(demo_forms.dynamic()) as detector:
+    run(monkeypatch, demo_forms.CHECKPOINT, FIRST, SECOND, "--out", tmp_path)
+    with load(demo_forms.CHECKPOINT) as detector:
         expected = [detector(FIRST), detector(SECOND)]
     found = results(tmp_path)
     assert [one["image_id"] for one in found] == [1] * len(expected[0]) + [2] * len(expected[1])
@@ -62,7 +80,7 @@ def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
     images = [dataset.path(record) for record in dataset.images[:2]]
     for masks in ("true", None):
         detector = Detector(TruthRunner(dataset, masks))
-        assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3) == {}
+        assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3).failed == {}
     found = results(tmp_path / "true")
     objects = [one for record in dataset.images[:2] for one in dataset.ground_truth.imgToAnns[record.id]]
     for result, entry in zip(found, [one for one in objects if not one["iscrowd"]], strict=True):
@@ -97,8 +115,8 @@ def test_segments_are_written_as_coco_has_them(tmp_path):
 
 
 def test_the_threshold_is_of_what_is_drawn_alone(tmp_path, monkeypatch):
-    run(monkeypatch, demo_forms.dynamic(), FIRST, "--out", tmp_path / "a", "--threshold", "1.1")
-    run(monkeypatch, demo_forms.dynamic(), FIRST, "--out", tmp_path / "b")
+    run(monkeypatch, demo_forms.CHECKPOINT, FIRST, "--out", tmp_path / "a", "--threshold", "1.1")
+    run(monkeypatch, demo_forms.CHECKPOINT, FIRST, "--out", tmp_path / "b")
     assert results(tmp_path / "a") == results(tmp_path / "b")
     plain = cv2.imdecode(np.frombuffer(jpeg(read_image(FIRST)), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     np.testing.assert_array_equal(read_image(tmp_path / "a/0001_000020000000.jpg"), plain)
@@ -111,7 +129,7 @@ def jpeg(image):
 def test_an_image_that_fails_is_told_of_and_the_others_are_done(tmp_path, monkeypatch, capsys):
     text = tmp_path / "text.jpg"
     text.write_text("no image")
-    arguments = (demo_forms.dynamic(), text, FIRST, tmp_path / "none.jpg", "--out", tmp_path / "out")
+    arguments = (demo_forms.CHECKPOINT, text, FIRST, tmp_path / "none.jpg", "--out", tmp_path / "out")
     assert run(monkeypatch, *arguments) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -124,7 +142,7 @@ def test_an_image_that_fails_is_told_of_and_the_others_are_done(tmp_path, monkey
 
 def test_an_image_without_a_detection_is_a_picture_all_the_same(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
-    assert run(monkeypatch, demo_forms.dynamic(), tmp_path / "dot.png", "--out", tmp_path) == 0
+    assert run(monkeypatch, demo_forms.CHECKPOINT, tmp_path / "dot.png", "--out", tmp_path) == 0
     assert read_image(tmp_path / "0001_dot.jpg").shape == (1, 1, 3)
     assert all(one["file_name"].endswith("dot.png") for one in results(tmp_path))
 
@@ -132,25 +150,193 @@ def test_an_image_without_a_detection_is_a_picture_all_the_same(tmp_path, monkey
 def test_one_image_named_twice_or_two_of_one_name_are_two_pictures(tmp_path, monkeypatch):
     twin = tmp_path / FIRST.name
     twin.write_bytes(SECOND.read_bytes())
-    assert run(monkeypatch, demo_forms.dynamic(), FIRST, twin, "--out", tmp_path / "out") == 0
+    assert run(monkeypatch, demo_forms.CHECKPOINT, FIRST, twin, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 2
+
+
+@pytest.fixture
+def detector(shapes):
+    with Detector(TorchRunner(shapes.network, shapes.spec).__enter__()) as detector:
+        yield detector
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of the first two images and of the first one again, in turn: 9 frames."""
+    images = [cv2.resize(read_image(path), (160, 120)) for path in (FIRST, SECOND, FIRST)]
+    with video_written(tmp_path / "given/clip.mp4", 12.5, (120, 160)) as add:
+        for image in images * 3:
+            add(image)
+    return tmp_path / "given/clip.mp4"
+
+
+def frames_of(path):
+    with Footage(path) as footage:
+        return list(footage)
+
+
+def test_a_folder_is_its_images_by_name(tmp_path):
+    for name in ("b.png", "a.JPG", "c.webp", "notes.txt", "clip.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "deeper.jpgs").mkdir()
+    (tmp_path / "deeper.jpgs/d.jpg").touch()
+    found = predict.inputs_of([str(FIRST), str(tmp_path)])
+    assert found == [FIRST, *(tmp_path / name for name in ("a.JPG", "b.png", "c.webp"))]
+
+
+def test_texts_are_videos_cameras_and_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = predict.inputs_of(["a.MOV", "camera", "camera:12", "camera.jpg", "no_suffix"])
+    assert [one.source for one in found[:3]] == [Path("a.MOV"), 0, 12]
+    assert found[3:] == [Path("camera.jpg"), Path("no_suffix")]
+
+
+def test_of_a_video_each_frame_is_run_and_drawn(tmp_path, detector, clip):
+    done = predict.predict(detector, [FIRST, Footage(clip), SECOND], tmp_path / "out", threshold=0.3)
+    assert (done.count, done.failed) == (3, {})
+    assert done.videos == [f"{tmp_path / 'out/clip.mp4'}: 9 frames"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "0001_000020000000.jpg", "0011_000020000001.jpg", "clip.mp4", "detections.json",
+    ]  # fmt: skip
+    given, drawn = frames_of(clip), frames_of(tmp_path / "out/clip.mp4")
+    with Footage(tmp_path / "out/clip.mp4") as footage:
+        assert (footage.rate, footage.size, footage.announced) == (12.5, (120, 160), 9)
+    expected = [detector(frame) for frame in given]
+    for shown, frame, answer in zip(drawn, given, expected, strict=True):
+        lost, drawn_on = (np.abs(shown.astype(int) - one).mean() for one in (draw(frame, answer), frame))
+        assert lost < 0.5 * drawn_on
+    found = [one for one in results(tmp_path / "out") if one["file_name"] == str(clip)]
+    assert [one["frame"] for one in found] == [i for i, answer in enumerate(expected) for _ in answer.scores]
+    assert {one["image_id"] - one["frame"] for one in found} == {2}
+    scores = np.concatenate([answer.scores for answer in expected])
+    assert [one["score"] for one in found] == scores.tolist()
+    assert all("frame" not in one for one in results(tmp_path / "out") if one["image_id"] in (1, 11))
+
+
+def test_frames_limit_a_video(tmp_path, detector, clip):
+    done = predict.predict(detector, [Footage(clip)], tmp_path / "out", 0.3, frames=4)
+    assert done.videos == [f"{tmp_path / 'out/clip.mp4'}: 4 of 9 frames"]
+    assert len(frames_of(tmp_path / "out/clip.mp4")) == 4
+    assert {one["frame"] for one in results(tmp_path / "out")} == {0, 1, 2, 3}
+
+
+def test_a_video_that_ends_too_soon_is_told_of(tmp_path, detector, clip):
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for frame in frames_of(clip):
+        writer.write(frame)
+    writer.release()
+    content = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
+    done = predict.predict(detector, [Footage(tmp_path / "half.avi")], tmp_path / "out", 0.3)
+    count = len(frames_of(tmp_path / "out/half.mp4"))
+    assert 2 < count < 7
+    assert done.videos == [f"{tmp_path / 'out/half.mp4'}: {count} of 9 frames"]
+
+
+@pytest.fixture
+def camera(clip, monkeypatch):
+    """The clip, over and over, as the camera 1."""
+
+    class Camera:  # OpenCV's own class, inherited from, breaks Python's garbage collection
+        def __init__(self, source):
+            self.live = source == 1
+            self.capture = capture(str(clip) if self.live else source)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def get(self, what):
+            return -1.0 if self.live and what == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(what)
+
+        def read(self):
+            given, frame = self.capture.read()
+            if self.live and not given:
+                self.capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+                given, frame = self.capture.read()
+            return given, frame
+
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+
+@pytest.mark.usefixtures("camera")
+def test_ctrl_c_ends_a_camera_and_what_was_written_is_whole(tmp_path, detector, monkeypatch, capsys):
+    class Pressed(Detector):
+        """One at whose 12th image Ctrl-C is pressed."""
+
+        count = 0
+
+        def __call__(self, image):
+            self.count += 1
+            if self.count == 12:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().__call__(image)
+
+    monkeypatch.setattr(predict, "load", lambda *_, **__: Pressed(detector.runner.__enter__()))
+    before = signal.getsignal(signal.SIGINT)
+    assert run(monkeypatch, "model.onnx", "camera:1", FIRST, "--out", tmp_path / "out") == 1
+    target = tmp_path / "out/camera_1.mp4"
+    assert capsys.readouterr().out == f"{target}: 12 frames\n1 of 2 done: {tmp_path / 'out'}\n"
+    assert len(frames_of(target)) == 12
+    assert {(one["file_name"], one["frame"]) for one in results(tmp_path / "out")} == {
+        ("camera:1", number) for number in range(12)
+    }
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("camera")
+def test_frames_limit_a_camera_and_one_that_is_not_there_is_told_of(tmp_path, monkeypatch, capsys):
+    arguments = (demo_forms.CHECKPOINT, "camera:1", "camera:97", "--frames", 3, "--out", tmp_path / "out")
+    assert run(monkeypatch, *arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{tmp_path / 'out/camera_1.mp4'}: 3 frames\n1 of 2 done")
+    assert captured.err.startswith("error: camera:97: no camera that OpenCV can read")
+    assert {one["frame"] for one in results(tmp_path / "out")} == {0, 1, 2}
+
+
+def test_no_video_is_written_over_another(tmp_path, detector, clip):
+    twin = tmp_path / "clip.avi"
+    for inputs, out in [([clip], clip.parent), ([clip, twin], tmp_path / "out")]:
+        with pytest.raises(SameboxError, match=r"clip\.mp4 is taken by another video; give it another --out"):
+            predict.predict(detector, [Footage(path) for path in inputs], out, 0.3)
+    assert len(frames_of(clip)) == 9
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_run_as_a_file_is(tmp_path, monkeypatch, detector):
+    arguments = (demo_forms.CHECKPOINT, FIRST, "--out", tmp_path, "--detector", "retinanet_shapes")
+    assert run(monkeypatch, *arguments) == 0
+    found = [one["score"] for one in results(tmp_path)]
+    assert found == detector(FIRST).scores.tolist()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "few"])
+def test_a_number_of_frames_is_one_or_more(tmp_path, monkeypatch, capsys, count):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "model.onnx", FIRST, "--out", tmp_path, f"--frames={count}")
+    assert f"argument --frames: '{count}' is no number from 1 up" in capsys.readouterr().err
+
+
+def test_a_broken_video_is_one_line(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    done = command(demo_forms.CHECKPOINT, tmp_path / "text.mp4", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    said = "not a video that OpenCV can read; save it anew as MP4"
+    assert done.stderr == f"error: {tmp_path / 'text.mp4'}: {said}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["none.onnx", str(FIRST)], "error: none.onnx: no such file"),
-        (["model.pth", str(FIRST)], "error: model.pth: runtime None is none of onnxruntime, tensorrt"),
+        (["model.bin", str(FIRST)], "error: model.bin: runtime None is none of onnxruntime, tensorrt, torch"),
+        (["none.pth", str(FIRST)], "error: none.pth: no such file"),
+        (["model.onnx", "stages"], "error: stages: a folder without images (.bmp, .jpeg, "),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, arguments, said):
-    done = subprocess.run(
-        [sys.executable, "-m", "samebox.predict", *arguments, "--out", str(tmp_path / "out")],
-        cwd=demo_forms.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1

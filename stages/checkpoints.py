@@ -1,0 +1,42 @@
+"""A checkpoint by itself: the choice of `conf/detector` that describes it, in eager PyTorch.
+
+`samebox.load` asks here, and nowhere else, for what Hydra composes.
+"""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from samebox.detector import Runner
+from samebox.errors import SameboxError
+from samebox.files import existing, sha256
+from stages.compose import CONF, compose
+from stages.runners.network import torch_runner
+
+
+def checkpoint_runner(path: Path, detector: str | None, device: str) -> Runner:
+    """The checkpoint in the network of the choice `detector`, or else of the one that names its hash.
+
+    Raises SameboxError where no choice or several name it, or the checkpoint is of another network.
+    """
+    choice = detector or detector_of(path)
+    return torch_runner(compose("export", [f"detector={choice}"]), existing(path), device)
+
+
+def detector_of(path: Path) -> str:
+    """The choice of `conf/detector` whose `sha256` is the checkpoint's, or the head of it.
+
+    Raises SameboxError where there is none, or more than one.
+    """
+    digest = sha256(path)
+    files = (CONF / "detector").glob("*.yaml")
+    hashes = {file.stem: OmegaConf.select(OmegaConf.load(file), "sha256") for file in files}
+    found = sorted(name for name, known in hashes.items() if known and digest.startswith(str(known)))
+    if len(found) > 1:
+        raise SameboxError(f"{path}: {', '.join(found)} name this checkpoint; give one as its detector")
+    if not found:
+        raise SameboxError(
+            f"{path}: no choice of conf/detector names this checkpoint; give its detector, or adopt its "
+            "config by `python -m pipelines.adopt`"
+        )
+    return found[0]
