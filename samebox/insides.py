@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samebox.graphs import all_nodes, input_shapes, metadata, onnx_model, reads
 from samebox.modules import ModuleOutput, recorded
-from samebox.nets.contract import Deployable
+from samebox.nets.contract import Deployable, every_row
 from samebox.precision.achieved import CALLED, INT8, element_types
 from samebox.precision.half import HALVES, stands_for
 from samebox.precision.rounding import rounded
@@ -43,7 +43,7 @@ class TorchForm:
 
     def __call__(self, feed: Feed) -> Values:
         """The values of modules and outputs."""
-        with self._watched() as seen, TorchRunner(self._network, self._spec) as run:
+        with self._watched() as seen, TorchRunner(self._network, self._spec) as run, every_row():
             outputs = run(feed)
         values = {
             tensor: value

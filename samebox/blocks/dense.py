@@ -59,19 +59,21 @@ def best_pairs(
 
     logits [B,kinds*classes,H,W], classes fastest. Two steps, because sorting every pair of a fine map
     costs more than its convolutions: no pair among the `count` best lies at an anchor whose own best
-    class is not among the `count` best anchors. The maps are never transposed. Ranks go by score, not by
-    logit: where the sigmoid saturates, scores are equal, and the first anchor comes first. `score` may be
-    any function that never falls.
+    class is not among the `count` best anchors. Of a single class the first step is enough. The maps are
+    never transposed. Ranks go by score, not by logit: where the sigmoid saturates, scores are equal, and the
+    first anchor comes first. `score` may be any function that never falls.
     """
     batch, channels, height, width = logits.shape
     kinds, area = channels // classes, height * width
     by_class = logits.reshape(batch, kinds, classes, area)
     by_anchor = score(by_class.amax(2)).transpose(1, 2).reshape(batch, area * kinds)
     # a small map has fewer anchors than `count`: the rows to spare must exist, and lose
-    _, anchors = best(F.pad(by_anchor, (0, count)), count)
+    scores, anchors = best(F.pad(by_anchor, (0, count)), count)
     real = anchors < area * kinds
     anchors = torch.where(real, anchors, 0)
     cells, kind = anchors // kinds, anchors % kinds  # [B,count]
+    if classes == 1:
+        return Pairs(torch.where(scores > threshold, scores, 0.0), torch.zeros_like(cells), cells, kind)
 
     channel = kind[..., None] * classes + torch.arange(classes, device=logits.device)  # [B,count,classes]
     index = (channel * area + cells[..., None]).flatten(1)
@@ -118,16 +120,16 @@ def candidates(
     and their deltas, `score` scores of logits. Unless they are to be `clipped`, boxes may reach beyond their
     image. They may be `inclusive`, see `samebox.blocks.boxes`.
     """
-    boxes, scores, labels = [], [], []
+    priors, moves, scores, labels = [], [], [], []
     for level, (logits, deltas, *qualities) in enumerate(levels):
         pairs = best_pairs(logits, classes, count, threshold, score)
-        priors = anchors(level, pairs.cells, pairs.kinds, logits.shape[3])
-        decoded = decode(priors, at_pairs(deltas, pairs, 4))
-        boxes.append(clip(decoded, sizes, inclusive) if clipped else decoded)
+        priors.append(anchors(level, pairs.cells, pairs.kinds, logits.shape[3]))
+        moves.append(at_pairs(deltas, pairs, 4))
         for quality in qualities:
             pairs = pairs._replace(scores=pairs.scores * probability(at_pairs(quality, pairs, 1)[..., 0]))
         scores.append(pairs.scores)
         labels.append(pairs.labels)
-    all_boxes, all_scores = torch.cat(boxes, 1), torch.cat(scores, 1)
-    seen = extended(outlined(all_boxes, inclusive))
-    return all_boxes, all_scores * seen, torch.cat(labels, 1)
+    boxes = decode(torch.cat(priors, 1), torch.cat(moves, 1))
+    if clipped:
+        boxes = clip(boxes, sizes, inclusive)
+    return boxes, torch.cat(scores, 1) * extended(outlined(boxes, inclusive)), torch.cat(labels, 1)

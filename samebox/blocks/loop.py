@@ -1,9 +1,10 @@
-"""A loop that runs in eager PyTorch and exports to ONNX Loop."""
+"""Loops that run in eager PyTorch and export to ONNX Loop and Scan."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
 
 State = tuple[Tensor, ...]
 
@@ -19,3 +20,17 @@ def while_loop(condition: Callable[..., Tensor], body: Callable[..., State], sta
     while condition(*state):
         state = body(*state)
     return state
+
+
+def each(body: Callable[..., Tensor], fields: State) -> Tensor:
+    """What `body` makes of the rows of `fields` [R,…], one row of each at a time, stacked: [R,…].
+
+    Rows must be alike in shape, and so must the results. In a graph the body stands once, in an ONNX Scan.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.stack([body(*row) for row in zip(*fields, strict=True)])
+
+    def step(state: Tensor, row: State) -> tuple[Tensor, Tensor]:
+        return state.clone(), body(*row)
+
+    return scan(step, fields[0].new_zeros(1), fields)[1]  # it asks for a state, and here there is none

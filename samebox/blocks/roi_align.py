@@ -1,14 +1,13 @@
 """RoIAlign (He et al., 2017, arXiv:1703.06870) over a pyramid, from plain operators."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from samebox.blocks.boxes import areas, outlined
-from samebox.blocks.loop import State, while_loop
+from samebox.blocks.loop import State, each, while_loop
 from samebox.blocks.nms import gather_rows
 
 # Side of the squares of cells that are read at once: most regions of a pyramid need one to four of them
@@ -18,7 +17,11 @@ TILE = 16
 SAMPLES = TILE - 1
 
 # Regions that eager PyTorch aligns at once
-EAGER_BLOCK = 64
+EAGER_BLOCK = 32
+
+# Blocks that a graph's regions are aligned in: with more, fewer wait for one that needs many tiles, but a GPU
+# has less to do at once
+BLOCKS = 8
 
 # Cells that are read at once where each sample's are read for themselves
 CELLS = 128 * 28 * 28
@@ -27,16 +30,12 @@ CELLS = 128 * 28 * 28
 CANONICAL = 14
 
 
-def split(count: int) -> list[int]:
-    """The lengths of the blocks that `count` sorted regions are aligned in.
+def block_size(count: int) -> int:
+    """How many of `count` regions are aligned at once.
 
-    In a graph each block is a loop of its own: few, the first ones small. Eager PyTorch takes small ones
-    throughout, because its allocator asks the system anew for each tensor of more than 32 MB.
+    Eager PyTorch takes few, because its allocator asks the system anew for each tensor of more than 32 MB.
     """
-    if not torch.compiler.is_exporting():
-        return [min(EAGER_BLOCK, count - start) for start in range(0, count, EAGER_BLOCK)]
-    ends = [0, count // 8, count // 2, count]
-    return [b - a for a, b in pairwise(ends) if b > a]
+    return -(-count // BLOCKS) if torch.compiler.is_exporting() else min(EAGER_BLOCK, count)
 
 
 class Grid(NamedTuple):
@@ -54,10 +53,12 @@ class Grid(NamedTuple):
         """The regions of `index` [B,M] alone."""
         return Grid(*(gather_rows(field, index) for field in self))
 
-    def single_weights(self, size: int, samples: int) -> tuple[Tensor, Tensor]:
-        """As `weights`, with the two cells about every one of `samples` a bin in place of a tile's."""
+    def sampled(self, size: int, samples: int) -> tuple[Tensor, Tensor]:
+        """The two cells about each of `samples` a bin and direction, int64, and what either counts.
+
+        Both [B,N,2,size,samples,2].
+        """
         number = torch.arange(size * samples, device=self.start.device)
-        owner = number // samples
         at = self.start[..., None] + (number + 0.5) / samples * self.length[..., None]
         extent = self.extent[..., None]
         counts = (at >= -1) & (at <= extent)
@@ -65,9 +66,8 @@ class Grid(NamedTuple):
         low = at.floor()
         cells = torch.stack([low, torch.minimum(low + 1, extent - 1)], 4)  # [B,N,2,size*samples,2]
         shares = torch.stack([1 - (at - low), at - low], 4) * (counts[..., None] / samples)
-        mine = owner == torch.arange(size, device=owner.device)[:, None]  # [size,size*samples]
-        weights = shares[:, :, :, None] * mine[..., None]
-        return weights.flatten(4), cells.flatten(3).to(torch.int64)
+        bins = (size, samples)
+        return cells.to(torch.int64).unflatten(3, bins), shares.unflatten(3, bins)
 
     def tiles(self, size: int) -> Tensor:
         """How many tiles the samples of `size` bins take: [B,N,2]."""
@@ -164,30 +164,68 @@ class RoIAlign(nn.Module):
         return Grid(start, length, length.ceil().clamp(min=0), extent), offset + image * before
 
     def _single(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
-        """All regions, a fixed number of samples a bin: as `_block`, a part of them at once."""
-        samples, count = cast(int, self.samples), first.shape[1]
-        step = max(CELLS // (2 * self.size * samples) ** 2, 1)
-        blocks = []
-        for start in range(0, count, step):
-            part, own = (
-                Grid(*(field[:, start : start + step] for field in grid)),
-                first[:, start : start + step],
-            )
-            weights, covered = part.single_weights(self.size, samples)
-            blocks.append(self._product(cells, part, own, weights, covered))
-        return torch.cat(blocks, 1)
+        """All regions, a fixed number of samples a bin: as `_sampled`, a part of them at once."""
+        size, samples = self.size, cast(int, self.samples)
+        covered, shares = grid.sampled(size, samples)
+        width = grid.extent[..., 0].to(torch.int64)[..., None, None, None]
+        rows = first[..., None, None, None] + covered[:, :, 1] * width
+        bins = torch.eye(size, device=cells.device)[..., None, None]
+        across = (shares[:, :, :1] * bins).flatten(3)
+        step = max(CELLS // (4 * size**2 * samples), 1)
+        fields = rows, covered[:, :, 0].flatten(2), shares[:, :, 1], across
+        parts = zip(*(field.split(step, 1) for field in fields), strict=True)
+        return torch.cat([self._sampled(cells, *part) for part in parts], 1)
+
+    def _sampled(self, cells: Tensor, rows: Tensor, columns: Tensor, down: Tensor, across: Tensor) -> Tensor:
+        """Some regions: a turn for each of the samples that a bin has above one another.
+
+        rows [B,N,size,samples,2], by their first cell in cells [B*cells,C], and columns [B,N,T], their bins'
+        from left to right, T = size*samples*2; what they count: down, as rows, and across [B,N,size,T] →
+        [B,N,size,size,C].
+
+        What a turn reads is large. In a loop one turn has the memory of the one before; TensorRT-RTX gives
+        each its own where they stand in a row.
+        """
+        samples, channels = rows.shape[3], cells.shape[1]
+
+        def unfinished(sample: Tensor, _features: Tensor) -> Tensor:
+            return sample < samples
+
+        def next_sample(sample: Tensor, features: Tensor) -> State:
+            mine = sample[None]
+            index = rows.index_select(3, mine).transpose(3, 4) + columns[:, :, None, None]  # [B,N,size,2,T]
+            window = cells.index_select(0, index.flatten()).reshape(-1, 2 * columns.shape[2], channels)
+            # [B,N,size,size,2,T]
+            weights = down.index_select(3, mine)[..., None] * across[:, :, None, :, None]
+            products = torch.bmm(weights.flatten(4).flatten(0, 2), window)
+            return sample + 1, features + products.reshape(features.shape)
+
+        empty = cells.new_zeros(*rows.shape[:2], self.size, self.size, channels)
+        start = torch.zeros((), dtype=torch.int64, device=cells.device)
+        return while_loop(unfinished, next_sample, (start, empty))[1]
 
     def _tiled(self, cells: Tensor, grid: Grid, first: Tensor) -> Tensor:
         """All regions, as many samples a bin as it takes: as `_block`, those alike in tiles at once."""
-        count = first.shape[1]
+        batch, count = first.shape
+        size = block_size(count)
         order = grid.tiles(self.size).prod(2).topk(count).indices
-        blocks = [
-            self._block(cells, grid.rows(index), first.gather(1, index))
-            for index in order.split(split(count), 1)
+        # the last block is filled up with its last region, which is aligned as often for nothing
+        filled = torch.cat([order, order[:, -1:].expand(-1, -count % size)], 1)
+        fields = [
+            field.unflatten(1, (-1, size)).transpose(0, 1)  # [blocks,B,size,…]
+            for field in (*grid.rows(filled), first.gather(1, filled))
         ]
+
+        def aligned(*block: Tensor) -> Tensor:
+            return self._block(cells, Grid(*block[:-1]), block[-1]).flatten(2)
+
+        rows = each(aligned, tuple(fields)).flatten(0, 2)  # [blocks*B*size,…]
         ranks = torch.arange(count, device=order.device).expand_as(order)
         rank = torch.zeros_like(order).scatter(1, order, ranks)
-        return gather_rows(torch.cat(blocks, 1).flatten(2), rank)
+        image = torch.arange(batch, device=order.device)[:, None]
+        block = rank // size
+        row = (block * batch + image) * size + rank - block * size
+        return rows.index_select(0, row.flatten())
 
     def _product(self, cells: Tensor, grid: Grid, first: Tensor, weights: Tensor, covered: Tensor) -> Tensor:
         """What cells `covered` [B,N,2,T] make of bins by `weights` [B,N,2,size,T] → [B,N,size,size,C]."""

@@ -1,6 +1,8 @@
 """What every network takes and gives, whatever its family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import cast
 
 import torch
@@ -19,6 +21,28 @@ KEYPOINTS = (*BOXES, "keypoints")
 PANOPTIC = (*MASKS, "semantics")
 # … and of one that finds masks alone, all over the canvas
 SEGMENTS = ("scores", "labels", "masks")
+
+_every_row = ContextVar("every_row", default=False)
+
+
+@contextmanager
+def every_row() -> Iterator[None]:
+    """While the block lasts, eager networks compute rows to spare, too, as their graphs do."""
+    before = _every_row.set(True)
+    try:
+        yield
+    finally:
+        _every_row.reset(before)
+
+
+def rows_asked_for(scores: Tensor) -> int:
+    """How many rows of scores [B,K], by descending score, are worth more work: at least one.
+
+    Those of the image that has most. A graph has all, because its shapes are fixed.
+    """
+    if torch.compiler.is_exporting() or _every_row.get():
+        return scores.shape[1]
+    return max(int(torch.count_nonzero(scores > 0, 1).max()), 1)
 
 
 class Normalize(nn.Module):

@@ -5,7 +5,7 @@ Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `rpn_head.*`,
 those of detectron2, maskrcnn-benchmark and Detectron are read as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, cast
 
@@ -19,7 +19,7 @@ from samebox.blocks.nms import GreedyNMS, seen
 from samebox.blocks.roi_align import RoIAlign
 from samebox.checkpoints.weights import Rule
 from samebox.nets import keypoint_rcnn
-from samebox.nets.contract import BOXES
+from samebox.nets.contract import BOXES, rows_asked_for
 from samebox.nets.names import BACKBONE, background_last, counted, pyramid, without_background
 from samebox.nets.rpn import RPNHead
 
@@ -147,13 +147,11 @@ class RoIHead(nn.Module):
         if self.drop_empty:
             found = seen(found, sizes)
         outputs = dict(zip(BOXES, found, strict=True))
-        taken = (outputs["scores"] > 0)[..., None, None]
         if self.mask_head is not None:
-            masks = self.masks(maps, outputs["boxes"], outputs["labels"])
-            outputs["masks"] = torch.where(taken, masks, 0.0)
+            outputs["masks"] = _of_taken(outputs, lambda boxes, labels: self.masks(maps, boxes, labels))
         if self.keypoint_head is not None:
-            logits = self.keypoint_head(maps, outputs["boxes"])
-            outputs["keypoints"] = torch.where(taken[..., None], logits, 0.0)
+            head = self.keypoint_head
+            outputs["keypoints"] = _of_taken(outputs, lambda boxes, _labels: head(maps, boxes))
         return outputs
 
     def masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
@@ -170,6 +168,20 @@ class RoIHead(nn.Module):
             torch.where(wanted, scores, 0.0).flatten(1),
             labels.flatten(1),
         )
+
+
+def _of_taken(outputs: Mapping[str, Tensor], head: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What a head gives of boxes [B,K,4] and labels [B,K]: [B,K,…], 0 in rows to spare."""
+    boxes, scores, labels = (outputs[name] for name in BOXES)
+    count, rows = scores.shape[1], rows_asked_for(scores)
+    if rows < count:
+        boxes, scores, labels = boxes[:, :rows], scores[:, :rows], labels[:, :rows]
+    found = head(boxes, labels)
+    taken = (scores > 0)[(..., *[None] * (found.ndim - 2))]
+    found = torch.where(taken, found, 0.0)
+    if rows == count:
+        return found
+    return torch.cat([found, found.new_zeros(len(found), count - rows, *found.shape[2:])], 1)
 
 
 # detectron2, maskrcnn-benchmark and Detectron; the latter two have the background first

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from samebox.blocks import roi_align
 from samebox.blocks.roi_align import RoIAlign
@@ -88,7 +90,7 @@ def detectron(maps, box, image, size, samples):
 
 @pytest.mark.parametrize(("size", "samples"), [(7, 2), (14, 2), (5, 3)])
 def test_a_fixed_number_of_samples(maps, size, samples, monkeypatch):
-    monkeypatch.setattr(roi_align, "CELLS", 4 * (2 * size * samples) ** 2)  # several parts
+    monkeypatch.setattr(roi_align, "CELLS", 4 * (2 * size) ** 2 * samples)  # several parts
     boxes = torch.tensor([list(BOXES.values()), list(BOXES.values())[::-1]])
     found = RoIAlign(size, STRIDES, samples, aligned=False, inclusive=True)(maps, boxes)
     for image, index in np.ndindex(*boxes.shape[:2]):
@@ -96,19 +98,55 @@ def test_a_fixed_number_of_samples(maps, size, samples, monkeypatch):
         np.testing.assert_allclose(found[image, index], expected, atol=5e-5, err_msg=str(boxes[image, index]))
 
 
+class Made(TorchDispatchMode):
+    """What operators make meanwhile: the memory of it all, views apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = {}
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        made = [leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.storages |= {storage._cdata: storage for storage in made}
+        return result
+
+    def megabytes(self):
+        return sum(storage.nbytes() for storage in self.storages.values()) / 2**20
+
+
+@pytest.mark.parametrize(("count", "size"), [(1000, 7), (100, 14)])
+def test_turns_of_a_fixed_number_of_samples_share_their_memory(count, size, monkeypatch):
+    """TensorRT-RTX gives all that a graph makes outside loops room of its own, out of 4096 MB by default."""
+    turns = []
+    monkeypatch.setattr(roi_align, "while_loop", lambda _, body, state: turns.append((body, state)) or state)
+    with torch.device("meta"):
+        maps = [torch.empty(4, 256, 800 // stride, 1344 // stride) for stride in STRIDES]
+        boxes = torch.empty(4, count, 4)
+    with Made() as outside:
+        RoIAlign(size, STRIDES, 2, aligned=False, inclusive=True)(maps, boxes)
+    inside = []
+    for body, state in turns:
+        with Made() as made:
+            body(*state)
+        inside.append(made.megabytes())
+    assert max(inside) > 256  # the cells are in there
+    assert outside.megabytes() + max(inside) < 2048
+
+
 @pytest.mark.parametrize("count", [1, 15, 100])
 def test_blocks_change_nothing(maps, count, monkeypatch):
-    """Neither the small blocks of eager PyTorch nor the unequal ones of a graph."""
+    """Neither those of eager PyTorch nor those of a graph, and neither does a last one that is not full."""
     corners = torch.rand(2, count, 2) * torch.tensor([WIDTH / 2, HEIGHT / 2])
     boxes = torch.cat([corners, corners + torch.rand(2, count, 2) * 150], 2)
     together = torch.stack([RoIAlign(7, STRIDES)(maps, boxes[:, i : i + 1])[:, 0] for i in range(count)], 1)
-    monkeypatch.setattr(roi_align, "EAGER_BLOCK", 8)
-    torch.testing.assert_close(RoIAlign(7, STRIDES)(maps, boxes), together)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    lengths = roi_align.split(count)
-    assert sum(lengths) == count
-    assert len(lengths) <= 4
-    assert all(lengths)
+    of_graph = roi_align.block_size(count)
+    monkeypatch.undo()
+    for size in (8, of_graph):
+        monkeypatch.setattr(roi_align, "EAGER_BLOCK", size)
+        torch.testing.assert_close(RoIAlign(7, STRIDES)(maps, boxes), together)
+    assert len(range(0, count, of_graph)) <= roi_align.BLOCKS
 
 
 def test_levels_are_chosen_by_area():

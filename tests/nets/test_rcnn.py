@@ -16,7 +16,7 @@ from torch import nn
 
 from samebox.blocks.boxes import clip, decode_deltas
 from samebox.blocks.nms import GreedyNMS
-from samebox.nets.contract import BOXES, MASKS
+from samebox.nets.contract import BOXES, MASKS, every_row
 from samebox.nets.rcnn import RoIHead
 
 MIXED = [[96, 128], [70, 128], [128, 61]]
@@ -157,6 +157,23 @@ def test_a_row_without_a_proposal_finds_nothing_whatever_its_score():
     found = second_stage(APART, [[0.5]] * 5, [1.0, 1.0, 0.0, 0.0, 0.0], masks=Filled())
     assert (found["scores"] > 0).sum() == 2
     assert found["masks"][0].flatten(1).any(1).tolist() == [True, True, False, False]
+
+
+def test_masks_are_asked_for_as_many_rows_as_are_taken_or_all_as_in_a_graph():
+    class Counting(Filled):
+        def forward(self, maps, boxes, labels):
+            asked.append(labels.shape[1])
+            return super().forward(maps, boxes, labels)
+
+    asked = []
+    found = second_stage(APART, [[0.5]] * 5, [1.0, 1.0, 0.0, 0.0, 0.0], masks=Counting())
+    with every_row():
+        whole = second_stage(APART, [[0.5]] * 5, [1.0, 1.0, 0.0, 0.0, 0.0], masks=Counting())
+    nothing = second_stage(APART, [[0.0]] * 5, [1.0] * 5, masks=Counting())
+    assert asked == [2, 4, 1]
+    assert found["masks"].equal(whole["masks"])
+    assert not nothing["masks"].any()
+    assert nothing["masks"].shape == whole["masks"].shape
 
 
 def test_a_box_that_clipping_left_empty_stays():
