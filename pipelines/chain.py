@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import stages.download
@@ -23,6 +24,8 @@ from samebox import tables
 from samebox.coco.bootstrap import intervals
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.detector import Runner
+from samebox.engine import NotHere
 from samebox.environment import hardware, versions
 from samebox.errors import SameboxError
 from samebox.files import sha256
@@ -41,10 +44,10 @@ def run(config: DictConfig) -> None:
     comparison = compared(config, forms)
     values = dict(flat(plain(config)))
     track(
-        config.detector.name,
+        comparison,
         forms,
         store=f"sqlite:///{config.paths.store}",
-        key=key(values, forms),
+        key=key(values, comparison),
         config=values,
         tags=tags(),
         models={},
@@ -120,6 +123,20 @@ def ready(config: DictConfig, runtime: str) -> DictConfig:
         inputs = source | {"engine": plain(config.engine), "runtime": runtime, "hardware": hardware()}
         config.runtime.folder = once(config, runtime, inputs, stages.engine.run)
     return config
+
+
+def opened(config: DictConfig) -> Runner:
+    """The form `runtime`, entered, with every step before that it needs.
+
+    Raises SameboxError where this machine cannot run it.
+    """
+    name = config.runtime.name
+    config = ready(simplified(config) if of_onnx(name) else fetched(config), name)
+    path = artifact(config, config.runtime.folder, config.runtime.file)
+    try:
+        return instantiate(config.runtime.runner)(config, path).__enter__()
+    except NotHere as error:
+        raise SameboxError(f"{config.runtime.title}: {error}; name another form with runtime=") from None
 
 
 def form(config: DictConfig, runtime: str) -> Evaluated:

@@ -73,11 +73,13 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     """How far the chain came at a point, with the reason if that is not its end."""
     began = time.time()
     forms: list[Evaluated] = []
+    intervals: tables.Intervals = {}
     status, reason = "failed", None
     try:
         for form in chain(config):
             forms.append(form)  # noqa: PERF402 - those before a failure count
-        status, reason = "measured", verdict(config, compared(config, forms))
+        comparison = compared(config, forms)
+        status, reason, intervals = "measured", verdict(config, comparison), comparison.intervals
     except SameboxError as error:
         reason = str(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -92,6 +94,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
         status=status,
         reason=reason,
         forms=[form.metrics for form in forms],
+        intervals=intervals,
         began=began,
         ended=time.time(),
         host=platform.node(),
@@ -123,10 +126,11 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
     parameters = {group: values[group] for group in PARAMETERS}
     names = {group: values[group]["name"] for group in ("detector", "dataset")}
     metrics = {form["runtime"]: form for form in point.forms}
+    deltas = {row.runtime: row.deltas for row in point.comparison.rows} if point.comparison else {}
     track_point(
         track_sweep(folder_of(config).name, store=store, tags=tags()),
         identity,
-        [Child(runtime, metrics.get(runtime), point.reason) for runtime in config.runtimes],
+        [Child(one, metrics.get(one), point.reason, deltas.get(one, {})) for one in config.runtimes],
         store=store,
         key=point.key,
         title=title(point),

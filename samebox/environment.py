@@ -22,15 +22,25 @@ PACKAGES = (
 
 
 def hardware() -> dict[str, Any]:
-    """The system, its processor, its GPUs and their driver."""
+    """The system, its processor, the threads a network may take of it, its GPUs and their driver."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
+        "threads": threads() or "one a core",
         "gpus": [gpu.name for gpu in gpus()],
         "driver": driver(),
     }
+
+
+def threads() -> int | None:
+    """Of a network on the CPU, as OMP_NUM_THREADS has it; None where that says nothing.
+
+    PyTorch obeys the variable by itself, ONNX Runtime has to be told.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else None
 
 
 def _processor() -> str:
@@ -75,7 +85,9 @@ def resident_memory_mb() -> float | None:
 
 def gpu_memory_mb() -> float:
     """The memory in use on the current GPU, all processes together, in MiB; 0 where torch sees none."""
-    import torch  # not for those who only want the host's figures
+    if not gpus():
+        return 0.0
+    import torch  # which takes two seconds to import
 
     if not torch.cuda.is_available():
         return 0.0

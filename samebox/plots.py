@@ -1,8 +1,8 @@
-"""Precision over recall, for all forms of a detector."""
+"""Precision over recall, for all forms of a detector; and what other programs draw such figures of."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from samebox.coco.evaluated import Evaluated
-from samebox.tables import KINDS
+from samebox.tables import KINDS, TIMES, Comparison, main_measure, named, numbers
 
 LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_75": "0.75"}
 
@@ -37,6 +37,46 @@ def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str
         overlap = "OKS" if kind == "keypoints" else "IoU"
         _dress(axes, f"{KINDS[kind].capitalize()} precision, {overlap} {LEVELS[level]}")
     return figure
+
+
+def plot_data(forms: Sequence[Evaluated], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
+    """The points of each plot that DVC draws, by the plot's name: `curves`, `scores` and `times`.
+
+    Precision and recall are from 0 to 1, scores in points, times in milliseconds an image, as the table
+    rounds them. What was not measured has no point.
+    """
+    return {
+        "curves": list(_curve_points(forms)),
+        "scores": list(_score_points(comparison)),
+        "times": list(_time_points(comparison)),
+    }
+
+
+def _curve_points(forms: Sequence[Evaluated]) -> Iterator[dict[str, Any]]:
+    for form in forms:
+        for kind, curve in form.curves.items():
+            for level, told in LEVELS.items():
+                common = {"form": form.title, "kind": KINDS[kind], "overlap": told}
+                for recall, precision in zip(curve["recall"], curve[level], strict=True):
+                    yield common | {"recall": recall, "precision": precision}
+
+
+def _score_points(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    measured = numbers(comparison)
+    for row in comparison.rows:
+        for kind in comparison.kinds:
+            value = measured[row.runtime].get(f"{kind}/{main_measure(kind)}")
+            if value is not None:
+                yield {"form": row.title, "measure": named(kind), "points": value}
+
+
+def _time_points(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    measured = numbers(comparison)
+    for row in comparison.rows:
+        for key in TIMES:
+            if key in measured[row.runtime]:
+                step = key.removeprefix("ms_")
+                yield {"form": row.title, "step": step, "ms": measured[row.runtime][key]}
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -25,6 +25,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from samebox.environment import threads
 from samebox.errors import SameboxError
 from samebox.files import written_aside
 from samebox.graphs import all_nodes, input_shapes, metadata, onnx_model
@@ -280,6 +281,7 @@ def _check_answers(
 def _answers(path: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # failures are raised, and told once
+    options.intra_op_num_threads = threads() or 0
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]

@@ -22,9 +22,8 @@ from samebox.errors import SameboxError
 from samebox.files import read_json, write_json, write_text
 from samebox.plots import COLOURS, INK, svg
 from samebox.report.page import templates
-from samebox.tables import KINDS, Column, Comparison, main_measure, named
+from samebox.tables import KINDS, TIMES, Column, Comparison, Intervals, main_measure, named
 
-_TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
 _LABELLED = 12  # points of a front that bear their number; more would cover each other
 _MARKS = "osD^vP"
 
@@ -36,8 +35,8 @@ class Point:
     `axes` are the keys that the sweep varies, `overrides` all that was asked for, as KEY=VALUE. `key` stands
     for everything that goes into the point. `status` is "measured" or "failed"; `reason` says why it failed
     or, of one that was measured, which form loses more AP than allowed. `forms` holds the metrics.json of
-    each form that was evaluated, the reference first. `began` and `ended` are Unix times on the machine
-    `host`.
+    each form that was evaluated, the reference first, and `intervals` those of ΔAP, see
+    `samebox.tables.Comparison`. `began` and `ended` are Unix times on the machine `host`.
     """
 
     key: str
@@ -46,6 +45,7 @@ class Point:
     status: str
     reason: str | None
     forms: list[dict[str, Any]]
+    intervals: Intervals
     began: float
     ended: float
     host: str
@@ -64,7 +64,7 @@ class Point:
     @cached_property
     def comparison(self) -> Comparison | None:
         """The forms beside each other; None where the point failed before the first."""
-        return Comparison(self.forms) if self.forms else None
+        return Comparison(self.forms, self.intervals) if self.forms else None
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def _rows_of(number: int, point: Point) -> Iterator[Row]:
     comparison = point.comparison
     for row in comparison.rows if comparison else ():
         numbers = {key: value for key, value in row.values.items() if not isinstance(value, str)}
-        if all(key in numbers for key in _TIMES):
-            numbers["ms"] = sum(numbers[key] for key in _TIMES)
+        if all(key in numbers for key in TIMES):
+            numbers["ms"] = sum(numbers[key] for key in TIMES)
         cells = {column.keys: row.cell(column) for column in _shown(comparison)}
         status = "measured" if row.reason is None else "not run"
         yield Row(number, point, row.title, row.runtime, status, row.reason, numbers, cells)
@@ -149,7 +149,8 @@ def _shown(comparison: Comparison | None) -> list[Column]:
     if comparison is None:
         return []
     scores = [f"{kind}/{main_measure(kind)}" for kind in comparison.kinds]
-    wanted = {*scores, *(f"{score}_delta" for score in scores), *_TIMES, "peak_mb", "artifact_mb"}
+    deltas = [f"{score}_delta{end}" for score in scores for end in ("", "_low")]
+    wanted = {*scores, *deltas, *TIMES, "peak_mb", "artifact_mb"}
     return [column for column in comparison.columns if column.keys[0] in wanted]
 
 

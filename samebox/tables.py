@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from samebox.coco.recall import LIMITS
 from samebox.errors import SameboxError
 
 KINDS = {
@@ -27,11 +28,23 @@ KINDS = {
 }
 # What a kind is measured by, the first of which forms are compared by; of a kind that is not here, AP
 MEASURES = {"panoptic": ("PQ", "SQ", "RQ", "PQ_things", "PQ_stuff"), "semantics": ("mIoU",)}
-# … and of each class
-PER_CLASS = {"panoptic": "PQ", "semantics": "IoU"}
+# What else is told of boxes, each with its heading; forms are not compared by it
+FURTHER = {
+    "voc": {"mAP": "VOC mAP"},
+    "voc07": {"mAP": "VOC 2007 mAP"},
+    "recall": {
+        **{f"AR{limit}": f"AR@{limit}" for limit in LIMITS},
+        **{f"AR{size}": f"AR{size}@{LIMITS[-1]}" for size in "sml"},
+    },
+}
+# What is told of each class, where that is no AP
+PER_CLASS = {"panoptic": "PQ", "semantics": "IoU", "voc": "VOC AP"}
 _AP = ("AP", "AP50", "AP75")
 
-_TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
+TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
+
+# What stands for the distance of the reference to itself
+REFERENCE = "reference"
 
 Value = float | str
 Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -73,6 +86,13 @@ class Row:
         """Whether the cell was measured."""
         return not any(isinstance(self.values[key], str) for key in column.keys)
 
+    @property
+    def deltas(self) -> dict[str, float]:
+        """How far the form is from the reference, 0 of that itself, and the intervals, as far as known."""
+        told = {key: value for key, value in self.values.items() if "_delta" in key}
+        known = {key: 0.0 if value == REFERENCE else value for key, value in told.items()}
+        return {key: value for key, value in known.items() if not isinstance(value, str)}
+
     def spans(self, columns: Sequence[Column]) -> list[tuple[str, int]]:
         """Each cell and the number of columns it spans: one, but for the reason of a form not run."""
         cells = [self.cell(column) for column in columns]
@@ -85,9 +105,10 @@ class Comparison:
     """The forms of one detector beside each other, from the metrics of each; the first is the reference.
 
     `intervals` are those of ΔAP at batch 1 by runtime and kind, low and high in points, as far as they are
-    known. `kinds` are the kinds of IoU scored in any form, `columns` and `rows` the table, `per_class` the
-    AP, PQ or IoU of each class by kind, class and form, `notes` what stands under the table. Raises
-    SameboxError where the metrics are none, or of more than one detector or data set.
+    known. `kinds` are the kinds of IoU scored in any form, by which they are compared, and `further` what
+    else is told; `columns` and `rows` are the table, `per_class` the AP, PQ or IoU of each class by kind,
+    class and form, `notes` what stands under the table. Raises SameboxError where the metrics are none, or of
+    more than one detector or data set.
     """
 
     def __init__(self, metrics: Sequence[dict[str, Any]], intervals: Intervals | None = None) -> None:
@@ -103,11 +124,13 @@ class Comparison:
         self.dataset: str = metrics[0]["dataset"]
         scored = [kind for form in metrics for by_kind in (form["score"] or {}).values() for kind in by_kind]
         self.kinds = [kind for kind in KINDS if kind in scored] or ["bbox"]
+        self.further = [kind for kind in FURTHER if kind in scored]
         batches = {int(size) for form in metrics for size in form["score"] or {}} - {1}
         self.batches = sorted(batches)
         self.columns = self._columns()
         self.rows = [self._row(form) for form in metrics]
-        self.per_class = {kind: self._per_class(kind) for kind in self.kinds}
+        of_classes = [*self.kinds, *(kind for kind in self.further if kind in PER_CLASS)]
+        self.per_class = {kind: self._per_class(kind) for kind in of_classes}
         self.notes = [*_notes(metrics), *self._published()]
 
     @property
@@ -122,7 +145,12 @@ class Comparison:
     def _columns(self) -> list[Column]:
         columns = [column for kind in self.kinds for column in self._of_kind(kind)]
         columns += [
-            Column("ms/image (pre / net / post)", _TIMES, _three_digits),
+            Column(heading, (f"{kind}/{key}",), _points, kind)
+            for kind in self.further
+            for key, heading in FURTHER[kind].items()
+        ]
+        columns += [
+            Column("ms/image (pre / net / post)", TIMES, _three_digits),
             Column("peak MB", ("peak_mb",), _megabytes),
         ]
         if any(form["device_peak_mb"] is not None for form in self.forms):
@@ -150,7 +178,9 @@ class Comparison:
         if reason is None:
             for kind in self.kinds:
                 values |= self._scores(form, kind)
-            values |= {key: form["timing"][key.removeprefix("ms_")]["median"] for key in _TIMES}
+            for kind in self.further:
+                values |= {f"{kind}/{key}": measure(form, kind, 1, key) for key in FURTHER[kind]}
+            values |= {key: form["timing"][key.removeprefix("ms_")]["median"] for key in TIMES}
             values["peak_mb"] = form["peak_mb"]
             if "device_peak_mb" in values:
                 used = form["device_peak_mb"]
@@ -173,7 +203,7 @@ class Comparison:
     def _delta(self, form: dict[str, Any], value: Value, kind: str) -> Value:
         reference = self.forms[0]
         if form is reference:
-            return "reference"
+            return REFERENCE
         if isinstance(value, str):
             return value
         base = measure(reference, kind, 1)
@@ -227,7 +257,7 @@ def measure(form: dict[str, Any], kind: str, batch: int, key: str | None = None)
     if by_kind is None:
         return f"not run at batch {batch}"
     if kind not in by_kind:
-        return f"gives no {KINDS[kind]}s"
+        return f"gives no {KINDS[kind]}s" if kind in KINDS else "not scored"
     return _or_reason(by_kind[kind][key or main_measure(kind)])
 
 
@@ -349,11 +379,13 @@ def check_invariance(comparison: Comparison) -> None:
 def text(comparison: Comparison, width: int = 120) -> str:
     """The table for a terminal, with the notes under it.
 
-    Masks, keypoints and segments stand in tables of their own, so that each fits the width, and so do times
-    and sizes where they do not fit beside the boxes.
+    Masks, keypoints and segments stand in tables of their own, so that each fits the width, and so do VOC's
+    mAP with the recall, and times and sizes where they do not fit beside the boxes.
     """
     console = Console(file=io.StringIO(), width=width, color_system=None)
     first, *others = ([c for c in comparison.columns if c.kind == kind] for kind in comparison.kinds)
+    if comparison.further:
+        others.append([column for column in comparison.columns if column.kind in comparison.further])
     common = [column for column in comparison.columns if column.kind is None]
     beside = _total_width(comparison, [*first, *common]) <= width
     parts = [[*first, *common], *others] if beside else [first, *others, common]
@@ -448,6 +480,19 @@ def json(comparison: Comparison) -> dict[str, Any]:
         ],
         "per_class": comparison.per_class,
         "notes": comparison.notes,
+    }
+
+
+def numbers(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """What was measured of each form, by runtime and key, rounded as the table shows it."""
+    return {
+        row.runtime: {
+            key: float(column.shown(value))
+            for column in comparison.columns
+            for key in column.keys
+            if not isinstance(value := row.values[key], str)
+        }
+        for row in comparison.rows
     }
 
 

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ _FILE_STORE = "sqlite:///"
 
 
 def track(
-    detector: str,
+    comparison: tables.Comparison,
     forms: Sequence[Evaluated],
     *,
     store: str,
@@ -48,7 +48,7 @@ def track(
     tags: Mapping[str, str],
     models: Mapping[str, Path],
 ) -> str:
-    """Record the forms of a detector as MLflow runs nested under one of its own, whose id is returned.
+    """Record the forms compared as MLflow runs nested under one of their detector, whose id is returned.
 
     The runs go to `MLFLOW_TRACKING_URI` where that is set, else to `store` (sqlite:///PATH, its artifacts
     beside it). `config` is flat: dotted names to values. `models` maps a runtime to the ONNX file that is
@@ -56,6 +56,7 @@ def track(
     nothing is recorded anew, and what a killed attempt left of it is deleted first. Raises SameboxError
     where MLflow refuses.
     """
+    detector = comparison.detector
     with _opened(store) as (client, experiment):
         earlier = _runs(client, experiment, detector, key)
         for run in earlier:
@@ -66,9 +67,9 @@ def track(
         own = {**tags, _KEY: key, _DETECTOR: detector}
         with mlflow.start_run(experiment_id=experiment, run_name=detector, tags=own) as parent:
             _log_config(config)
-            _log_comparison(forms)
-            for form in forms:
-                _track_form(form, experiment, own, config, models.get(form.metrics["runtime"]))
+            _log_comparison(comparison, forms)
+            for row, form in zip(comparison.rows, forms, strict=True):
+                _track_form(form, row, experiment, own, config, models.get(row.runtime))
         return parent.info.run_id
 
 
@@ -86,11 +87,15 @@ def track_sweep(name: str, *, store: str, tags: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Child:
-    """A form at a point of a sweep: its metrics.json, or the reason why the point failed before it."""
+    """A form at a point of a sweep: its metrics.json, or the reason why the point failed before it.
+
+    `deltas` are how far it is from the reference, as `samebox.tables.Row` has them.
+    """
 
     runtime: str
     metrics: Mapping[str, Any] | None
     reason: str | None = None
+    deltas: Mapping[str, float] = field(default_factory=dict)
 
 
 def track_point(
@@ -228,7 +233,7 @@ def _log_child(
 ) -> None:
     """Its status comes last, so that it vouches for the rest."""
     now = int(time.time() * 1000)
-    metrics = {} if child.metrics is None else flat_metrics(child.metrics)
+    metrics = {} if child.metrics is None else flat_metrics(child.metrics) | dict(child.deltas)
     client.log_batch(
         run,
         metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
@@ -253,13 +258,18 @@ def _form_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _track_form(
-    form: Evaluated, experiment: str, tags: Mapping[str, str], config: Mapping[str, Any], model: Path | None
+    form: Evaluated,
+    row: tables.Row,
+    experiment: str,
+    tags: Mapping[str, str],
+    config: Mapping[str, Any],
+    model: Path | None,
 ) -> None:
     metrics = form.metrics
     own = {**tags, **_form_tags(metrics)}
     with mlflow.start_run(experiment_id=experiment, run_name=form.title, nested=True, tags=own):
         _log_config(config)
-        mlflow.log_metrics(flat_metrics(metrics))
+        mlflow.log_metrics(flat_metrics(metrics) | row.deltas)
         mlflow.log_dict(dict(metrics), "metrics.json")
         if model is not None:
             _log_model(model)
@@ -275,8 +285,7 @@ def _cut(value: Any) -> str:
     return str(value)[:MAX_PARAM_VAL_LENGTH]
 
 
-def _log_comparison(forms: Sequence[Evaluated]) -> None:
-    comparison = tables.Comparison([form.metrics for form in forms])
+def _log_comparison(comparison: tables.Comparison, forms: Sequence[Evaluated]) -> None:
     rows = tables.json(comparison)["rows"]
     mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, "comparison.json")
     mlflow.log_text(tables.markdown(comparison), "comparison.md")

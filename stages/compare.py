@@ -1,6 +1,7 @@
 """All forms of a detector side by side; a loss of AP beyond the limit fails the stage."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -10,6 +11,7 @@ from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.difference import Difference
 from samebox.files import existing, read_json, write_json, write_text
 from samebox.invariance import held_to_first
+from samebox.plots import plot_data
 from samebox.report.page import page
 from samebox.report.section import Section
 from stages.axes import axis
@@ -17,7 +19,7 @@ from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
-    """Leave the table as text, Markdown, CSV and JSON, and the page; print the table; then judge."""
+    """Leave the table as text, Markdown, CSV and JSON, the page, and what DVC shows; then judge."""
     folder = Path(config.paths.compared) / config.detector.name
     shown = section(config)
     table = tables.text(shown.comparison)
@@ -29,6 +31,10 @@ def run(config: DictConfig) -> None:
         folder / "index.html",
         page([shown], config.detector.name, config.compare.images, config.compare.score),
     )
+    for runtime, measured in tables.numbers(shown.comparison).items():
+        write_json(Path(config.paths.metrics) / config.detector.name / f"{runtime}.json", measured)
+    for plot, points in plot_data(shown.forms, shown.comparison).items():
+        write_json(Path(config.paths.plots) / config.detector.name / f"{plot}.json", points)
     print(table)
     tables.check_drop(shown.comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
     tables.check_invariance(shown.comparison)
@@ -40,8 +46,7 @@ def section(config: DictConfig) -> Section:
     With them how they differ, and what a loss beyond the limits may be.
     """
     evaluated, dataset, limits = forms(config), dataset_of(plain(config.dataset)), config.compare
-    path = artifact(config, config.paths.differences, config.paths.differences_file)
-    found = read_json(existing(path, "run stages.differences first"))
+    found = differences(config)
     shown = Section(
         evaluated,
         dataset,
@@ -51,6 +56,12 @@ def section(config: DictConfig) -> Section:
     )
     shown.comparison.notes += tables.chance_notes(shown.comparison, limits.max_ap_drop, limits.max_ap_drop_of)
     return shown
+
+
+def differences(config: DictConfig) -> dict[str, Any]:
+    """What stages.differences left: `detections` and `intervals`, either by runtime."""
+    path = artifact(config, config.paths.differences, config.paths.differences_file)
+    return read_json(existing(path, "run stages.differences first"))
 
 
 def forms(config: DictConfig) -> list[Evaluated]:

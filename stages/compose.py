@@ -39,8 +39,9 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises SameboxError, in one line, for whatever Hydra or OmegaConf find wrong, and for an override
     whose key no config has or whose value is of another kind than the one it replaces.
     """
-    check(name, overrides)
-    config = _composed(name, overrides)
+    config = check(name, overrides)
+    if not all(_is_choice(_parsed(text)) for text in overrides):
+        config = _composed(name, overrides)
     if missing := OmegaConf.missing_keys(config):
         raise SameboxError(f"{', '.join(sorted(missing))}: not given; add {min(missing)}=VALUE")
     return config
@@ -56,11 +57,14 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def check(name: str, overrides: Sequence[str]) -> None:
-    """Raise SameboxError for an override that the config `name` has no place for."""
+def check(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config `name` with the choices of groups among the overrides, but for those that a sweep varies.
+
+    Raises SameboxError for an override that it has no place for.
+    """
     parsed = [_parsed(text) for text in overrides]
     groups = [one for one in parsed if _is_group(one)]
-    chosen = [str(one.input_line) for one in groups if not one.is_sweep_override()]
+    chosen = [str(one.input_line) for one in groups if _is_choice(one)]
     base = _composed(name, chosen)
     for swept in (one for one in groups if one.is_sweep_override()):
         for choice in _values(swept):
@@ -69,6 +73,7 @@ def check(name: str, overrides: Sequence[str]) -> None:
     for one in parsed:
         if not (_is_group(one) or one.is_add() or one.key_or_group.startswith("hydra.")):
             _check_value(one, known)
+    return base
 
 
 def _parsed(text: str) -> Override:
@@ -83,6 +88,11 @@ def _parsed(text: str) -> Override:
 
 def _is_group(override: Override) -> bool:
     return override.key_or_group.startswith("hydra/") or (CONF / override.key_or_group).is_dir()
+
+
+def _is_choice(override: Override) -> bool:
+    """Whether it names one choice of a group."""
+    return _is_group(override) and not override.is_sweep_override()
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,22 +9,23 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from samebox.coco.evaluated import Evaluated
 from samebox.environment import hardware
 from samebox.files import sha256, write_json
+from samebox.tables import Comparison
 from samebox.tracking import track
-from stages.compare import forms
+from stages.compare import differences, forms
 from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
     """Record the runs, nested under one of the detector's own, and leave its id."""
     values, found = dict(flat(plain(config))), forms(config)
+    comparison = Comparison([form.metrics for form in found], differences(config)["intervals"])
     run_id = track(
-        config.detector.name,
+        comparison,
         found,
         store=f"sqlite:///{config.paths.store}",
-        key=key(values, found),
+        key=key(values, comparison),
         config=values,
         tags=tags(),
         models={"simplified": artifact(config, config.paths.simplified, config.paths.onnx_file)},
@@ -41,9 +42,9 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def key(config: Mapping[str, Any], found: list[Evaluated]) -> str:
+def key(config: Mapping[str, Any], comparison: Comparison) -> str:
     """What stands for all that is recorded: the same for the same figures under the same config."""
-    content = json.dumps([config, [form.metrics for form in found]], sort_keys=True)
+    content = json.dumps([config, comparison.forms, comparison.intervals], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

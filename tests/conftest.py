@@ -1,3 +1,5 @@
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,14 @@ from stages.compose import compose
 from stages.networks import load_network
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config):
+    """A folder of what tests of several processes take, made by the one that starts the others."""
+    if "SAMEBOX_TESTS_SHARED" not in os.environ:
+        shared = tempfile.TemporaryDirectory(prefix="samebox-tests-")
+        os.environ["SAMEBOX_TESTS_SHARED"] = shared.name
+        config.add_cleanup(shared.cleanup)
 
 
 @pytest.hookimpl(wrapper=True)  # else xdist would have read the marks before

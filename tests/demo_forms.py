@@ -1,4 +1,7 @@
-"""The demo as the tests of detector, evaluation, stages and pipelines take it; each file is made once."""
+"""The demo as the tests of detector, evaluation, stages and pipelines take it.
+
+Each file is made once, whichever of the processes that share the tests comes first.
+"""
 
 import contextlib
 import io
@@ -6,9 +9,10 @@ import json
 import os
 import shutil
 import sys
-import tempfile
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock
 
 from pipelines import export as pipeline
 from samebox.coco.dataset import CocoDataset
@@ -22,12 +26,14 @@ IMAGES = ROOT / "demo/shapes/val"
 ANNOTATIONS = ROOT / "demo/shapes/annotations/instances_val.json"
 CANVAS, BATCH = (192, 224), 2
 
-_FOLDER = tempfile.TemporaryDirectory(prefix="samebox-tests-")
 
-
-def folder() -> Path:
-    """Goes when the tests end."""
-    return Path(_FOLDER.name)
+def once(name: str, make: Callable[[Path], object]) -> Path:
+    """The file `name`, which `make` makes where no other process has; it goes when the tests end."""
+    path = Path(os.environ["SAMEBOX_TESTS_SHARED"], name)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            make(path)
+    return path
 
 
 def loaded(*overrides: str):
@@ -35,23 +41,29 @@ def loaded(*overrides: str):
     return load_network(compose("export", overrides), CHECKPOINT)
 
 
-@cache
 def dynamic() -> Path:
     """The ONNX file of any batch, height and width; tracing it takes most of a minute."""
-    demo = loaded()
-    export(demo.network, demo.spec, folder() / "dynamic.onnx", opset=18, lowering="portable")
-    return folder() / "dynamic.onnx"
+
+    def make(out: Path) -> None:
+        demo = loaded()
+        export(demo.network, demo.spec, out, opset=18, lowering="portable")
+
+    return once("dynamic.onnx", make)
 
 
-@cache
 def fixed() -> tuple[Path, str]:
     """The ONNX file of one batch and canvas, simplified, and what the pipeline printed of it."""
-    out, printed = folder() / "fixed.onnx", io.StringIO()
-    asked = [f"checkpoint={CHECKPOINT}", f"out={out}", "simplify=true", "verify=true"]
-    shape = ["export.shape={}x{}".format(*CANVAS), f"export.batch={BATCH}"]
-    with contextlib.redirect_stdout(printed):
-        pipeline.run(compose("export_file", [*asked, *shape, f"image={IMAGES}/000020000000.jpg"]))
-    return out, printed.getvalue()
+
+    def make(text: Path) -> None:
+        out = text.with_suffix(".onnx")
+        asked = [f"checkpoint={CHECKPOINT}", f"out={out}", "simplify=true", "verify=true"]
+        shape = ["export.shape={}x{}".format(*CANVAS), f"export.batch={BATCH}"]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            pipeline.run(compose("export_file", [*asked, *shape, f"image={IMAGES}/000020000000.jpg"]))
+        text.write_text(printed.getvalue())
+
+    text = once("fixed.txt", make)  # written last: after a failure the next one tries again
+    return text.with_suffix(".onnx"), text.read_text()
 
 
 def whole_set() -> CocoDataset:

@@ -13,8 +13,10 @@ from samebox.environment import (
     peak_memory_mb,
     reset_peak_memory,
     resident_memory_mb,
+    threads,
     versions,
 )
+from samebox.gpu import Gpu
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
 
@@ -25,6 +27,13 @@ def test_hardware_names_system_processor_and_gpus():
     assert found["machine"]
     assert found["cpus"] >= 1
     assert isinstance(found["gpus"], list)
+
+
+@pytest.mark.parametrize(("variable", "told"), [("1", 1), ("4,2", 4), ("", None), ("0", None), ("all", None)])
+def test_threads_are_those_of_openmp(monkeypatch, variable, told):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert threads() == told
+    assert hardware()["threads"] == (told or "one a core")
 
 
 def test_the_processor_is_told_where_linux_keeps_no_list(monkeypatch):
@@ -87,12 +96,18 @@ def test_a_peak_that_cannot_be_reset_is_no_failure(monkeypatch):
     assert peak_memory_mb() > 0
 
 
-def test_without_a_gpu_none_of_its_memory_is_used(monkeypatch):
+GPU = Gpu("NVIDIA H200", (9, 0), 143771)
+
+
+@pytest.mark.parametrize("there", [[], [GPU]])
+def test_without_a_gpu_that_torch_sees_none_of_its_memory_is_used(monkeypatch, there):
+    monkeypatch.setattr(environment, "gpus", lambda: there)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_memory_mb() == 0
 
 
 def test_a_gpus_memory_in_use_is_what_is_not_free(monkeypatch):
+    monkeypatch.setattr(environment, "gpus", lambda: [GPU])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 << 30, 8 << 30))
     assert gpu_memory_mb() == 5 * 1024

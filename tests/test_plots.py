@@ -1,9 +1,11 @@
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import report_forms
 
 from samebox.coco.evaluated import Evaluated
-from samebox.plots import LEVELS, precision_recall, svg
+from samebox.plots import LEVELS, plot_data, precision_recall, svg
+from samebox.tables import Comparison
 
 RECALL = [index / 100 for index in range(101)]
 
@@ -67,3 +69,18 @@ def test_keypoints_are_told_apart_by_their_similarity():
         [form("PyTorch", 1.0, ("bbox", "keypoints"))], "keypoints", ["precision_50"]
     ).axes
     assert axes.get_title(loc="left") == "Keypoint precision, OKS 0.50"
+
+
+def test_points_are_of_what_was_measured_in_the_order_of_the_forms():
+    forms = [report_forms.evaluated(form) for form in report_forms.all_forms()]
+    points = plot_data(forms, Comparison([form.metrics for form in forms]))
+    titles = [form.title for form in forms if form.measured]
+    assert list(dict.fromkeys(point["form"] for point in points["curves"])) == titles
+    assert len(points["curves"]) == len(titles) * 2 * len(LEVELS) * 101
+    assert points["curves"][1] == {
+        "form": "PyTorch", "kind": "box", "overlap": "0.50 to 0.95", "recall": 0.01, "precision": 0.99
+    }  # fmt: skip
+    assert len(points["scores"]) == len(titles) * 2
+    assert points["scores"][1] == {"form": "PyTorch", "measure": "mask AP", "points": 47.0}
+    assert [point["ms"] for point in points["times"]] == [1.25, 20.0, 2.75] * len(titles)
+    assert [point["step"] for point in points["times"][:3]] == ["preprocess", "network", "postprocess"]

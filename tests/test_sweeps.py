@@ -43,7 +43,7 @@ def not_run(runtime):
 
 
 def point(opset, *forms, began=0.0, **change):
-    plain = Point("k", ["export.opset"], [f"export.opset={opset}"], "measured", None, list(forms),
+    plain = Point("k", ["export.opset"], [f"export.opset={opset}"], "measured", None, list(forms), {},
                   began, began + 1, "here")  # fmt: skip
     return replace(plain, **change)
 
@@ -86,6 +86,17 @@ def test_a_row_is_a_form_at_a_point_or_the_failure(points):
     assert found[2].numbers["ms"] == 20
     assert found[2].numbers["bbox/AP_delta"] == pytest.approx(-0.1)
     assert found[0].reason == "export.opset: 9 is outside"
+
+
+def test_how_much_of_a_difference_is_chance_stands_beside_it(tmp_path, points):
+    leave(tmp_path, [replace(points[1], intervals={"onnx": {"bbox": [-0.25, 0.5]}}), points[2]])
+    write_overview(tmp_path)
+    flat = json.loads((tmp_path / "sweep.json").read_text())
+    ends = [(row["bbox/AP_delta_low"], row["bbox/AP_delta_high"]) for row in flat]
+    assert ends == [(None, None), (-0.25, 0.5), (None, None), (None, None), (None, None)]
+    html = (tmp_path / "sweep.html").read_text()
+    assert "ΔAP 95%" in html
+    assert "-0.25…+0.50" in html
 
 
 def test_a_point_that_failed_halfway_keeps_what_was_measured(points):

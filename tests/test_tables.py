@@ -80,6 +80,18 @@ def test_the_difference_is_to_the_reference_and_never_minus_zero(comparison):
     assert "-0.00" not in tables.text(comparison)
 
 
+def test_numbers_are_as_the_table_shows_them_and_reasons_are_none(comparison):
+    found = tables.numbers(comparison)
+    assert list(found) == ["pytorch", "onnx runtime", "tensorrt-rtx fp32"]
+    assert found["onnx runtime"] == {
+        "bbox/AP": 35.56, "bbox/AP50": 51.56, "bbox/AP75": 35.56, "bbox/AP_delta": 0.0,
+        "bbox/AP_batch4": 35.56, "ms_preprocess": 1.23, "ms_network": 123.0, "ms_postprocess": 0.51,
+        "peak_mb": 321.0, "artifact_mb": 4.8,
+    }  # fmt: skip
+    assert "bbox/AP_delta" not in found["pytorch"]
+    assert found["tensorrt-rtx fp32"] == {}
+
+
 def test_masks_get_columns_beside_the_boxes_and_fit_a_terminal():
     comparison = tables.Comparison(
         [
@@ -145,6 +157,48 @@ def test_a_form_without_segments_says_so():
     comparison = tables.Comparison([with_segments(measured("PyTorch", 37)), measured("ONNX Runtime", 37)])
     assert comparison.rows[1].values["panoptic/PQ"] == "gives no segments"
     assert comparison.rows[1].values["semantics/mIoU"] == "gives no class maps"
+
+
+def with_further(form, points=51.7):
+    form = copy.deepcopy(form)
+    for by_kind in form["score"].values():
+        recall = dict.fromkeys(("AR100", "AR300", "AR1000", "ARs", "ARm"), points + 20) | {"ARl": None}
+        by_kind["voc"] = {"mAP": points, "per_class": {"disc": points + 1}}
+        by_kind["voc07"] = {"mAP": points - 0.3, "per_class": {"disc": points}}
+        by_kind["recall"] = recall | {"per_class": {}}
+    return form
+
+
+def test_what_else_is_told_of_boxes_stands_in_a_table_of_its_own():
+    forms = [with_further(with_masks(measured("PyTorch", 35))), not_run("TensorRT-RTX fp32")]
+    assert tables.text(tables.Comparison(forms)).splitlines()[-7:] == [
+        "",
+        "                              VOC",
+        "                             2007",
+        "retinanet_shapes   VOC mAP    mAP  AR@100  AR@300  AR@1000  ARs@1000  ARm@1000  ARl@1000",
+        "                                                                                 no such",
+        "PyTorch              51.70  51.40   71.70   71.70    71.70     71.70     71.70   objects",
+        "TensorRT-RTX fp32  built for SM86, SM89, SM120 in 12.3 s; not run: no GPU here",
+    ]
+
+
+def test_what_else_is_told_of_boxes_is_in_every_other_format():
+    forms = [with_further(measured("PyTorch", 35)), with_further(measured("ONNX Runtime", 35), 40)]
+    comparison = tables.Comparison([*forms, measured("Bare", 35)])
+    rows = list(csv.DictReader(io.StringIO(tables.csv(comparison))))
+    assert [row["voc/mAP"] for row in rows] == ["51.7", "40", "not scored"]
+    assert [row["recall/ARl"] for row in rows] == ["no such objects", "no such objects", "not scored"]
+    assert "| VOC mAP | VOC 2007 mAP | AR@100 |" in tables.markdown(comparison)
+    assert tables.json(comparison)["per_class"]["voc"]["disc"] == {
+        "PyTorch": 52.7, "ONNX Runtime": 41, "Bare": "not scored"
+    }  # fmt: skip
+
+
+def test_no_form_is_judged_by_what_else_is_told():
+    forms = [with_further(measured("PyTorch", 35)), with_further(measured("ONNX Runtime", 35), 20)]
+    comparison = tables.Comparison(forms)
+    assert comparison.kinds == ["bbox"]
+    tables.check_drop(comparison, 0.1)
 
 
 def test_a_drop_of_panoptic_quality_is_seen():

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from samebox import tracking
 from samebox.coco.evaluated import Evaluated
 from samebox.errors import SameboxError
+from samebox.tables import Comparison
 
 CURVE = {key: [0.0, 1.0] for key in ("recall", "precision_50", "precision_75", "precision_mean")}
 
@@ -71,9 +72,14 @@ def no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def track(store, detector, key="k1", models=None, config=None):
+def compared(forms, intervals=None):
+    return Comparison([form.metrics for form in forms], intervals)
+
+
+def track(store, detector, key="k1", models=None, config=None, intervals=None):
+    forms = three_forms(detector)
     return tracking.track(
-        detector, three_forms(detector), store=store, key=key, config=config or {"export.opset": 17},
+        compared(forms, intervals), forms, store=store, key=key, config=config or {"export.opset": 17},
         tags={"git_commit": "abc", "dvc_lock": "def"}, models=models or {},
     )  # fmt: skip
 
@@ -122,13 +128,24 @@ def test_metrics_are_flat_and_what_was_not_measured_is_left_out(tracked):
     assert engine.data.metrics == {}
 
 
+def test_how_much_of_a_difference_is_chance_is_recorded_with_it(store):
+    parent = track(store, "within", intervals={"simplified": {"bbox": (-0.25, 0.5)}})
+    _, simplified, pytorch, engine = runs_of(store, "within")
+    names = "bbox/AP_delta", "bbox/AP_delta_low", "bbox/AP_delta_high"
+    assert [simplified.data.metrics[name] for name in names] == [0, -0.25, 0.5]
+    assert [pytorch.data.metrics[name] for name in names] == [0, 0, 0]
+    assert engine.data.metrics == {}
+    root = Path(MlflowClient(store).get_run(parent).info.artifact_uri.removeprefix("file://"))
+    assert "| -0.25…+0.50 |" in (root / "comparison.md").read_text()
+
+
 def test_masks_are_recorded_beside_boxes(store):
     forms = [measured("pytorch", "PyTorch", "masked"), measured("onnx", "ONNX Runtime", "masked")]
     for form in forms:
         for by_kind in form.metrics["score"].values():
             by_kind["segm"] = {**by_kind["bbox"], "AP": 30.5}
         form.curves["segm"] = CURVE
-    tracking.track("masked", forms, store=store, key="k1", config={}, tags={}, models={})
+    tracking.track(compared(forms), forms, store=store, key="k1", config={}, tags={}, models={})
     parent, *runs = runs_of(store, "masked")
     for run in runs:
         assert (run.data.metrics["segm/AP"], run.data.metrics["segm/AP_batch4"]) == (30.5, 30.5)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from samebox.engine import NotHere
+from samebox.environment import threads
 from samebox.errors import SameboxError
 from samebox.files import existing
 from samebox.gpu import gpus
@@ -78,6 +79,7 @@ class OnnxRuntimeRunner:
         """The session, whose first provider is there."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # warnings tell what graph optimisation removed
+        options.intra_op_num_threads = threads() or 0  # 0: its own choice, one a core
         if self._provider != CPU:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             prepare(self._provider)

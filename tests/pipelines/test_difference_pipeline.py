@@ -113,7 +113,8 @@ def test_the_stages_leave_them_and_judge_by_them(place, forms, tmp_path, monkeyp
     monkeypatch.setattr(stages.compare, "axis", lambda _: names)
     for name, one in zip(names, [*forms, not_run(forms[1], "tensorrt_rtx")], strict=True):
         write_evaluated(tmp_path / "evaluated/retinanet_shapes" / name, one)
-    places = [f"paths.{name}={tmp_path}/{name}" for name in ("evaluated", "differences", "compared")]
+    written = ("evaluated", "differences", "compared", "metrics", "plots")
+    places = [f"paths.{name}={tmp_path}/{name}" for name in written]
     stages.differences.run(compose("differences", asked(place, *places[:2])))
     document = json.loads((tmp_path / "differences/retinanet_shapes/differences.json").read_text())
     assert list(document["detections"]) == list(document["intervals"]) == ["simplified"]

@@ -17,7 +17,7 @@ from stages.axes import axis
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 
-FOLDERS = ("torch", "onnx", "simplified", "evaluated", "tracked")
+FOLDERS = ("torch", "onnx", "simplified", "evaluated", "differences", "tracked")
 # What no two runs have in common
 MEASURED = {"timing", "images_per_second", "peak_mb", "seconds"}
 
@@ -134,6 +134,8 @@ def test_runs_are_recorded_once_whatever_was_killed_before(calm, tmp_path):
     for name in axis("runtimes"):
         copy = Evaluated(form.metrics | {"runtime": name, "title": name}, form.curves, form.results)
         write_evaluated(tmp_path / "evaluated/retinanet_shapes" / name, copy)
+    shutil.copytree(calm / "set", tmp_path / "set")
+    finish(command(tmp_path, "differences"))
     asked = command(tmp_path, "track")
     for count in (1, 3):  # runs that have something logged
         assert kill(asked, tmp_path, ("mlartifacts/*/artifacts", count))

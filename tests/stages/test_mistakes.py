@@ -131,6 +131,11 @@ MISTAKES = {
         ["dataset.annotations=HERE/other.json"],
         r"other\.json: no category is called disc, square, .*; it has cat; name the detector's classes as",
     ),
+    "a data set without objects": (
+        "evaluate",
+        ["dataset.annotations=HERE/unknown.json"],
+        r"unknown\.json: has no annotations to score against; write what is found .* with pipelines\.submit",
+    ),
     "batch of no image": (
         "evaluate",
         ["evaluate.batches=[0]"],
@@ -223,8 +228,11 @@ def here(tmp_path, monkeypatch):
     checkpoint = tmp_path / "torch/retinanet_shapes/checkpoint.pth"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.symlink_to(ROOT / CHECKPOINT)
-    other = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    image = {"id": 1, "file_name": "cat.jpg", "height": 8, "width": 8}
+    cat = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+    other = {"images": [image], "annotations": [cat], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "unknown.json").write_text(json.dumps(other | {"annotations": []}))
     return tmp_path
 
 

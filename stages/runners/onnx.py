@@ -1,24 +1,14 @@
-"""What each choice of `conf/runtime` runs: config and artifact in, runner out."""
+"""ONNX files."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from samebox.detector import Runner
-from samebox.engine import NotHere
 from samebox.files import existing
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.rounded import RoundedRunner
-from samebox.runners.tensorrt import TensorRTRunner
-from samebox.runners.torch import TorchRunner
 from samebox.session import session_of
-from stages.networks import load_network
-
-
-def torch_runner(config: DictConfig, path: Path, device: str) -> Runner:
-    """The network in eager PyTorch, from its checkpoint."""
-    loaded = load_network(config, path)
-    return TorchRunner(loaded.network, loaded.spec, device)
 
 
 def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:
@@ -36,11 +26,3 @@ def session_runner(config: DictConfig, path: Path) -> Runner:
     path = existing(path, "name its runtime among the engines in params.yaml, and run the stage engine")
     session = session_of(path, Path(config.paths.engine_cache))
     return OnnxRuntimeRunner(path, session.device, session.options)
-
-
-def engine_runner(config: DictConfig, path: Path) -> Runner:
-    """An engine in TensorRT. Raises NotHere with the reason that the engine stage left in its place."""
-    reason = path.with_name(config.paths.not_built_file)
-    if reason.exists():
-        raise NotHere(reason.read_text().strip())
-    return TensorRTRunner(path, cache=Path(config.paths.engine_cache))

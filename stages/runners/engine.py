@@ -1,0 +1,17 @@
+"""Engines."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from samebox.detector import Runner
+from samebox.engine import NotHere
+from samebox.runners.tensorrt import TensorRTRunner
+
+
+def engine_runner(config: DictConfig, path: Path) -> Runner:
+    """An engine in TensorRT. Raises NotHere with the reason that the engine stage left in its place."""
+    reason = path.with_name(config.paths.not_built_file)
+    if reason.exists():
+        raise NotHere(reason.read_text().strip())
+    return TensorRTRunner(path, cache=Path(config.paths.engine_cache))
