@@ -5,8 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.detector import Runner
-from samebox.engine import NotHere
-from samebox.runners.tensorrt import TensorRTRunner
+from samebox.engine import NotHere, check_loadable, engine_report
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:
@@ -14,4 +13,8 @@ def engine_runner(config: DictConfig, path: Path) -> Runner:
     reason = path.with_name(config.paths.not_built_file)
     if reason.exists():
         raise NotHere(reason.read_text().strip())
+    check_loadable(engine_report(path))
+    # Only now, for it takes PyTorch, which takes two seconds
+    from samebox.runners.tensorrt import TensorRTRunner
+
     return TensorRTRunner(path, cache=Path(config.paths.engine_cache))
