@@ -217,7 +217,7 @@ class RoIAlign(nn.Module):
         ]
 
         def aligned(*block: Tensor) -> Tensor:
-            return self._block(cells, Grid(*block[:-1]), block[-1]).flatten(2)
+            return self._block(cells, Grid(*block[:-1]), block[-1])
 
         rows = each(aligned, tuple(fields)).flatten(0, 2)  # [blocks*B*size,…]
         ranks = torch.arange(count, device=order.device).expand_as(order)

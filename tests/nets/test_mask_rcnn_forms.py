@@ -19,12 +19,14 @@ from samebox.export import export, onnx_from_network
 from samebox.graphs import all_nodes
 from samebox.lowering import LOWERINGS, OPSETS, OperatorRoIAlign, lowered
 from samebox.opset import OLDEST, newest
+from samebox.precision.precise import precise_onnx
 from samebox.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
 from stages.compose import compose
 from stages.engine import profile
 from stages.networks import load_network
+from stages.precision import rule
 
 ROOT = Path(__file__).parents[2]
 FORMS = [(lowering, opset) for lowering in LOWERINGS for opset in (OLDEST, 18, newest())]
@@ -158,6 +160,19 @@ def test_an_engine_of_any_batch_up_to_four_and_any_shape(loaded, exported, tmp_p
     )
     assert report.layers > 100
     assert (tmp_path / "model.engine").stat().st_size == report.plan_bytes
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "int8"])
+def test_an_engine_in_another_precision(loaded, exported, tmp_path, name):
+    """TensorRT moves the casts to a precision up into the loops of RoIAlign, whose results the heads take."""
+    pytest.importorskip("tensorrt_rtx")
+    low, pictures = tmp_path / "low.onnx", sorted((ROOT / "demo/shapes/val").glob("*.jpg"))[:2]
+    config = compose("precision", ["detector=mask_rcnn_shapes", f"precision={name}"])
+    opset = config.precision.opset
+    precise_onnx(exported("portable", 18), low, name, rule(config), pictures, opset=opset)
+    served = profile(compose("engine", ["detector=mask_rcnn_shapes"]), loaded.spec.preprocess)
+    report = engine_from_onnx(low, tmp_path / "model.engine", served, targets=["SM89"])
+    assert report.shares[name] > 0
 
 
 @pytest.fixture(scope="module")
