@@ -34,7 +34,7 @@ def run(config: DictConfig) -> None:
 def rule(config: DictConfig) -> Rule:
     """What `precision` lets leave fp32."""
     asked = config.precision
-    return Rule(plain(asked.products), plain(asked.between), plain(asked.keep))
+    return Rule(plain(asked.products), plain(asked.between), [*asked.keep, *asked.unbuilt])
 
 
 def images(folder: Path, count: int) -> list[Path]:

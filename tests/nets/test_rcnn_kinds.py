@@ -3,20 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from tiny_precision import pictures
 from tiny_rcnn import cascade_mask_rcnn, point_rend
 
 from samebox.engine import Profile, engine_from_onnx
 from samebox.export import export
 from samebox.nets.contract import Deployable, Normalize
+from samebox.precision.precise import precise_onnx
 from samebox.preprocess import Preprocess, Resize
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.simplify import Tolerance, compare_answers
 from samebox.spec import Spec
+from stages.compose import compose
+from stages.precision import rule
 
 NORMALIZE = {"mean": [120.0] * 3, "std": [60.0] * 3, "channel_order": "RGB"}
 SPEC = Spec("tiny", ("a", "b", "c"), Preprocess(Resize((128, 128))), NORMALIZE, "0" * 64)
 SHAPES = {"one": [(96, 128)], "mixed": [(128, 160), (70, 150), (128, 61)], "another": [(224, 64)]}
 CLOSE = Tolerance(score=1e-4, box=0.05)
+SERVED = Profile(batch=(1, 1, 4), height=(64, 128, 256), width=(64, 160, 256))
 
 
 @pytest.fixture(scope="module", params=[cascade_mask_rcnn, point_rend], ids=["Cascade Mask", "PointRend"])
@@ -43,6 +48,13 @@ def test_onnxruntime_finds_what_pytorch_finds(form, sizes):
 
 def test_an_engine_of_any_batch_up_to_four_and_any_shape(form, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    served = Profile(batch=(1, 1, 4), height=(64, 128, 256), width=(64, 160, 256))
-    report = engine_from_onnx(form[1], tmp_path / "model.engine", served, targets=["SM89"])
+    report = engine_from_onnx(form[1], tmp_path / "model.engine", SERVED, targets=["SM89"])
     assert report.layers > 100
+
+
+def test_an_engine_of_int8(form, tmp_path):
+    """TensorRT quantises inside of loops what they give, and fuses what lies between two products."""
+    pytest.importorskip("tensorrt_rtx")
+    low, asked = tmp_path / "low.onnx", rule(compose("precision", ["precision=int8"]))
+    precise_onnx(form[1], low, "int8", asked, pictures(tmp_path))
+    assert engine_from_onnx(low, tmp_path / "model.engine", SERVED, targets=["SM89"]).shares["int8"] > 0

@@ -10,11 +10,13 @@ import stages.download
 import stages.engine
 import stages.evaluate
 import stages.export
+import stages.precision
 import stages.simplify
 from pipelines import chain
 from samebox.coco.evaluated import Evaluated, write_evaluated
 from samebox.errors import SameboxError
 from stages.compose import artifact, compose
+from stages.precision import rule
 
 METRICS = {
     "detector": "retinanet_shapes", "model": "RetinaNet", "dataset": "shapes", "status": "not run",
@@ -236,6 +238,19 @@ def test_a_precision_is_made_once_for_its_form_and_its_engine(tmp_path, ran, mon
     steps = [step.partition(" of")[0] for step in ran]
     # the stand-in's engine comes out the same, and is not evaluated again
     assert steps == ["precision", "evaluate int8", "engine"]
+
+
+@pytest.mark.parametrize(("name", "unbuilt"), [("fp16", []), ("bf16", ["ConvTranspose"])])
+def test_what_is_asked_of_precisions_comes_to_that_of_each(tmp_path, ran, monkeypatch, name, unbuilt):
+    rules, standing_in = [], stages.precision.run
+
+    def convert(config):
+        rules.append(rule(config).keep)
+        standing_in(config)
+
+    monkeypatch.setattr(stages.precision, "run", convert)
+    forms(tmp_path, f"runtimes=[torch,{name}]", "precision.keep=['*.bbox_head.*']")
+    assert rules == [["*.bbox_head.*", *unbuilt]]
 
 
 def test_the_folders_of_the_pipeline_are_left_alone(tmp_path, ran):
