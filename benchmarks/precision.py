@@ -15,7 +15,7 @@ from benchmarks.sheets import Sheet, write
 from pipelines.chain import form, ready, simplified
 from samebox.engine import EngineReport, engine_report
 from samebox.files import read_json
-from samebox.tables import measure
+from samebox.tables import measure, signed
 from stages.compose import artifact, compose, guarded
 
 DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")
@@ -60,7 +60,7 @@ def figures(metrics: dict[str, Any], reference: dict[str, Any], kind: str) -> tu
     value, base = (measure(one, kind, 1) for one in (metrics, reference))
     if isinstance(value, str) or isinstance(base, str):
         return "–", "–"
-    return f"{value:.2f}", "–" if metrics is reference else f"{value - base:+.2f}"
+    return f"{value:.2f}", "–" if metrics is reference else signed(value - base)
 
 
 def methods(detector: str) -> list[list[str]]:
