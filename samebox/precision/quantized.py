@@ -10,6 +10,9 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxruntime
+from onnx import numpy_helper
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.quantization import CalibrationDataReader, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import (
     EntropyCalibrater,
@@ -20,6 +23,7 @@ from onnxruntime.quantization.calibrate import (
 
 from samebox.errors import SameboxError
 from samebox.precision.overflow import Feed
+from samebox.precision.rule import stored_names
 
 METHODS = {"entropy": EntropyCalibrater, "percentile": PercentileCalibrater, "minmax": MinMaxCalibrater}
 # Of a histogram; the time that the entropy takes grows with the square
@@ -65,7 +69,8 @@ def quantized(
     """
     operators = sorted({node.op_type for node in model.graph.node if node.name in names})
     inferred = onnx.shape_inference.infer_shapes(model)
-    taken = {node.input[0] for node in model.graph.node if node.name in names}
+    _store_weights(inferred, names)
+    taken = {node.input[0] for node in inferred.graph.node if node.name in names}
     quantizer = QDQQuantizer(
         inferred,
         per_channel=True,
@@ -86,7 +91,28 @@ def quantized(
     quantizer.quantize_model()
     ordered = ir.from_proto(quantizer.model.model)
     ordered.graph.sort()  # new nodes were added at the end
+    RemoveUnusedNodesPass()(ordered)
     return ir.to_proto(ordered)
+
+
+def _store_weights(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Store the weights of the products `names` that `model` computes from others.
+
+    An exporter folds small constants alone, and not every file could be simplified; ONNX Runtime's
+    quantisation would look for the range of such a weight as for an activation's.
+    """
+    graph = model.graph
+    products = [node for node in graph.node if node.name in names]
+    computed = stored_names(graph) - {tensor.name for tensor in graph.initializer}
+    weights = sorted(computed.intersection(name for node in products for name in node.input[:2]))
+    if not weights:
+        return
+    part = onnx.utils.Extractor(model).extract_model([], weights).SerializeToString()
+    values = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"]).run(weights, {})
+    for name, value in zip(weights, values, strict=True):
+        graph.initializer.append(numpy_helper.from_array(value, f"{name}_stored"))
+    for node in products:
+        node.input[:] = [f"{name}_stored" if name in weights else name for name in node.input]
 
 
 def _ranges(

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
 
 from samebox.errors import SameboxError
@@ -121,6 +121,25 @@ def test_int8_takes_an_opset_that_knows_scales_by_channel(source, images, tmp_pa
         "set precision.opset=13"
     )
     assert precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images, opset=13).products == {"int8": 3}
+
+
+def test_a_weight_that_the_graph_computes_is_stored_in_int8(source, images, tmp_path):
+    """As exporters leave large ones: of DETR's attention, a transposed part of one weight of three."""
+    precise_onnx(source, tmp_path / "stored.onnx", "int8", RULE, images)
+    model = onnx.load(source)
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "w_body")
+    turned = numpy_helper.to_array(weight).transpose(1, 0, 2, 3)
+    weight.CopyFrom(numpy_helper.from_array(turned.copy(), "w_turned"))
+    model.graph.node.insert(
+        0, helper.make_node("Transpose", ["w_turned"], ["w_body"], "turn", perm=[1, 0, 2, 3])
+    )
+    onnx.save(model, source)
+    assert precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images).products == {"int8": 3}
+    low, stored = (onnx.load(tmp_path / name) for name in ("low.onnx", "stored.onnx"))
+    assert "Transpose" not in {node.op_type for node in low.graph.node}
+    assert "w_turned" not in {tensor.name for tensor in low.graph.initializer}
+    for one, other in zip(answers(low, images[0]), answers(stored, images[0]), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_an_overflow_is_found_by_name_and_left_in_fp32(tmp_path, images):
