@@ -217,6 +217,7 @@ class RoIAlign(nn.Module):
         ]
 
         def aligned(*block: Tensor) -> Tensor:
+            # of rank 5: with its last dimensions made one in the loop, TensorRT-RTX builds no int8 engine
             return self._block(cells, Grid(*block[:-1]), block[-1])
 
         rows = each(aligned, tuple(fields)).flatten(0, 2)  # [blocks*B*size,…]
