@@ -29,10 +29,8 @@ from samebox.errors import SameboxError
 from samebox.files import written_aside
 from samebox.footage import SUFFIXES as VIDEOS
 from samebox.footage import Footage, video_written
+from samebox.pictures import SUFFIXES, pictures_in
 from samebox.preprocess import Image, read_image
-
-# What of a folder is an image
-IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 @dataclass
@@ -184,9 +182,9 @@ def inputs_of(asked: Sequence[str]) -> list[Path | Footage]:
 
 
 def _images(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    images = pictures_in(folder)
     if not images:
-        raise SameboxError(f"{folder}: a folder without images ({', '.join(sorted(IMAGES))}); give another")
+        raise SameboxError(f"{folder}: a folder without images ({', '.join(sorted(SUFFIXES))}); give another")
     return images
 
 

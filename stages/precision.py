@@ -5,13 +5,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.errors import SameboxError
-from samebox.files import existing, write_json
+from samebox.files import write_json
+from samebox.pictures import pictures_in
 from samebox.precision.precise import precise_onnx
 from samebox.precision.quantized import Calibration
 from samebox.precision.rule import Rule
 from stages.compose import artifact, main, plain
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 def run(config: DictConfig) -> None:
@@ -44,7 +43,7 @@ def images(folder: Path, count: int) -> list[Path]:
     """
     if count < 1:
         raise SameboxError(f"precision.count: {count}: give a number from 1 up")
-    found = sorted(path for path in existing(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    found = pictures_in(folder)
     return [found[index * len(found) // count] for index in range(count)] if len(found) > count else found
 
 
