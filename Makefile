@@ -29,6 +29,7 @@ lint: $(BIN)/.ready
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 bench: $(BIN)/.ready
 	python -m benchmarks.latency

@@ -10,8 +10,8 @@ from rich.table import Table
 from benchmarks.describe import description
 from benchmarks.networks import network_of
 from benchmarks.sheets import Sheet, Spread
-from samebox.nets.contract import Deployable
-from samebox.spec import Spec
+from samebox.networks.nets.contract import Deployable
+from samebox.record.spec import Spec
 
 
 def drawn(detector: str) -> tuple[Deployable, Spec]:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from benchmarks.networks import DESCRIBED
-from samebox.files import write_json
+from samebox.core.files import write_json
 from stages.compose import compose, plain
 
 DETECTORS = ("retinanet_r50_fpn", "mask_rcnn_r50_fpn")

@@ -23,12 +23,12 @@ from omegaconf import DictConfig
 
 from benchmarks.common import drawn, show
 from benchmarks.sheets import Sheet, write
-from samebox.engine import EngineReport, NotHere, Profile, engine_from_onnx
+from samebox.core.errors import NotHere, SameboxError
+from samebox.engine import EngineReport, Profile, engine_from_onnx
 from samebox.engine.achieved import precisions
-from samebox.errors import SameboxError
-from samebox.export import export
+from samebox.graph.export import export
+from samebox.graph.simplify import SimplifyReport, simplified_onnx
 from samebox.precision.precise import PrecisionReport, precise_onnx
-from samebox.simplify import SimplifyReport, simplified_onnx
 from stages.compose import compose, guarded
 from stages.engine import profile
 from stages.networks import preprocess

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.common import drawn, how_timed, interleaved, ratio, show
 from benchmarks.networks import filling
 from benchmarks.sheets import Sheet, Spread, write
-from samebox.export import export
-from samebox.preprocess import read_image
+from samebox.graph.export import export
+from samebox.record.preprocess import read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
 from stages.compose import CONF

@@ -28,21 +28,21 @@ from numpy.typing import NDArray
 
 from benchmarks.networks import described, filling, network_of
 from benchmarks.sheets import Sheet, write
-from samebox.agreement import Agreement, agreement
-from samebox.detections import Detections, detections_from_outputs
-from samebox.engine import NotHere, Profile, engine_from_onnx
-from samebox.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory
-from samebox.errors import SameboxError
-from samebox.export import export
-from samebox.files import read_json, write_json
-from samebox.gpu import gpus
+from samebox.core.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import read_json, write_json
+from samebox.core.gpu import gpus
+from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.session import session_from_onnx, session_of
+from samebox.evaluation.agreement import Agreement, agreement
+from samebox.graph.export import export
+from samebox.graph.simplify import simplified_onnx
+from samebox.postprocess.detections import Detections, detections_from_outputs
 from samebox.precision.precise import precise_onnx
 from samebox.precision.rule import Rule
-from samebox.preprocess import Batch, read_image
+from samebox.record.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.tensorrt import TensorRTRunner
-from samebox.session import session_from_onnx, session_of
-from samebox.simplify import simplified_onnx
 
 PICTURES = Path(__file__).parents[1] / "demo/shapes/val"
 # Two detections are the same where they differ by no more pixels, and no more in score

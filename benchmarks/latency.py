@@ -22,15 +22,15 @@ from benchmarks.common import drawn, how_timed, interleaved, ratio, show
 from benchmarks.networks import filling
 from benchmarks.sheets import Sheet, Spread, write
 from samebox.detector import load
-from samebox.export import export
-from samebox.lowering import LOWERINGS
-from samebox.nets.contract import Deployable
-from samebox.nets.retinanet import RetinaNet
+from samebox.graph.export import export
+from samebox.graph.lowering import LOWERINGS
+from samebox.networks.nets.contract import Deployable
+from samebox.networks.nets.retinanet import RetinaNet
 from samebox.predict import write_picture
-from samebox.preprocess import Batch, read_image
+from samebox.record.preprocess import Batch, read_image
+from samebox.record.spec import Spec
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
-from samebox.spec import Spec
 from stages.compose import CONF, compose
 from stages.networks import load_network
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks.common import how_timed, interleaved, ratio, show
 from benchmarks.sheets import Sheet, Spread, write
 from samebox.coco.results import encoded
-from samebox.masks import paste
+from samebox.postprocess.masks import paste
 
 COUNT, HEIGHT, WIDTH = 100, 480, 640
 # What is pasted: sides of a map, and least and largest side of a box as a share of the image's

@@ -1,9 +1,7 @@
 """Networks with drawn weights, from a description alone: what Hydra would make of it."""
 
-import importlib
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +12,11 @@ from torch import Tensor, nn
 
 from samebox.checkpoints.unpickle import read_checkpoint
 from samebox.checkpoints.weights import load_strictly, renamed
-from samebox.files import sha256
-from samebox.nets.contract import Deployable, Normalize
-from samebox.preprocess import Batch, Image, Preprocess
-from samebox.spec import Spec
+from samebox.core.files import sha256
+from samebox.networks.construct import build
+from samebox.networks.nets.contract import Deployable, Normalize
+from samebox.record.preprocess import Batch, Image, Preprocess
+from samebox.record.spec import Spec
 
 # What `benchmarks.describe` writes of conf/
 DESCRIBED = Path(__file__).parent / "networks.json"
@@ -34,7 +33,7 @@ def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -
     Raises SameboxError where the checkpoint is another network's.
     """
     torch.manual_seed(0)
-    network = built(description["network"])
+    network = build(description["network"])
     if checkpoint is None:
         draw(network)
     else:
@@ -51,20 +50,6 @@ def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -
         checkpoint_sha256="drawn from seed 0" if checkpoint is None else sha256(checkpoint),
     )
     return Deployable(Normalize(**normalize), network).eval(), spec
-
-
-def built(part: Any) -> Any:
-    """What a description's `_target_`s name, as `hydra.utils.instantiate` makes it."""
-    if isinstance(part, list):
-        return [built(one) for one in part]
-    if not isinstance(part, dict):
-        return part
-    values = {name: built(value) for name, value in part.items()}
-    if "_target_" not in part:
-        return values
-    module, _, name = values.pop("_target_").rpartition(".")
-    made = partial(getattr(importlib.import_module(module), name), *values.pop("_args_", ()))
-    return partial(made, **values) if values.pop("_partial_", False) else made(**values)
 
 
 def draw(network: nn.Module) -> None:

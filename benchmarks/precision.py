@@ -13,9 +13,9 @@ from benchmarks.common import show
 from benchmarks.engine import named_counts, types_told
 from benchmarks.sheets import Sheet, write
 from pipelines.chain import form, ready, simplified
+from samebox.comparing.comparison import measure, signed
+from samebox.core.files import read_json
 from samebox.engine import EngineReport, engine_report
-from samebox.files import read_json
-from samebox.tables import measure, signed
 from stages.compose import artifact, compose, guarded
 
 DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.common import how_timed, interleaved, ratio, show
 from benchmarks.sheets import Sheet, Spread, write
-from samebox.blocks.roi_align import RoIAlign
-from samebox.lowering import LOWERINGS, TRANSLATIONS, lowered
-from samebox.opset import EXPORTER_OPSET
+from samebox.graph.lowering import LOWERINGS, TRANSLATIONS, lowered
+from samebox.graph.opset import EXPORTER_OPSET
+from samebox.networks.blocks.roi_align import RoIAlign
 
 HEIGHT, WIDTH, CHANNELS = 800, 1088, 256
 STRIDES = (4, 8, 16, 32)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samebox.environment import hardware, versions
-from samebox.files import write_text
+from samebox.core.environment import hardware, versions
+from samebox.core.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 

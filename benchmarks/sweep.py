@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.common import show
 from benchmarks.sheets import Sheet, write
-from samebox.errors import SameboxError
-from samebox.files import read_json, write_json
+from samebox.core.errors import SameboxError
+from samebox.core.files import read_json, write_json
 from stages.compose import CONF, compose, guarded
 
 # How to calibrate int8 for ONNX Runtime, at two opsets

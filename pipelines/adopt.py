@@ -23,8 +23,8 @@ from samebox.adopt.bases import embedded_config, python_config, yaml_config
 from samebox.adopt.delta import delta
 from samebox.adopt.section import Adopted
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
-from samebox.errors import SameboxError
-from samebox.files import existing, sha256, write_text
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, sha256, write_text
 from stages import compose
 from stages.networks import load_network
 

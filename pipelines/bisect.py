@@ -9,11 +9,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pipelines.chain import fetched, precise, simplified
-from samebox.attribution import attribution, text
 from samebox.coco.dataset import dataset_of
-from samebox.errors import SameboxError
-from samebox.files import existing, write_json
-from samebox.insides import Form, OnnxForm, TorchForm
+from samebox.comparing.attribution import attribution, text
+from samebox.comparing.module_values import Form, OnnxForm, TorchForm
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, write_json
 from samebox.precision.precise import PRECISIONS
 from stages.compose import artifact, main, plain
 from stages.networks import load_network

@@ -20,16 +20,17 @@ import stages.evaluate
 import stages.export
 import stages.precision
 import stages.simplify
-from samebox import tables
-from samebox.coco.bootstrap import intervals
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
-from samebox.detector import Runner
-from samebox.engine import NotHere
-from samebox.environment import hardware, versions
-from samebox.errors import SameboxError
-from samebox.files import sha256
-from samebox.invariance import held_to_first
+from samebox.comparing.comparison import Comparison
+from samebox.comparing.gate import chance_notes, check_drop, check_invariance
+from samebox.core.environment import hardware, versions
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import sha256
+from samebox.evaluation.invariance import held_to_first
+from samebox.reporting import text
+from samebox.runners.protocol import Runner
+from samebox.scoring.bootstrap import intervals
 from samebox.tracking import track
 from stages.compose import CONF, artifact, main, plain
 from stages.track import flat, key, tags
@@ -52,23 +53,23 @@ def run(config: DictConfig) -> None:
         tags=tags(),
         models={},
     )
-    print(tables.text(comparison))
+    print(text.text(comparison))
     judge(config, comparison)
 
 
-def compared(config: DictConfig, forms: Sequence[Evaluated]) -> tables.Comparison:
+def compared(config: DictConfig, forms: Sequence[Evaluated]) -> Comparison:
     """The forms beside each other, the first being the reference, and how much of a difference is chance."""
     dataset, settings, limits = dataset_of(plain(config.dataset)), config.differences, config.compare
     within = intervals(forms, dataset, settings.resamples, settings.seed)
-    comparison = tables.Comparison([form.metrics for form in forms], within)
-    comparison.notes += tables.chance_notes(comparison, limits.max_ap_drop, limits.max_ap_drop_of)
+    comparison = Comparison([form.metrics for form in forms], within)
+    comparison.notes += chance_notes(comparison, limits.max_ap_drop, limits.max_ap_drop_of)
     return comparison
 
 
-def judge(config: DictConfig, comparison: tables.Comparison) -> None:
+def judge(config: DictConfig, comparison: Comparison) -> None:
     """Raise SameboxError where a form loses more AP than `compare` allows, or fails a check of invariance."""
-    tables.check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
-    tables.check_invariance(comparison)
+    check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
+    check_invariance(comparison)
 
 
 def chain(config: DictConfig) -> Iterator[Evaluated]:

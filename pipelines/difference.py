@@ -13,13 +13,13 @@ from pipelines.chain import chain, compared
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
 from samebox.coco.evaluated import Evaluated
 from samebox.coco.results import detections_from_results
-from samebox.difference import MOVED_IOU, RESCORED, Difference, difference
-from samebox.draw import draw
-from samebox.errors import SameboxError
-from samebox.files import write_json
+from samebox.comparing.difference import MOVED_IOU, RESCORED, Difference, difference
+from samebox.core.errors import SameboxError
+from samebox.core.files import write_json
+from samebox.media.drawing import draw
 from samebox.predict import write_picture
-from samebox.preprocess import Image, read_image
-from samebox.tables import text
+from samebox.record.preprocess import Image, read_image
+from samebox.reporting.text import text
 from stages.compose import main, plain
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.agreement import ALIKE, LEAST_SHARE, agreement
-from samebox.checkpoints.fetch import fetch
+from samebox.core.errors import SameboxError
+from samebox.core.fetch import fetch
+from samebox.core.files import existing
 from samebox.detector import Detector, load
-from samebox.errors import SameboxError
-from samebox.export import export
-from samebox.files import existing
+from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, agreement
+from samebox.graph.export import export
+from samebox.graph.simplify import simplified_onnx
 from samebox.runners.torch import TorchRunner
-from samebox.simplify import simplified_onnx
 from stages.compose import main
 from stages.networks import Loaded, batch_size, load_network
 

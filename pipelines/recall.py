@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 
 from pipelines.chain import opened
 from samebox.coco.dataset import dataset_of
-from samebox.coco.recall import recall_scores
+from samebox.comparing.comparison import FURTHER
+from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.errors import SameboxError
-from samebox.proposals import ProposalRunner, proposed
-from samebox.tables import FURTHER
+from samebox.evaluation.proposals import ProposalRunner, proposed
+from samebox.scoring.recall import recall_scores
 from stages.compose import main, plain
 
 

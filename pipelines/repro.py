@@ -16,7 +16,7 @@ from dvc.cli import main as dvc
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from stages.compose import guarded
 
 

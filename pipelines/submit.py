@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 
 from pipelines.chain import opened
 from samebox.coco.dataset import CocoDataset, dataset_of
-from samebox.coco.score import KEYPOINTS
 from samebox.coco.submission import write_detections, write_segments, write_voc
+from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.errors import SameboxError
-from samebox.evaluate import Pass, check_run, run_over
+from samebox.evaluation.evaluate import Pass, check_run, run_over
+from samebox.scoring.average_precision import KEYPOINTS
 from stages.compose import main, plain
 
 FORMATS = ("coco", "voc")

@@ -28,11 +28,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.chain import chain, compared, judge
-from samebox import tables
 from samebox.coco.evaluated import Evaluated
-from samebox.environment import hardware, versions
-from samebox.errors import SameboxError
-from samebox.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
+from samebox.comparing.comparison import Comparison, Intervals
+from samebox.core.environment import hardware, versions
+from samebox.core.errors import SameboxError
+from samebox.reporting import text
+from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep
 from stages.compose import CONF, check, compose, guarded, plain, told
 from stages.track import flat, tags
@@ -73,7 +74,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     """How far the chain came at a point, with the reason if that is not its end."""
     began = time.time()
     forms: list[Evaluated] = []
-    intervals: tables.Intervals = {}
+    intervals: Intervals = {}
     status, reason = "failed", None
     try:
         for form in chain(config):
@@ -101,7 +102,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     )
 
 
-def verdict(config: DictConfig, comparison: tables.Comparison) -> str | None:
+def verdict(config: DictConfig, comparison: Comparison) -> str | None:
     """Which form loses more AP than allowed, None where none does."""
     try:
         judge(config, comparison)
@@ -144,7 +145,7 @@ def show(point: Point) -> None:
     """Print the table of a point, and why it failed."""
     print(title(point))
     if point.comparison is not None:
-        print(tables.text(point.comparison))
+        print(text.text(point.comparison))
     if point.reason:
         print(f"{point.status}: {point.reason}")
 

@@ -1,7 +1,7 @@
 """samebox: the same boxes, from checkpoint to engine."""
 
-from samebox.detections import Detections
+from samebox.core.errors import SameboxError
 from samebox.detector import Detector, load
-from samebox.errors import SameboxError
+from samebox.postprocess.detections import Detections
 
 __all__ = ["Detections", "Detector", "SameboxError", "load"]

@@ -1,37 +1,18 @@
 """A detector that takes images and gives detections, whatever runs its network."""
 
-import importlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from samebox.detections import Detections, detections_from_outputs
-from samebox.errors import SameboxError
-from samebox.preprocess import Batch, Image, read_image
-from samebox.spec import Spec
-
-
-class Runner(Protocol):
-    """What a runtime has to offer: named arrays in, named arrays out.
-
-    `metadata` and `batch`, the only batch its network takes or None, are there once it is entered.
-    """
-
-    name: str
-    metadata: dict[str, str]
-    batch: int | None
-
-    def __enter__(self) -> "Runner": ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
-        """images [B,3,H,W] and sizes [B,2] → the outputs by name."""
-        ...
+from samebox.core.errors import SameboxError
+from samebox.postprocess.detections import Detections, detections_from_outputs
+from samebox.record.preprocess import Batch, Image, read_image
+from samebox.record.spec import Spec
+from samebox.runners.protocol import Runner
 
 
 class Detector:
@@ -116,8 +97,8 @@ SUFFIXES = {
     ".tar": "torch",  # .pth.tar
 }
 
-# What composes the network of a checkpoint: no part of the library, and imported for a checkpoint alone
-_CHECKPOINTS = "stages.checkpoints"
+# The entry point that opens a checkpoint: the package that has the configs of networks registers it
+_CHECKPOINT_RUNNERS = "samebox.checkpoint_runner"
 
 
 def load(
@@ -145,7 +126,7 @@ def load(
 
         runner = TensorRTRunner(Path(path))
     elif runtime == "torch":
-        runner = _checkpoints(path).checkpoint_runner(Path(path), detector, device)
+        runner = _checkpoint_runner(path)(Path(path), detector, device)
     else:
         raise SameboxError(
             f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}"
@@ -153,14 +134,8 @@ def load(
     return Detector(runner.__enter__())
 
 
-def _checkpoints(path: str | Path) -> Any:
-    """The module that composes networks. Raises SameboxError where it is out of reach."""
-    try:
-        return importlib.import_module(_CHECKPOINTS)
-    except ModuleNotFoundError as error:
-        if not _CHECKPOINTS.startswith(str(error.name)):
-            raise
-        raise SameboxError(
-            f"{path}: networks of checkpoints are in conf/ of samebox's repository: run from its root, or "
-            "export the checkpoint to ONNX there"
-        ) from None
+def _checkpoint_runner(path: str | Path) -> Any:
+    """The function that opens checkpoints. Raises SameboxError if no installed package registers one."""
+    for entry in entry_points(group=_CHECKPOINT_RUNNERS):
+        return entry.load()
+    raise SameboxError(f"{path}: a checkpoint needs the pipeline: pip install 'samebox[pipeline]'")

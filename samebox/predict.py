@@ -22,15 +22,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from samebox.coco.panoptic import Category, CategorySet, PanopticResults
 from samebox.coco.results import results_from_detections, results_written
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import written_aside
 from samebox.detector import Detector, load
-from samebox.draw import draw
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.files import written_aside
-from samebox.footage import SUFFIXES as VIDEOS
-from samebox.footage import Footage, video_written
-from samebox.pictures import SUFFIXES, pictures_in
-from samebox.preprocess import Image, read_image
+from samebox.media.drawing import draw
+from samebox.media.folders import SUFFIXES, pictures_in
+from samebox.media.videos import SUFFIXES as VIDEOS
+from samebox.media.videos import Footage, video_written
+from samebox.record.preprocess import Image, read_image
 
 
 @dataclass

@@ -24,10 +24,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-from samebox import tables
 from samebox.coco.evaluated import Evaluated
-from samebox.errors import SameboxError
-from samebox.plots import precision_recall
+from samebox.comparing.comparison import Comparison, Row
+from samebox.core.errors import SameboxError
+from samebox.reporting import markdown, values
+from samebox.reporting.plots import precision_recall
 
 _EXPERIMENT = "samebox"
 _KEY = "samebox.key"
@@ -39,7 +40,7 @@ _FILE_STORE = "sqlite:///"
 
 
 def track(
-    comparison: tables.Comparison,
+    comparison: Comparison,
     forms: Sequence[Evaluated],
     *,
     store: str,
@@ -89,7 +90,7 @@ def track_sweep(name: str, *, store: str, tags: Mapping[str, str]) -> str:
 class Child:
     """A form at a point of a sweep: its metrics.json, or the reason why the point failed before it.
 
-    `deltas` are how far it is from the reference, as `samebox.tables.Row` has them.
+    `deltas` are how far it is from the reference, as `samebox.comparing.comparison.Row` has them.
     """
 
     runtime: str
@@ -259,7 +260,7 @@ def _form_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 def _track_form(
     form: Evaluated,
-    row: tables.Row,
+    row: Row,
     experiment: str,
     tags: Mapping[str, str],
     config: Mapping[str, Any],
@@ -285,10 +286,10 @@ def _cut(value: Any) -> str:
     return str(value)[:MAX_PARAM_VAL_LENGTH]
 
 
-def _log_comparison(comparison: tables.Comparison, forms: Sequence[Evaluated]) -> None:
-    rows = tables.json(comparison)["rows"]
+def _log_comparison(comparison: Comparison, forms: Sequence[Evaluated]) -> None:
+    rows = values.json(comparison)["rows"]
     mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, "comparison.json")
-    mlflow.log_text(tables.markdown(comparison), "comparison.md")
+    mlflow.log_text(markdown.markdown(comparison), "comparison.md")
     for kind in comparison.kinds:
         if any(kind in form.curves for form in forms):
             mlflow.log_figure(precision_recall(forms, kind), f"precision_recall_{kind}.png")

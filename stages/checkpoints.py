@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from samebox.detector import Runner
-from samebox.errors import SameboxError
-from samebox.files import existing, sha256
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, sha256
+from samebox.runners.protocol import Runner
 from stages.compose import CONF, compose
 from stages.runners.network import torch_runner
 

@@ -5,15 +5,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from samebox import tables
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
-from samebox.difference import Difference
-from samebox.files import existing, read_json, write_json, write_text
-from samebox.invariance import held_to_first
-from samebox.plots import plot_data
-from samebox.report.page import page
-from samebox.report.section import Section
+from samebox.comparing.difference import Difference
+from samebox.comparing.gate import chance_notes, check_drop, check_invariance
+from samebox.core.files import existing, read_json, write_json, write_text
+from samebox.evaluation.invariance import held_to_first
+from samebox.reporting import markdown, text, values
+from samebox.reporting.page import page
+from samebox.reporting.plots import plot_data
+from samebox.reporting.section import Section
 from stages.axes import axis
 from stages.compose import artifact, main, plain
 
@@ -22,22 +23,22 @@ def run(config: DictConfig) -> None:
     """Leave the table as text, Markdown, CSV and JSON, the page, and what DVC shows; then judge."""
     folder = Path(config.paths.compared) / config.detector.name
     shown = section(config)
-    table = tables.text(shown.comparison)
+    table = text.text(shown.comparison)
     write_text(folder / "table.txt", table)
-    write_text(folder / "table.md", tables.markdown(shown.comparison))
-    write_text(folder / "table.csv", tables.csv(shown.comparison))
-    write_json(folder / "table.json", tables.json(shown.comparison))
+    write_text(folder / "table.md", markdown.markdown(shown.comparison))
+    write_text(folder / "table.csv", values.csv(shown.comparison))
+    write_json(folder / "table.json", values.json(shown.comparison))
     write_text(
         folder / "index.html",
         page([shown], config.detector.name, config.compare.images, config.compare.score),
     )
-    for runtime, measured in tables.numbers(shown.comparison).items():
+    for runtime, measured in values.numbers(shown.comparison).items():
         write_json(Path(config.paths.metrics) / config.detector.name / f"{runtime}.json", measured)
     for plot, points in plot_data(shown.forms, shown.comparison).items():
         write_json(Path(config.paths.plots) / config.detector.name / f"{plot}.json", points)
     print(table)
-    tables.check_drop(shown.comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
-    tables.check_invariance(shown.comparison)
+    check_drop(shown.comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
+    check_invariance(shown.comparison)
 
 
 def section(config: DictConfig) -> Section:
@@ -54,7 +55,7 @@ def section(config: DictConfig) -> Section:
         {runtime: Difference.from_dict(fields) for runtime, fields in found["detections"].items()},
         found["intervals"],
     )
-    shown.comparison.notes += tables.chance_notes(shown.comparison, limits.max_ap_drop, limits.max_ap_drop_of)
+    shown.comparison.notes += chance_notes(shown.comparison, limits.max_ap_drop, limits.max_ap_drop_of)
     return shown
 
 

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

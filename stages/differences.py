@@ -2,10 +2,10 @@
 
 from omegaconf import DictConfig
 
-from samebox.coco.bootstrap import intervals
 from samebox.coco.dataset import dataset_of
-from samebox.difference import difference
-from samebox.files import write_json
+from samebox.comparing.difference import difference
+from samebox.core.files import write_json
+from samebox.scoring.bootstrap import intervals
 from stages.compare import forms
 from stages.compose import artifact, main, plain
 

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from samebox.checkpoints.fetch import fetch
 from samebox.coco.archive import provide
+from samebox.core.fetch import fetch
 from stages.compose import artifact, main
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.engine import NotHere, Profile, engine_from_onnx
-from samebox.files import write_text
-from samebox.graphs import metadata, onnx_model
-from samebox.preprocess import Preprocess
-from samebox.session import SESSIONS, session_from_onnx
-from samebox.spec import Spec
+from samebox.core.errors import NotHere
+from samebox.core.files import write_text
+from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.profile import canvas_ranges
+from samebox.engine.session import SESSIONS, session_from_onnx
+from samebox.graph.reading import metadata, onnx_model
+from samebox.record.preprocess import Preprocess
+from samebox.record.spec import Spec
 from stages.compose import artifact, main
 
 
@@ -40,27 +42,10 @@ def run(config: DictConfig) -> None:
         write_text(target.with_name(config.paths.not_built_file), f"not built: {reason}\n")
 
 
-# What an image measures that no rule resizes: those of COCO, none of which is larger
-UNRESIZED = (480, 640)
-
-
 def profile(config: DictConfig, rule: Preprocess) -> Profile:
-    """The profile in `engine.profile`, heights and widths by the resize rule where it names none."""
+    """The profile in `engine.profile`; heights and widths that it leaves null follow from the resize rule."""
     asked, (heights, widths) = config.engine.profile, canvas_ranges(rule)
     return Profile(asked.batch, asked.height or heights, asked.width or widths)
-
-
-def canvas_ranges(rule: Preprocess) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """(least, usual, largest) height and width of the canvases that the rule leads to.
-
-    An image may be upright, so both sides reach the larger limit; usual is the lying one.
-    """
-    if rule.canvas:
-        height, width = rule.canvas
-        return (height, height, height), (width, width, width)
-    sides = rule.resize.scale if rule.resize else UNRESIZED
-    least, short, long = (rule.rounded(side) for side in (1, *sorted(sides)))
-    return (least, short, long), (least, long, long)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from omegaconf import DictConfig
 
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.core.environment import hardware, versions
+from samebox.core.errors import NotHere
+from samebox.core.files import read_json
 from samebox.detector import Detector
-from samebox.engine import NotHere, engine_report, sidecar
-from samebox.environment import hardware, versions
-from samebox.evaluate import evaluated, not_run
-from samebox.files import read_json
-from samebox.invariance import Limits
+from samebox.engine import engine_report, sidecar
+from samebox.evaluation.evaluate import evaluated, not_run
+from samebox.evaluation.invariance import Limits
 from stages.compose import artifact, main, plain
 
 

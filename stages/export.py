@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from samebox.export import export
+from samebox.graph.export import export
 from stages.compose import artifact, main
 from stages.networks import batch_size, load_network
 

@@ -1,39 +1,24 @@
 """The network of a `conf/detector` choice, with the weights of a checkpoint."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
-from samebox.checkpoints.weights import load_strictly, renamed
-from samebox.decoding import Decoding
-from samebox.errors import SameboxError
-from samebox.files import existing, sha256
-from samebox.nets.contract import Deployable, Normalize
-from samebox.preprocess import Preprocess
-from samebox.spec import Spec
-from stages.compose import plain, told
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A network ready to run or export, the record that travels with it, and what the reader refused."""
-
-    network: Deployable
-    spec: Spec
-    refusal: str | None
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing
+from samebox.networks import construct
+from samebox.networks.construct import Loaded
+from samebox.record.preprocess import Preprocess
+from stages.compose import plain
 
 
 def load_network(config: DictConfig, path: Path) -> Loaded:
     """Build `config.detector` and load the checkpoint at `path` into it, strictly.
 
     Of `config.export`, `shape` fixes the canvas, and the network follows `masked_norm` and `postprocess`.
-    Raises SameboxError where the checkpoint is another network's, or the network has no such norm.
+    Raises SameboxError if the checkpoint belongs to another network, or the network has no such norm.
     """
     checkpoint = read_checkpoint(existing(path, "run stages.download first"))
     detector = config.detector
@@ -43,34 +28,13 @@ def load_network(config: DictConfig, path: Path) -> Loaded:
         if "masked_norm" not in detector.network:
             raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
         OmegaConf.update(detector.network, "masked_norm", True)
-    network = built(detector.network)
-    state = renamed(checkpoint.state, getattr(network, "renames", ()), str(path))
-    load_strictly(network, state, str(path))
-    spec = Spec(
-        name=detector.name,
-        class_names=names,
-        preprocess=preprocess(config),
-        normalize=plain(detector.normalize),
-        checkpoint_sha256=sha256(path),
-        postprocess=config.export.postprocess,
-        decoding=Decoding.from_dict(plain(detector).get("decoding", {})),
+    return construct.load_network(
+        plain(detector), checkpoint, names, preprocess(config), config.export.postprocess
     )
-    normalize = Normalize(**plain(detector.normalize))
-    deployable = Deployable(normalize, network, config.export.postprocess).eval()
-    return Loaded(deployable, spec, checkpoint.refusal_line())
-
-
-def built(network: DictConfig) -> nn.Module:
-    """The network that a config's `_target_`s name. Raises SameboxError for a value that they refuse."""
-    try:
-        return instantiate(network, _convert_="all")
-    except InstantiationException as error:
-        reason = error.__cause__ if isinstance(error.__cause__, SameboxError) else told(error)
-        raise SameboxError(f"detector.network: {reason}") from None
 
 
 def class_names(config: DictConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The detector's own where its config names them, else the checkpoint's, else the data set's."""
+    """The names in the detector's config, else those in the checkpoint, else those of the data set."""
     return tuple(config.detector.class_names or checkpoint.class_names or config.dataset.class_names)
 
 

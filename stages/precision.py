@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.errors import SameboxError
-from samebox.files import write_json
-from samebox.pictures import pictures_in
+from samebox.core.errors import SameboxError
+from samebox.core.files import write_json
+from samebox.media.folders import pictures_in
 from samebox.precision.precise import precise_onnx
 from samebox.precision.quantized import Calibration
 from samebox.precision.rule import Rule

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.files import write_text
-from samebox.report.page import page, pull_request
+from samebox.core.files import write_text
+from samebox.reporting.page import page, pull_request
 from stages.axes import axis
 from stages.compare import section
 from stages.compose import compose, main

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
-from samebox.files import write_json
-from samebox.simplify import simplified_onnx
+from samebox.core.files import write_json
+from samebox.graph.simplify import simplified_onnx
 from stages.compose import artifact, main
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from samebox.environment import hardware
-from samebox.files import sha256, write_json
-from samebox.tables import Comparison
+from samebox.comparing.comparison import Comparison
+from samebox.core.environment import hardware
+from samebox.core.files import sha256, write_json
 from samebox.tracking import track
 from stages.compare import differences, forms
 from stages.compose import artifact, main, plain

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from samebox.preprocess import read_image
+from samebox.record.preprocess import read_image
 from stages.compose import compose
 from stages.networks import load_network
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from pipelines import export as pipeline
 from samebox.coco.dataset import CocoDataset
-from samebox.export import export
+from samebox.graph.export import export
 from stages.compose import compose
 from stages.networks import load_network
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from samebox.agreement import agreement
-from samebox.blocks.boxes import outlined
-from samebox.detections import Detections
-from samebox.masks import bounds
-from samebox.panoptic import Panoptic, Segment
-from samebox.preprocess import Batch, Image, read_image
+from samebox.evaluation.agreement import agreement
+from samebox.networks.blocks.boxes import outlined
+from samebox.postprocess.detections import Detections
+from samebox.postprocess.masks import bounds
+from samebox.postprocess.panoptic import Panoptic, Segment
+from samebox.record.preprocess import Batch, Image, read_image
 from stages.compose import compose
 from stages.networks import Loaded, load_network
 

@@ -8,8 +8,8 @@ import numpy as np
 from truth_runner import TruthRunner
 
 from samebox.coco.panoptic import PanopticSet
-from samebox.decoding import Decoding, PanopticRule
-from samebox.spec import METADATA_KEY, Spec
+from samebox.record.decoding import Decoding, PanopticRule
+from samebox.record.spec import METADATA_KEY, Spec
 
 STUFF = ("water", "sky", "field")  # in another order than the data set's
 SEGMENTS = (

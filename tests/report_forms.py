@@ -1,8 +1,8 @@
 """Evaluated forms written by hand, as the tests of the report take them: figures chosen, nothing run."""
 
 from samebox.coco.evaluated import Evaluated
-from samebox.difference import difference
-from samebox.plots import LEVELS
+from samebox.comparing.difference import difference
+from samebox.reporting.plots import LEVELS
 
 NOT_RUN = "built for SM86 in 5.4 s; not run: no GPU here; TensorRT-RTX needs one of NVIDIA's, and its driver"
 TITLES = {

@@ -9,11 +9,11 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from samebox.export import export
-from samebox.graphs import onnx_model
-from samebox.nets.contract import Deployable, Normalize
-from samebox.preprocess import Preprocess, Resize
-from samebox.spec import Spec
+from samebox.graph.export import export
+from samebox.graph.reading import onnx_model
+from samebox.networks.nets.contract import Deployable, Normalize
+from samebox.record.preprocess import Preprocess, Resize
+from samebox.record.spec import Spec
 
 NORMALIZE = {"mean": [120.0] * 3, "std": [60.0] * 3, "channel_order": "RGB"}
 SPEC = Spec("small", ("a",), Preprocess(Resize((32, 32))), NORMALIZE, "0" * 64, postprocess=False)

@@ -9,11 +9,10 @@ import pytest
 import torch
 from tiny_onnx import tiny_file, tiny_model
 
-from samebox.agreement import agreement
+from samebox.core.errors import NotHere, SameboxError
 from samebox.detector import Detector, filled, load
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.preprocess import Batch, read_image
+from samebox.evaluation.agreement import agreement
+from samebox.record.preprocess import Batch, read_image
 from samebox.runners.torch import TorchRunner
 
 CLASSES = ("disc", "square", "triangle", "star", "ring", "cross")

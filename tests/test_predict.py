@@ -16,11 +16,11 @@ from truth_runner import TruthRunner
 from samebox import predict
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import decoded
+from samebox.core.errors import SameboxError
 from samebox.detector import Detector, load
-from samebox.draw import draw
-from samebox.errors import SameboxError
-from samebox.footage import Footage, video_written
-from samebox.preprocess import read_image
+from samebox.media.drawing import draw
+from samebox.media.videos import Footage, video_written
+from samebox.record.preprocess import read_image
 from samebox.runners.torch import TorchRunner
 
 FIRST, SECOND = (demo_forms.IMAGES / f"00002000000{number}.jpg" for number in range(2))

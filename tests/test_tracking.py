@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 
 from samebox import tracking
 from samebox.coco.evaluated import Evaluated
-from samebox.errors import SameboxError
-from samebox.tables import Comparison
+from samebox.comparing.comparison import Comparison
+from samebox.core.errors import SameboxError
 
 CURVE = {key: [0.0, 1.0] for key in ("recall", "precision_50", "precision_75", "precision_mean")}
 
@@ -265,7 +265,8 @@ def test_a_store_that_mlflow_refuses_is_one_line(monkeypatch):
 
 
 def test_other_modules_do_not_import_mlflow():
-    modules = "samebox.tables, samebox.plots, samebox.report.page, samebox.coco.score"
+    names = "comparing.comparison", "reporting.plots", "reporting.page", "scoring.average_precision"
+    modules = ", ".join(f"samebox.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

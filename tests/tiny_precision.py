@@ -9,8 +9,8 @@ import onnx
 from onnx import numpy_helper, parser
 
 from samebox.precision.rule import Rule
-from samebox.preprocess import Preprocess, Resize
-from samebox.spec import METADATA_KEY, Spec
+from samebox.record.preprocess import Preprocess, Resize
+from samebox.record.spec import METADATA_KEY, Spec
 
 RULE = Rule(["Conv", "Gemm", "MatMul"], ["Add", "Concat", "MaxPool", "Relu", "Reshape", "Resize"])
 SPEC = Spec("tiny", ("a",), Preprocess(Resize((32, 32))), {}, "0" * 64, opset=18, lowering="portable")

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from samebox.preprocess import Preprocess, Resize
-from samebox.spec import METADATA_KEY, Spec
+from samebox.record.preprocess import Preprocess, Resize
+from samebox.record.spec import METADATA_KEY, Spec
 
 ROWS, SIDE = 24, 28
 

@@ -18,9 +18,8 @@ from samebox.adopt.literal import (
     parsed,
     short,
 )
-from samebox.checkpoints.machine import one_line
-from samebox.errors import SameboxError
-from samebox.files import existing
+from samebox.core.errors import SameboxError, one_line
+from samebox.core.files import existing
 
 _MOST_FILES = 200
 _DEEPEST = 20

@@ -5,7 +5,7 @@ from typing import Any
 
 from samebox.adopt.literal import short
 from samebox.adopt.section import Section
-from samebox.blocks.resnet import DEPTHS
+from samebox.networks.blocks.resnet import DEPTHS
 
 # Sections and keys that concern training and the running of it
 TRAINING = (

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from samebox.checkpoints.machine import one_line
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError, one_line
 
 MOST_CHARACTERS = 1 << 20  # of a file; the longest config of MMDetection has some forty thousand
 MOST_PARTS = 200_000  # of all values of a file: names used again and again could multiply without end

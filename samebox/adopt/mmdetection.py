@@ -47,17 +47,17 @@ def adopted(config: Mapping[str, Any], source: str) -> Adopted:
 
 def retinanet(model: Section, test: Section) -> Network:
     """RetinaNet."""
-    return "retinanet", one_stage(model, test, "samebox.nets.retinanet.RetinaNet", parts.retina_head)
+    return "retinanet", one_stage(model, test, "samebox.networks.nets.retinanet.RetinaNet", parts.retina_head)
 
 
 def fsaf(model: Section, test: Section) -> Network:
     """FSAF."""
-    return "fsaf", one_stage(model, test, "samebox.nets.retinanet.RetinaNet", parts.fsaf_head)
+    return "fsaf", one_stage(model, test, "samebox.networks.nets.retinanet.RetinaNet", parts.fsaf_head)
 
 
 def fcos(model: Section, test: Section) -> Network:
     """FCOS."""
-    return "fcos", one_stage(model, test, "samebox.nets.fcos.FCOS", parts.fcos_head)
+    return "fcos", one_stage(model, test, "samebox.networks.nets.fcos.FCOS", parts.fcos_head)
 
 
 def one_stage(
@@ -90,7 +90,7 @@ def any_backbone(model: Section, **known: Callable[[Section], dict[str, Any]]) -
 def ssd(model: Section, test: Section) -> Network:
     """SSD and SSDLite."""
     return "ssd", {
-        "_target_": "samebox.nets.ssd.SSD",
+        "_target_": "samebox.networks.nets.ssd.SSD",
         "backbone": any_backbone(model, SSDVGG=parts.vgg, MobileNetV2=parts.mobilenet),
         "neck": parts.built(model, "neck", parts.ssd_neck),
         "bbox_head": parts.built(model, "bbox_head", parts.ssd_head),
@@ -101,7 +101,7 @@ def ssd(model: Section, test: Section) -> Network:
 def yolov3(model: Section, test: Section) -> Network:
     """YOLOv3."""
     return "yolov3", {
-        "_target_": "samebox.nets.yolov3.YOLOv3",
+        "_target_": "samebox.networks.nets.yolov3.YOLOv3",
         "backbone": any_backbone(model, Darknet=parts.darknet, MobileNetV2=parts.mobilenet),
         "neck": parts.built(model, "neck", parts.yolo_neck),
         "bbox_head": parts.built(model, "bbox_head", parts.yolo_head),
@@ -115,7 +115,7 @@ def rcnn(model: Section, test: Section, roi_head: dict[str, Any]) -> dict[str, A
     with model.section("rpn_head") as head:
         proposals = parts.rpn_head(head, test)
     return {
-        "_target_": "samebox.nets.rcnn.RCNN",
+        "_target_": "samebox.networks.nets.rcnn.RCNN",
         **pyramid(model),
         "rpn_head": proposals,
         "roi_head": roi_head,
@@ -137,7 +137,7 @@ def faster_or_mask_rcnn(model: Section, test: Section) -> Network:
     """Faster and Mask R-CNN."""
     with model.section("roi_head") as head:
         head.kind("StandardRoIHead")
-        stage = {"_target_": "samebox.nets.rcnn.RoIHead", **second_stage(head, test)}
+        stage = {"_target_": "samebox.networks.nets.rcnn.RoIHead", **second_stage(head, test)}
         align = parts.roi_align(head, "bbox_roi_extractor")
         with head.section("bbox_head") as boxes:
             stage["bbox_head"] = parts.bbox_head(boxes, align, agnostic=False)
@@ -154,18 +154,18 @@ def cascade_rcnn(model: Section, test: Section) -> Network:
     with model.section("roi_head") as head:
         head.kind("CascadeRoIHead")
         head.skip("stage_loss_weights")
-        stage = {"_target_": "samebox.nets.rcnn.RoIHead", **second_stage(head, test)}
+        stage = {"_target_": "samebox.networks.nets.rcnn.RoIHead", **second_stage(head, test)}
         count = head.whole("num_stages", 3)
         align = parts.roi_align(head, "bbox_roi_extractor")
         stage["bbox_head"] = {
-            "_target_": "samebox.nets.cascade.CascadedBoxHeads",
+            "_target_": "samebox.networks.nets.cascade.CascadedBoxHeads",
             "modules": [bbox_stage(section, align) for section in head.sections("bbox_head", count)],
         }
         masked = head.peek("mask_head") is not None
         if masked:
             align = parts.roi_align(head, "mask_roi_extractor")
             stage["mask_head"] = {
-                "_target_": "samebox.nets.cascade.AveragedMaskHeads",
+                "_target_": "samebox.networks.nets.cascade.AveragedMaskHeads",
                 "modules": [mask_stage(section, align) for section in head.sections("mask_head", count)],
             }
     return "cascade_mask_rcnn" if masked else "cascade_rcnn", rcnn(model, test, stage)
@@ -188,7 +188,7 @@ def point_rend(model: Section, test: Section) -> Network:
     subdivision = Section(test.peek("rcnn"), "test_cfg.rcnn", test.findings)
     with model.section("roi_head") as head:
         head.kind("PointRendRoIHead")
-        stage = {"_target_": "samebox.nets.point_rend.PointRendRoIHead", **second_stage(head, test)}
+        stage = {"_target_": "samebox.networks.nets.point_rend.PointRendRoIHead", **second_stage(head, test)}
         align = parts.roi_align(head, "bbox_roi_extractor")
         with head.section("bbox_head") as boxes:
             stage["bbox_head"] = parts.bbox_head(boxes, align, agnostic=False)
@@ -202,7 +202,7 @@ def point_rend(model: Section, test: Section) -> Network:
 
 def solov2(model: Section, test: Section) -> Network:
     """SOLOv2."""
-    network = {"_target_": "samebox.nets.solov2.SOLOv2", **pyramid(model)}
+    network = {"_target_": "samebox.networks.nets.solov2.SOLOv2", **pyramid(model)}
     with model.section("mask_head") as head:
         network["strides"] = head.wholes("strides", (4, 8, 16, 32, 64))
         network["mask_head"] = parts.solo_head(head)
@@ -231,10 +231,14 @@ def cornernet(model: Section, test: Section) -> Network:
         nms.skip("iou_threshold")  # of its other methods
         soft = {"sigma": nms.number("sigma", 0.5), "least": nms.number("min_score", 0.001)}
     return "cornernet", {
-        "_target_": "samebox.nets.cornernet.CornerNet",
+        "_target_": "samebox.networks.nets.cornernet.CornerNet",
         "backbone": backbone,
         "bbox_head": head,
-        "nms": {"_target_": "samebox.blocks.soft_nms.SoftNMS", **soft, "count": test.whole("max_per_img")},
+        "nms": {
+            "_target_": "samebox.networks.blocks.soft_nms.SoftNMS",
+            **soft,
+            "count": test.whole("max_per_img"),
+        },
         "corners": test.whole("corner_topk", 100),
         "distance_threshold": float(test.number("distance_threshold", 0.5)),
     }

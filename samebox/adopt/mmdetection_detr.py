@@ -18,13 +18,13 @@ def detr(model: Section, test: Section) -> tuple[str, dict[str, Any]]:
         else:
             network = third_generation_transformer(model)
             network["neck"] = {
-                "_target_": "samebox.nets.detr.ChannelMapper",
+                "_target_": "samebox.networks.nets.detr.ChannelMapper",
                 "in_channels": channel_mapper(model, network["channels"]),
             }
             head.only("embed_dims", network["channels"], default=256)
             head.skip("in_channels")
     return "detr", {
-        "_target_": "samebox.nets.detr.DETR",
+        "_target_": "samebox.networks.nets.detr.DETR",
         "backbone": backbone,
         "count": test.whole("max_per_img", network["queries"]),
         **network,
@@ -73,7 +73,7 @@ def second_generation_transformer(head: Section) -> dict[str, Any]:
                     hidden = layer.whole("feedforward_channels")
             built[name] = transformer_part(name, layers, heads, hidden, head)
     positions(head, widths)
-    neck = {"_target_": "samebox.nets.detr.ChannelMapper", "in_channels": head.whole("in_channels")}
+    neck = {"_target_": "samebox.networks.nets.detr.ChannelMapper", "in_channels": head.whole("in_channels")}
     queries = head.whole("num_query", 100)
     return {"channels": width(head, widths), "queries": queries, "neck": neck, **built}
 
@@ -84,7 +84,7 @@ def transformer_part(
     """An encoder or a decoder, whose attentions all have as many heads."""
     if len(set(heads)) != 1:
         section.unsupported(f"{name}: attentions with {heads} heads")
-    target = f"samebox.nets.detr.{name.capitalize()}"
+    target = f"samebox.networks.nets.detr.{name.capitalize()}"
     return {"_target_": target, "layers": layers, "heads": max(heads, default=0), "hidden_channels": hidden}
 
 

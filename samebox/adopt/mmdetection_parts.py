@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from samebox.adopt.section import Section
-from samebox.blocks.resnet import DEPTHS
+from samebox.networks.blocks.resnet import DEPTHS
 
 # What training alone reads, in any component
 TRAINING = (
@@ -102,7 +102,7 @@ def resnet(backbone: Section) -> dict[str, Any]:
     backbone.only("dcn", None)
     backbone.skip("stage_with_dcn", "contract_dilation")
     return {
-        "_target_": "samebox.blocks.resnet.ResNet",
+        "_target_": "samebox.networks.blocks.resnet.ResNet",
         "depth": depth,
         "style": backbone.kind("pytorch", "caffe", key="style", default="pytorch"),
         "base_channels": width,
@@ -119,7 +119,7 @@ def vgg(backbone: Section) -> dict[str, Any]:
     backbone.only("out_indices", (3, 4))
     backbone.given("out_feature_indices", (22, 34))
     backbone.skip("input_size")
-    return {"_target_": "samebox.blocks.vgg.VGG16"}
+    return {"_target_": "samebox.networks.blocks.vgg.VGG16"}
 
 
 def mobilenet(backbone: Section) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def mobilenet(backbone: Section) -> dict[str, Any]:
     backbone.only("widen_factor", 1.0)
     backbone.only("conv_cfg", None)
     built: dict[str, Any] = {
-        "_target_": "samebox.blocks.mobilenet.MobileNetV2",
+        "_target_": "samebox.networks.blocks.mobilenet.MobileNetV2",
         "out_stages": backbone.wholes("out_indices", (1, 2, 4, 7)),
     }
     if "norm_cfg" in backbone:
@@ -158,7 +158,7 @@ def darknet(backbone: Section) -> dict[str, Any]:
     backbone.only("conv_cfg", None)
     plain_batch_norm(backbone)
     leaky(backbone)
-    return {"_target_": "samebox.blocks.darknet.Darknet"}
+    return {"_target_": "samebox.networks.blocks.darknet.Darknet"}
 
 
 def fpn(neck: Section, backbone: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def fpn(neck: Section, backbone: dict[str, Any]) -> dict[str, Any]:
     neck.only("upsample_cfg", {"mode": "nearest"})
     neck.skip("no_norm_on_lateral")
     return {
-        "_target_": "samebox.blocks.fpn.FPN",
+        "_target_": "samebox.networks.blocks.fpn.FPN",
         "in_channels": channels[start:],
         "out_channels": neck.whole("out_channels"),
         "num_outs": neck.whole("num_outs"),
@@ -219,7 +219,7 @@ def anchors(head: Section) -> dict[str, Any]:
         else:
             scales = generator.numbers("scales")
         return {
-            "_target_": "samebox.blocks.anchors.Anchors",
+            "_target_": "samebox.networks.blocks.anchors.Anchors",
             "strides": generator.wholes("strides"),
             "ratios": [float(ratio) for ratio in generator.numbers("ratios")],
             "scales": scales,
@@ -233,7 +233,7 @@ def octave_anchors(head: Section) -> dict[str, Any]:
     octave = {"base": scales[0], "count": len(scales)}
     if scales != [octave["base"] * 2 ** (index / len(scales)) for index in range(len(scales))]:
         head.unsupported("anchor_generator.scales", scales)
-    return built | {"scales": {"_target_": "samebox.blocks.anchors.octave_scales", **octave}}
+    return built | {"scales": {"_target_": "samebox.networks.blocks.anchors.octave_scales", **octave}}
 
 
 def towers(head: Section) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def retina_head(head: Section) -> dict[str, Any]:
     scored_by(head, True)
     without_norm(head)
     plain_deltas(head)
-    built = {"_target_": "samebox.nets.retinanet.RetinaHead", **towers(head)}
+    built = {"_target_": "samebox.networks.nets.retinanet.RetinaHead", **towers(head)}
     return built | {"anchors": octave_anchors(head)}
 
 
@@ -262,7 +262,11 @@ def fsaf_head(head: Section) -> dict[str, Any]:
     scored_by(head, True)
     without_norm(head)
     head.only("score_threshold", None)
-    built = {"_target_": "samebox.nets.fsaf.FSAFHead", **towers(head), "anchors": octave_anchors(head)}
+    built = {
+        "_target_": "samebox.networks.nets.fsaf.FSAFHead",
+        **towers(head),
+        "anchors": octave_anchors(head),
+    }
     with head.section("bbox_coder") as coder:
         coder.kind("TBLRBBoxCoder")
         coder.only("clip_border", True)
@@ -281,8 +285,8 @@ def fcos_head(head: Section) -> dict[str, Any]:
     head.only("bbox_coder", None, {"type": "DistancePointBBoxCoder"})
     head.skip("regress_ranges", "center_sampling", "center_sample_radius")
     strides = head.wholes("strides", (4, 8, 16, 32, 64))
-    points = {"_target_": "samebox.blocks.anchors.Points", "strides": strides}
-    built = {"_target_": "samebox.nets.fcos.FCOSHead", **towers(head)}
+    points = {"_target_": "samebox.networks.blocks.anchors.Points", "strides": strides}
+    built = {"_target_": "samebox.networks.nets.fcos.FCOSHead", **towers(head)}
     return built | {"norm_groups": groups, "points": points}
 
 
@@ -304,9 +308,9 @@ def ssd_anchors(head: Section) -> dict[str, Any]:
             least, most = ssd_sizes(generator, len(strides))
         sides = {"least": least, "most": most, "ratios": generator.nested("ratios")}
         return {
-            "_target_": "samebox.blocks.anchors.SizedAnchors",
+            "_target_": "samebox.networks.blocks.anchors.SizedAnchors",
             "strides": strides,
-            "sides": {"_target_": "samebox.blocks.anchors.ssd_sides", **sides},
+            "sides": {"_target_": "samebox.networks.blocks.anchors.ssd_sides", **sides},
         }
 
 
@@ -342,9 +346,9 @@ def ssd_neck(neck: Section) -> dict[str, Any]:
         neck.unsupported("out_channels", outputs)
     neck.only("last_kernel_size", 3)
     scale = neck.raw("l2_norm_scale", 20)  # where training starts from
-    norm = {"_target_": "samebox.blocks.vgg.L2Norm", "channels": inputs[0] if inputs else 0}
+    norm = {"_target_": "samebox.networks.blocks.vgg.L2Norm", "channels": inputs[0] if inputs else 0}
     return {
-        "_target_": "samebox.nets.ssd.SSDNeck",
+        "_target_": "samebox.networks.nets.ssd.SSDNeck",
         "in_channels": inputs,
         "extra_channels": outputs[len(inputs) :],
         "strides": neck.wholes("level_strides"),
@@ -360,7 +364,7 @@ def ssd_head(head: Section) -> dict[str, Any]:
     head.only("stacked_convs", 0)
     head.skip("feat_channels")
     return {
-        "_target_": "samebox.nets.ssd.SSDHead",
+        "_target_": "samebox.networks.nets.ssd.SSDHead",
         "in_channels": head.wholes("in_channels"),
         "num_classes": classes(head),
         "anchors": ssd_anchors(head),
@@ -378,7 +382,7 @@ def yolo_neck(neck: Section) -> dict[str, Any]:
     inputs, outputs = neck.wholes("in_channels"), neck.wholes("out_channels")
     neck.given("num_scales", len(inputs))
     return {
-        "_target_": "samebox.nets.yolov3.YOLOv3Neck",
+        "_target_": "samebox.networks.nets.yolov3.YOLOv3Neck",
         "in_channels": inputs,
         "out_channels": outputs,
     }
@@ -397,12 +401,12 @@ def yolo_head(head: Section) -> dict[str, Any]:
         strides, sides = generator.wholes("strides"), generator.nested("base_sizes")
     head.only("featmap_strides", strides, default=[32, 16, 8])
     return {
-        "_target_": "samebox.nets.yolov3.YOLOv3Head",
+        "_target_": "samebox.networks.nets.yolov3.YOLOv3Head",
         "in_channels": head.wholes("in_channels"),
         "out_channels": head.wholes("out_channels", (1024, 512, 256)),
         "num_classes": classes(head),
         "anchors": {
-            "_target_": "samebox.blocks.anchors.SizedAnchors",
+            "_target_": "samebox.networks.blocks.anchors.SizedAnchors",
             "strides": strides,
             "sides": sides,
         },
@@ -425,11 +429,11 @@ def rpn_head(head: Section, test: Section) -> dict[str, Any]:
         iou = limits.number("nms_thr") if "nms_thr" in limits else greedy_nms(limits)
         nms_pre = limits.whole("nms_pre")
     return {
-        "_target_": "samebox.nets.rpn.RPNHead",
+        "_target_": "samebox.networks.nets.rpn.RPNHead",
         "in_channels": head.whole("in_channels"),
         "channels": head.whole("feat_channels", 256),
         "anchors": anchors(head),
-        "nms": {"_target_": "samebox.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count},
+        "nms": {"_target_": "samebox.networks.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count},
         "nms_pre": nms_pre,
     }
 
@@ -446,7 +450,7 @@ def greedy_nms(test: Section) -> float:
 def final_nms(test: Section) -> dict[str, Any]:
     """The NMS that gives the detections."""
     iou, count = greedy_nms(test), test.whole("max_per_img")
-    nms = {"_target_": "samebox.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count}
+    nms = {"_target_": "samebox.networks.blocks.nms.GreedyNMS", "iou_threshold": iou, "count": count}
     # families keep that many of a class, which is of no account where there are no more in all
     return nms | ({"per_class": count} if count > PER_CLASS else {})
 
@@ -474,7 +478,7 @@ def roi_align(roi_head: Section, key: str) -> dict[str, Any]:
             layer.only("aligned", True)
             size = layer.whole("out_size" if "out_size" in layer else "output_size")
         strides = extractor.wholes("featmap_strides")
-    return {"_target_": "samebox.blocks.roi_align.RoIAlign", "_args_": [size, strides]}
+    return {"_target_": "samebox.networks.blocks.roi_align.RoIAlign", "_args_": [size, strides]}
 
 
 def bbox_head(head: Section, align: dict[str, Any], agnostic: bool) -> dict[str, Any]:
@@ -490,7 +494,7 @@ def bbox_head(head: Section, align: dict[str, Any], agnostic: bool) -> dict[str,
         head.only(name, {"type": "Linear"})
     head.skip("conv_out_channels")
     return {
-        "_target_": "samebox.nets.rcnn.BoxHead",
+        "_target_": "samebox.networks.nets.rcnn.BoxHead",
         "roi_align": align,
         "in_channels": head.whole("in_channels", 256),
         "channels": head.whole("fc_out_channels", 1024),
@@ -510,7 +514,7 @@ def mask_head(head: Section, align: dict[str, Any]) -> dict[str, Any]:
     head.only("predictor_cfg", {"type": "Conv"})
     head.skip("roi_feat_size")
     return {
-        "_target_": "samebox.nets.rcnn.FCNMaskHead",
+        "_target_": "samebox.networks.nets.rcnn.FCNMaskHead",
         "roi_align": align,
         "in_channels": head.whole("in_channels", 256),
         "channels": head.whole("conv_out_channels", 256),
@@ -538,7 +542,7 @@ def coarse_mask_head(roi_head: Section) -> tuple[dict[str, Any], int]:
         head.only("downsample_factor", 2)
         head.skip("roi_feat_size")
         built = {
-            "_target_": "samebox.nets.point_rend.CoarseMaskHead",
+            "_target_": "samebox.networks.nets.point_rend.CoarseMaskHead",
             "side": side,
             "in_channels": head.whole("in_channels", 256),
             "channels": head.whole("conv_out_channels", 256),
@@ -558,7 +562,7 @@ def point_head(head: Section) -> dict[str, Any]:
     head.only("conv_cfg", {"type": "Conv1d"})
     head.only("act_cfg", {"type": "ReLU"})
     return {
-        "_target_": "samebox.nets.point_rend.PointHead",
+        "_target_": "samebox.networks.nets.point_rend.PointHead",
         "in_channels": head.whole("in_channels", 256),
         "channels": head.whole("fc_channels", 256),
         "fcs": head.whole("num_fcs", 3),
@@ -576,7 +580,7 @@ def solo_head(head: Section) -> dict[str, Any]:
     head.only("conv_cfg", None)
     head.only("dcn_cfg", None)
     head.skip("dcn_apply_to_all_conv", "scale_ranges", "pos_scale")
-    built = {"_target_": "samebox.nets.solov2.SOLOv2Head", **towers(head)}
+    built = {"_target_": "samebox.networks.nets.solov2.SOLOv2Head", **towers(head)}
     return built | {
         "grids": head.wholes("num_grids"),
         "norm_groups": groups,
@@ -592,7 +596,7 @@ def mask_feature_head(head: Section, in_channels: int) -> dict[str, Any]:
         features.only("conv_cfg", None)
         features.only("act_cfg", {"type": "ReLU"})
         return {
-            "_target_": "samebox.nets.solov2.MaskFeatureHead",
+            "_target_": "samebox.networks.nets.solov2.MaskFeatureHead",
             "in_channels": in_channels,
             "channels": features.whole("feat_channels"),
             "out_channels": features.whole("out_channels"),
@@ -610,7 +614,7 @@ def hourglass(backbone: Section) -> dict[str, Any]:
     if len(channels) < 2 or backbone.whole("feat_channel", 256) != channels[0]:
         backbone.unsupported("feat_channel")
     return {
-        "_target_": "samebox.blocks.hourglass.HourglassNet",
+        "_target_": "samebox.networks.blocks.hourglass.HourglassNet",
         "stacks": backbone.whole("num_stacks", 2),
         "channels": channels,
         "counts": backbone.wholes("stage_blocks", (2, 2, 2, 2, 2, 4)),
@@ -623,7 +627,7 @@ def corner_head(head: Section, stacks: int) -> dict[str, Any]:
     head.only("num_feat_levels", stacks, default=2)
     head.only("corner_emb_channels", 1)
     return {
-        "_target_": "samebox.nets.cornernet.CornerHead",
+        "_target_": "samebox.networks.nets.cornernet.CornerHead",
         "channels": head.whole("in_channels"),
         "branch_channels": 128,
         "num_classes": classes(head),

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from samebox.adopt.literal import Imported, short
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,6 @@ class BrokenPickleError(ValueError):
     """The stream is no pickle of a checkpoint: damaged, or made to attack its reader."""
 
 
-def one_line(text: object, most: int = 120) -> str:
-    """`text` fit for one line of a message: a hostile name may hold line breaks or terminal codes."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text)[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
 class Placeholder:
     """What stands for an object that is not rebuilt: it can be called and given state, to no effect."""
 

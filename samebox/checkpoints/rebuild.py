@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from samebox.checkpoints.machine import (
-    BrokenPickleError,
-    Known,
-    Placeholder,
-    dict_from_flat,
-    one_line,
-    plain_key,
-)
+from samebox.checkpoints.machine import BrokenPickleError, Known, Placeholder, dict_from_flat, plain_key
+from samebox.core.errors import one_line
 
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from samebox.checkpoints.machine import BrokenPickleError, Machine, Placeholder, one_line
+from samebox.checkpoints.machine import BrokenPickleError, Machine, Placeholder
 from samebox.checkpoints.rebuild import Names
 from samebox.checkpoints.storages import LegacyStorages, ZipStorages
-from samebox.errors import SameboxError
-from samebox.files import existing
+from samebox.core.errors import SameboxError, one_line
+from samebox.core.files import existing
 
 _LARGEST_PICKLE = 64 << 20  # bytes of a torch zip's data.pkl, which holds no weights; usual is below 1 MB
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from samebox.checkpoints.machine import one_line
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError, one_line
 
 _STATISTICS = ("running_mean", "running_var")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from samebox.checkpoints.fetch import fetch
-from samebox.errors import SameboxError
-from samebox.files import written_aside
+from samebox.core.errors import SameboxError
+from samebox.core.fetch import fetch
+from samebox.core.files import written_aside
 
 
 def provide(archive: Mapping[str, Any]) -> None:

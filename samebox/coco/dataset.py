@@ -11,8 +11,8 @@ from typing import Any
 from pycocotools.coco import COCO
 
 from samebox.coco.panoptic import PanopticSet, check_sections
-from samebox.errors import SameboxError
-from samebox.files import existing, read_json
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, read_json
 
 # What COCO's own evaluation reads from each entry; pycocotools ends in a KeyError where one is missing.
 _KEYS = {

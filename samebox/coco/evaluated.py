@@ -6,8 +6,8 @@ from typing import Any
 
 from samebox.coco.panoptic import PanopticResults, PanopticSet
 from samebox.coco.results import read_results, write_results
-from samebox.errors import SameboxError
-from samebox.files import read_json, write_json
+from samebox.core.errors import SameboxError
+from samebox.core.files import read_json, write_json
 
 _KEYS = ("detector", "model", "runtime", "title", "dataset", "status", "reason", "score", "timing")
 
@@ -17,9 +17,9 @@ class Evaluated:
     """One form of a detector: its metrics and, where it was measured, its curves and results.
 
     `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
-    `keypoints`) that `coco.score` gives, `results` the COCO results at batch 1, and `panoptic` the
-    segments at batch 1 of a detector that gives them: still to be written, or as read. `other_canvases` are,
-    by check of `samebox.invariance` and by image id, the COCO results of a few images on other canvases.
+    `keypoints`), `results` the COCO results at batch 1, and `panoptic` the segments at batch 1 of a detector
+    that gives them. `other_canvases` holds, by check of `samebox.evaluation.invariance` and by image id, the
+    COCO results of a few images on other canvases.
     """
 
     metrics: dict[str, Any]

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.errors import SameboxError
-from samebox.files import existing, read_json, write_json, written_aside
-from samebox.panoptic import Panoptic, Segment
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, read_json, write_json, written_aside
+from samebox.postprocess.panoptic import Panoptic, Segment
 
 _KEYS = {
     "annotations": ("image_id", "file_name", "segments_info"),

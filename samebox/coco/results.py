@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from samebox.detections import Detections
-from samebox.errors import SameboxError
-from samebox.files import existing, written_aside
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, written_aside
+from samebox.postprocess.detections import Detections
+
+# Kind of IoU → the key of a result that holds its geometry
+GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 # x and y of a pixel's centre, which COCO counts keypoints from, and nothing for the score
 PIXEL_CENTRE = (0.5, 0.5, 0.0)

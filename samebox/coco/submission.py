@@ -8,8 +8,8 @@ from typing import Any
 
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.panoptic import PanopticResults
-from samebox.coco.score import GEOMETRY
-from samebox.files import write_text, written_aside
+from samebox.coco.results import GEOMETRY
+from samebox.core.files import write_text, written_aside
 
 # What the files of a task begin with; boxes and masks have a server each
 _TASKS = {

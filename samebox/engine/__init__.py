@@ -5,8 +5,8 @@ builds on the GPU that the engine will run on. An engine is a pair of files: the
 that says what is in the plan and carries its hash.
 """
 
+from samebox.core.errors import NotHere
 from samebox.engine.build import engine_from_onnx
-from samebox.engine.flavour import NotHere
 from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport, check_loadable, engine_report, sidecar
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from samebox.core.errors import SameboxError
 from samebox.engine.flavour import runtime
-from samebox.errors import SameboxError
-from samebox.spec import PRECISION_KEY
+from samebox.record.spec import PRECISION_KEY
 
 # TensorRT's names of the types that real numbers have; the others carry integers and truth values
 REAL = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}

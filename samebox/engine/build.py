@@ -9,6 +9,10 @@ from typing import Any
 
 import onnx
 
+from samebox.core.environment import hardware, peak_memory_mb, reset_peak_memory
+from samebox.core.errors import SameboxError
+from samebox.core.files import sha256, write_json, written_aside
+from samebox.core.gpu import gpus
 from samebox.engine.achieved import check_precision, shares, types_in_engine, types_in_network
 from samebox.engine.cache import timing_cache
 from samebox.engine.compatibility import check_options, targets_of
@@ -17,11 +21,7 @@ from samebox.engine.parse import network_from_onnx
 from samebox.engine.profile import Profile
 from samebox.engine.progress import shown
 from samebox.engine.record import EngineReport, sidecar
-from samebox.environment import hardware, peak_memory_mb, reset_peak_memory
-from samebox.errors import SameboxError
-from samebox.files import sha256, write_json, written_aside
-from samebox.gpu import gpus
-from samebox.graphs import input_shapes, metadata, onnx_model, opset_of
+from samebox.graph.reading import input_shapes, metadata, onnx_model, opset_of
 
 
 def engine_from_onnx(

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from samebox.core.files import written_aside
 from samebox.engine.flavour import gpu_here
-from samebox.files import written_aside
 
 
 def cache_file(trt: Any, folder: Path) -> Path:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from samebox.core.errors import SameboxError
 from samebox.engine.flavour import gpu_here
-from samebox.errors import SameboxError
 
 # The least compute capability that hardware_compatibility=ampere_plus serves
 AMPERE = 80

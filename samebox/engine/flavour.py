@@ -5,8 +5,8 @@ import importlib
 import logging
 from typing import Any
 
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu, gpus
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu, gpus
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +15,6 @@ FLAVOURS = {
     "tensorrt_rtx": ("TensorRT-RTX", "pip install tensorrt-rtx"),
     "tensorrt": ("TensorRT", "pip install samebox[tensorrt]"),
 }
-
-
-class NotHere(Exception):  # noqa: N818 - not a failure: another machine can do it
-    """What was asked cannot be done on this machine. Its text is one line that says why."""
 
 
 def tensorrt_module(flavour: str) -> Any:

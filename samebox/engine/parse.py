@@ -8,9 +8,9 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
+from samebox.core.errors import SameboxError
 from samebox.engine.flavour import called, tensorrt_logger
-from samebox.errors import SameboxError
-from samebox.graphs import all_nodes
+from samebox.graph.reading import all_nodes
 
 # TensorRT's own limit on the K of a TopK layer.
 LARGEST_K = 3840

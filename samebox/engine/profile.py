@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
+from samebox.record.preprocess import Preprocess
+
+# Height and width assumed for images that no rule resizes: the largest of COCO
+UNRESIZED = (480, 640)
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,16 @@ class Profile:
 
 def _range(triple: tuple[int, int, int]) -> str:
     return f"{triple[0]}..{triple[2]}"
+
+
+def canvas_ranges(rule: Preprocess) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(least, usual, largest) height and width of the canvases that a preprocessing rule gives.
+
+    Images may be portrait or landscape, so both sides reach the larger limit; the usual canvas is landscape.
+    """
+    if rule.canvas:
+        height, width = rule.canvas
+        return (height, height, height), (width, width, width)
+    sides = rule.resize.scale if rule.resize else UNRESIZED
+    least, short, long = (rule.rounded(side) for side in (1, *sorted(sides)))
+    return (least, short, long), (least, long, long)

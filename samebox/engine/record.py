@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import existing, read_json, sha256
 from samebox.engine.compatibility import loads_in, runs_on
-from samebox.engine.flavour import FLAVOURS, NotHere, gpu_here, tensorrt_module
+from samebox.engine.flavour import FLAVOURS, gpu_here, tensorrt_module
 from samebox.engine.profile import Profile
-from samebox.errors import SameboxError
-from samebox.files import existing, read_json, sha256
 
 
 @dataclass(frozen=True)

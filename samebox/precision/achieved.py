@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from samebox.precision.rule import Rule
 
 CALLED: dict[int, str] = {

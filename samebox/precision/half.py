@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from samebox.errors import SameboxError
-from samebox.graphs import all_nodes, opset_of
+from samebox.core.errors import SameboxError
+from samebox.graph.reading import all_nodes, opset_of
 from samebox.precision.rule import typed
 
 # ONNX's type and NumPy's

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from samebox.graphs import opset_of
+from samebox.graph.reading import opset_of
 from samebox.precision.rule import stored_names, typed
 
 Feed = Mapping[str, NDArray[Any]]

@@ -9,17 +9,17 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from samebox.errors import SameboxError
-from samebox.files import written_aside
-from samebox.graphs import input_shapes, metadata, onnx_model, opset_of
-from samebox.opset import check_opset
+from samebox.core.errors import SameboxError
+from samebox.core.files import written_aside
+from samebox.graph.opset import check_opset
+from samebox.graph.reading import input_shapes, metadata, onnx_model, opset_of
 from samebox.precision.achieved import Achieved, achieved, check_achieved
 from samebox.precision.half import HALVES, largest, put_in_half
 from samebox.precision.overflow import Feed, largest_values
 from samebox.precision.quantized import Calibration, quantized
 from samebox.precision.rule import Rule
-from samebox.preprocess import read_image
-from samebox.spec import METADATA_KEY, PRECISION_KEY, Spec
+from samebox.record.preprocess import read_image
+from samebox.record.spec import METADATA_KEY, PRECISION_KEY, Spec
 
 PRECISIONS = (*HALVES, "int8")
 CALIBRATION = Calibration()

@@ -21,7 +21,7 @@ from onnxruntime.quantization.calibrate import (
     TensorsData,
 )
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from samebox.precision.overflow import Feed
 from samebox.precision.rule import stored_names
 

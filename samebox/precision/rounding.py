@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from samebox.precision.achieved import element_types
 from samebox.precision.half import HALVES
 

@@ -6,7 +6,7 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from samebox.blocks.nms import GreedyNMS
+from samebox.networks.blocks.nms import GreedyNMS
 
 
 class Caps:

@@ -16,12 +16,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from samebox.engine import NotHere
-from samebox.environment import threads
-from samebox.errors import SameboxError
-from samebox.files import existing
-from samebox.gpu import gpus
-from samebox.session import CPU, CUDA, PROVIDERS, TENSORRT
+from samebox.core.environment import threads
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import existing
+from samebox.core.gpu import gpus
+from samebox.engine.session import CPU, CUDA, PROVIDERS, TENSORRT
 
 # What ONNX Runtime raises for a file that it does not load …
 _BROKEN = (failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument)

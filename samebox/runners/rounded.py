@@ -1,6 +1,6 @@
 """16-bit ONNX files by ONNX Runtime on a CPU without kernels of their type."""
 
-from samebox.graphs import onnx_model
+from samebox.graph.reading import onnx_model
 from samebox.precision.rounding import rounded
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 

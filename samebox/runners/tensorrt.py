@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samebox.engine import NotHere, Profile, check_loadable, engine_report
+from samebox.core.errors import NotHere, SameboxError
+from samebox.engine import Profile, check_loadable, engine_report
 from samebox.engine.cache import runtime_cache
 from samebox.engine.flavour import runtime, tensorrt_logger, tensorrt_module
-from samebox.errors import SameboxError
 
 INPUTS = ("images", "sizes")
 DEVICE = torch.device("cuda")

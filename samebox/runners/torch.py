@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.nets.contract import Deployable
+from samebox.core.errors import NotHere, SameboxError
+from samebox.networks.nets.contract import Deployable
+from samebox.record.spec import METADATA_KEY, Spec
 from samebox.runners.caps import Caps
-from samebox.spec import METADATA_KEY, Spec
 
 DEVICES = ("cpu", "cuda")
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.detector import Runner
-from samebox.engine import NotHere, check_loadable, engine_report
+from samebox.core.errors import NotHere
+from samebox.engine import check_loadable, engine_report
+from samebox.runners.protocol import Runner
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.detector import Runner
+from samebox.runners.protocol import Runner
 from samebox.runners.torch import TorchRunner
 from stages.networks import load_network
 

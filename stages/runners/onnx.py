@@ -4,11 +4,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.detector import Runner
-from samebox.files import existing
+from samebox.core.files import existing
+from samebox.engine.session import session_of
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.protocol import Runner
 from samebox.runners.rounded import RoundedRunner
-from samebox.session import session_of
 
 
 def onnx_runner(config: DictConfig, path: Path, device: str) -> Runner:

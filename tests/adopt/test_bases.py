@@ -1,7 +1,7 @@
 import pytest
 
 from samebox.adopt.bases import embedded_config, python_config, yaml_config
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 def written(folder, **files):

@@ -1,6 +1,6 @@
 from samebox.adopt.delta import delta
 
-BACKBONE = {"_target_": "samebox.blocks.resnet.ResNet", "depth": 50, "style": "pytorch"}
+BACKBONE = {"_target_": "samebox.networks.blocks.resnet.ResNet", "depth": 50, "style": "pytorch"}
 
 
 def test_what_the_family_says_is_left_out():

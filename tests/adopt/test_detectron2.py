@@ -5,7 +5,7 @@ import pytest
 
 from samebox.adopt import detectron2
 from samebox.adopt.bases import yaml_config
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 # Of a config as training writes it beside its weights, with every key: those of sections that are read
 WHOLE = {

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from samebox.adopt.literal import Imported, Unread, expression, merged, names_of, parsed, short
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 def names(text, base=None, imported=None):

@@ -5,7 +5,7 @@ import pytest
 
 from samebox.adopt import maskrcnn_benchmark
 from samebox.adopt.bases import yaml_config
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 UNSUPPORTED = [
     ("MODEL.BACKBONE.CONV_BODY", "R-50-C4", "MODEL.BACKBONE.CONV_BODY='R-50-C4'"),

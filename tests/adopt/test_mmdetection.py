@@ -9,7 +9,7 @@ from samebox.adopt.bases import python_config
 from samebox.adopt.literal import Imported, Unread
 from samebox.adopt.mmdetection_parts import ssd_sizes
 from samebox.adopt.section import Findings, Section
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 def config(name, tmp_path, index=0):

@@ -6,7 +6,7 @@ import torch
 from benchmarks import sheets
 from benchmarks.common import drawn, interleaved, ratio
 from benchmarks.sheets import Sheet, Spread
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 def test_calls_take_turns_and_the_warm_up_is_not_counted():

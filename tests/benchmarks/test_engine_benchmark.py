@@ -7,10 +7,10 @@ import yaml
 
 from benchmarks import engine
 from benchmarks.engine import BY_TARGET, DETECTORS, Measured, apart, measured, sheets
-from samebox.engine import EngineReport, NotHere, Profile
-from samebox.errors import SameboxError
+from samebox.core.errors import NotHere, SameboxError
+from samebox.engine import EngineReport, Profile
+from samebox.graph.simplify import SimplifyReport
 from samebox.precision.precise import PrecisionReport
-from samebox.simplify import SimplifyReport
 from stages.compose import CONF, compose
 
 SIDE = (32, 64, 128)

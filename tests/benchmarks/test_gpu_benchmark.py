@@ -15,9 +15,8 @@ from benchmarks import gpu, sheets
 from benchmarks.describe import description, descriptions
 from benchmarks.gpu import CPU_FORMS, GPU_FORMS, Case, Figures, Form, apart, figures, made, measured, tried
 from benchmarks.networks import described
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu
 
 BENCHMARKS = Path(gpu.__file__).parent
 H200 = Gpu("NVIDIA H200", (9, 0), 143771)

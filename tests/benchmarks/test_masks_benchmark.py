@@ -4,7 +4,7 @@ from pycocotools import mask as rle
 
 from benchmarks.masks import COUNT, HEIGHT, WIDTH, by_grid_sample, drawn_boxes, drawn_maps
 from samebox.coco.results import encoded
-from samebox.masks import paste
+from samebox.postprocess.masks import paste
 
 
 @pytest.mark.parametrize("share", [(0.1, 0.6), (1.0, 1.0)])

@@ -14,7 +14,7 @@ from benchmarks.roi_align import (
     drawn_regions,
     exported,
 )
-from samebox.blocks.roi_align import RoIAlign
+from samebox.networks.blocks.roi_align import RoIAlign
 
 
 @pytest.fixture(scope="module")

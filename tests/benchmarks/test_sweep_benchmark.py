@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from benchmarks import sweep
-from samebox.errors import SameboxError
-from samebox.files import read_json
+from samebox.core.errors import SameboxError
+from samebox.core.files import read_json
 
 BURN = "import time\nwhile time.process_time() < 0.2: pass"
 

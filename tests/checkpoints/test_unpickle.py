@@ -13,7 +13,7 @@ from crafted import Calls, Marks, opcodes, payloads, tensor_pickle, zip_file
 
 from samebox.checkpoints.machine import Placeholder
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("SAMEBOX_SHARED", ROOT.parent / "shared")) / "checkpoints"

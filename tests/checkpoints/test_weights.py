@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from samebox.checkpoints.weights import Rule, load_strictly, renamed
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from samebox.coco import archive
 from samebox.coco.archive import provide, unpack
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 FILES = {"val/1.jpg": b"first" * 1000, "val/2.jpg": b"second" * 1000, "annotations/val.json": b"{}"}
 

@@ -7,8 +7,8 @@ import pytest
 from tiny_panoptic import CATEGORIES, IMAGE, SHIFT, grid, panoptic_set
 
 from samebox.coco.panoptic import Category, PanopticResults, PanopticSet, panoptic_result
-from samebox.errors import SameboxError
-from samebox.panoptic import Panoptic, Segment
+from samebox.core.errors import SameboxError
+from samebox.postprocess.panoptic import Panoptic, Segment
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 SHAPES = Path(__file__).parents[2] / "demo/shapes"
 ANNOTATIONS = SHAPES / "annotations/instances_val.json"

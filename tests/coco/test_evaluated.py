@@ -2,8 +2,8 @@ import pytest
 
 from samebox.coco.evaluated import Evaluated, read_evaluated, write_evaluated
 from samebox.coco.results import write_results
-from samebox.errors import SameboxError
-from samebox.files import write_json
+from samebox.core.errors import SameboxError
+from samebox.core.files import write_json
 
 METRICS = {
     "detector": "fcos", "model": "FCOS", "runtime": "pytorch", "title": "PyTorch", "dataset": "shapes",

@@ -15,8 +15,8 @@ from samebox.coco.results import (
     results_written,
     write_results,
 )
-from samebox.detections import Detections
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
+from samebox.postprocess.detections import Detections
 
 NAMES = ("disc", "ring")
 

@@ -3,9 +3,9 @@ import json
 import pytest
 from tiny_onnx import tiny_file
 
+from samebox.core.errors import SameboxError
 from samebox.engine.achieved import check_precision, precisions, shares, types_told
-from samebox.errors import SameboxError
-from samebox.spec import PRECISION_KEY
+from samebox.record.spec import PRECISION_KEY
 
 
 def layer(text):

@@ -9,12 +9,12 @@ import tiny_precision
 from tiny_engine import TARGETS, full_tensorrt
 from tiny_onnx import METADATA, tiny_file, tiny_model
 
-from samebox.engine import NotHere, Profile, build, engine_from_onnx, engine_report, flavour, sidecar
-from samebox.errors import SameboxError
-from samebox.files import sha256
-from samebox.gpu import Gpu
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import sha256
+from samebox.core.gpu import Gpu
+from samebox.engine import Profile, build, engine_from_onnx, engine_report, flavour, sidecar
 from samebox.precision.precise import precise_onnx
-from samebox.spec import PRECISION_KEY
+from samebox.record.spec import PRECISION_KEY
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -1,10 +1,10 @@
 import pytest
 from tiny_engine import full_tensorrt
 
-from samebox.engine import NotHere, flavour
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu
+from samebox.engine import flavour
 from samebox.engine.cache import cache_file, runtime_cache, timing_cache
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -4,8 +4,8 @@ from onnx import helper
 from tiny_engine import PROFILE, TARGETS
 from tiny_onnx import tiny_model
 
+from samebox.core.errors import SameboxError
 from samebox.engine import engine_from_onnx
-from samebox.errors import SameboxError
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -3,9 +3,9 @@ import sys
 import pytest
 from tiny_engine import full_tensorrt, record
 
-from samebox.engine import NotHere, check_loadable, engine_report, flavour, sidecar
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu
+from samebox.engine import check_loadable, engine_report, flavour, sidecar
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from pipelines import adopt
 from samebox.adopt import mmdetection
 from samebox.adopt.bases import python_config
-from samebox.errors import SameboxError
-from samebox.files import read_json, sha256
+from samebox.core.errors import SameboxError
+from samebox.core.files import read_json, sha256
 from stages import compose
 from stages.networks import load_network
 

@@ -4,7 +4,7 @@ import pytest
 from small_network import changed, scaled_weight, small_file
 
 from pipelines import bisect, chain
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from stages.compose import compose
 
 

@@ -14,7 +14,7 @@ import stages.precision
 import stages.simplify
 from pipelines import chain
 from samebox.coco.evaluated import Evaluated, write_evaluated
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from stages.compose import artifact, compose
 from stages.precision import rule
 

@@ -13,8 +13,8 @@ import stages.compare
 import stages.differences
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import Evaluated, write_evaluated
-from samebox.coco.score import score
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
+from samebox.scoring.average_precision import score
 from stages.compose import compose
 
 MOVED = 20000003  # the image in which the other form's detections lie elsewhere

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pipelines import export as pipeline
-from samebox.agreement import Agreement
+from samebox.core.errors import SameboxError
+from samebox.core.files import sha256
 from samebox.detector import load
-from samebox.errors import SameboxError
-from samebox.files import sha256
-from samebox.graphs import input_shapes, metadata, onnx_model
-from samebox.spec import Spec
+from samebox.evaluation.agreement import Agreement
+from samebox.graph.reading import input_shapes, metadata, onnx_model
+from samebox.record.spec import Spec
 from stages.compose import compose
 
 IMAGE = demo_forms.IMAGES / "000020000000.jpg"

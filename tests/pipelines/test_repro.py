@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipelines import repro
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 
 # An edge from each stage to those that need it: a long way, a short one, and where they meet
 GRAPH = nx.DiGraph([("a", "b"), ("b", "end"), ("c", "end")])

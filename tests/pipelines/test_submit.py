@@ -9,9 +9,9 @@ from panoptic_truth import SEGMENTS, PanopticTruth
 
 import pipelines.submit
 from samebox.coco.dataset import CocoDataset
+from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.errors import SameboxError
-from samebox.evaluate import Pass, evaluated, run_over
+from samebox.evaluation.evaluate import Pass, evaluated, run_over
 from stages.compose import compose
 
 

@@ -12,7 +12,7 @@ from demo_forms import ROOT, small_set
 from pipelines import sweep
 from samebox import tracking
 from samebox.coco.evaluated import Evaluated
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from stages.compose import compose
 
 METRICS = {

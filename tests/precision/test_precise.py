@@ -5,15 +5,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
 
-from samebox.errors import SameboxError
-from samebox.opset import newest
+from samebox.core.errors import SameboxError
+from samebox.graph.opset import newest
 from samebox.precision import precise
 from samebox.precision.achieved import achieved, check_achieved
 from samebox.precision.precise import precise_onnx
 from samebox.precision.quantized import Calibration
 from samebox.precision.rounding import rounded
-from samebox.preprocess import read_image
-from samebox.spec import METADATA_KEY, PRECISION_KEY
+from samebox.record.preprocess import read_image
+from samebox.record.spec import METADATA_KEY, PRECISION_KEY
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 

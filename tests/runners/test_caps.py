@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from samebox.blocks.nms import GreedyNMS
+from samebox.networks.blocks.nms import GreedyNMS
 from samebox.runners.caps import Caps
 
 PER_LEVEL, LEVELS = 3, 2

@@ -9,12 +9,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from tiny_onnx import METADATA, tiny_file, tiny_model
 
 import samebox.runners.onnxruntime as module
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu, gpus
-from samebox.graphs import all_nodes
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu, gpus
+from samebox.engine.session import CPU, CUDA, PROVIDERS, TENSORRT
+from samebox.graph.reading import all_nodes
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
-from samebox.session import CPU, CUDA, PROVIDERS, TENSORRT
 
 FEED = {
     "images": np.random.default_rng(0).uniform(0, 255, (2, 3, 64, 96)).astype(np.float32),

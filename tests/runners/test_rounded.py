@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny_precision import RULE, pictures, tiny_source
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from samebox.precision.precise import precise_onnx
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.rounded import RoundedRunner

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny_engine import PROFILE, record
 
-from samebox.engine import NotHere, flavour
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.gpu import Gpu
+from samebox.engine import flavour
 from samebox.engine.cache import cache_file
-from samebox.errors import SameboxError
-from samebox.gpu import Gpu
 from samebox.runners import tensorrt
 from samebox.runners.tensorrt import TensorRTRunner, check_shapes
 

@@ -3,12 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.nets.contract import Deployable, Normalize
-from samebox.preprocess import Preprocess, Resize
+from samebox.core.errors import NotHere, SameboxError
+from samebox.networks.nets.contract import Deployable, Normalize
+from samebox.record.preprocess import Preprocess, Resize
+from samebox.record.spec import Spec
 from samebox.runners.torch import TorchRunner
-from samebox.spec import Spec
 
 SPEC = Spec("echo", ("a",), Preprocess(Resize((64, 64))), {"channel_order": "RGB"}, "0" * 64)
 FEED = {"images": np.full((2, 3, 4, 4), 7, np.float32), "sizes": np.array([[4, 4], [4, 2]])}

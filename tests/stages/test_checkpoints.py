@@ -4,10 +4,9 @@ from demo_forms import CHECKPOINT, IMAGES, ROOT
 
 import samebox
 from samebox import detector as detectors
+from samebox.core.errors import NotHere, SameboxError
+from samebox.core.files import sha256
 from samebox.detector import Detector
-from samebox.engine import NotHere
-from samebox.errors import SameboxError
-from samebox.files import sha256
 from samebox.runners.torch import TorchRunner
 from stages import checkpoints
 from stages.checkpoints import detector_of
@@ -77,7 +76,7 @@ def test_the_device_is_pytorchs():
             samebox.load(CHECKPOINT, device="cuda")
 
 
-def test_away_from_the_repository_a_checkpoint_says_where_it_runs(monkeypatch):
-    monkeypatch.setattr(detectors, "_CHECKPOINTS", "absent_stages.checkpoints")
-    with pytest.raises(SameboxError, match=r"shapes\.pth: networks of checkpoints are in conf/ .* its root"):
+def test_without_the_pipeline_a_checkpoint_names_the_extra(monkeypatch):
+    monkeypatch.setattr(detectors, "_CHECKPOINT_RUNNERS", "samebox.none")
+    with pytest.raises(SameboxError, match=r"shapes\.pth: a checkpoint needs the pipeline: pip install"):
         samebox.load(CHECKPOINT)

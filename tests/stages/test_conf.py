@@ -9,10 +9,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from samebox.nets.contract import BOXES, KEYPOINTS, MASKS, PANOPTIC, SEGMENTS
-from samebox.preprocess import Preprocess
+from samebox.networks.construct import build
+from samebox.networks.nets.contract import BOXES, KEYPOINTS, MASKS, PANOPTIC, SEGMENTS
+from samebox.record.preprocess import Preprocess
 from stages.axes import axis
-from stages.compose import CONF, compose
+from stages.compose import CONF, compose, plain
 
 DETECTORS = sorted(path.stem for path in (CONF / "detector").glob("*.yaml"))
 PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "paths")
@@ -55,7 +56,7 @@ def test_a_network_is_built_from_its_config(detector):
     config = composed("export", f"detector={detector}")
     config.detector.num_classes = 7  # stages take it from the class names
     with torch.device("meta"):  # shapes without values: the largest network is built as fast as the least
-        network = instantiate(config.detector.network, _convert_="all")
+        network = build(plain(config.detector)["network"])
     assert network.outputs in (BOXES, MASKS, KEYPOINTS, PANOPTIC, SEGMENTS)
     if network.outputs == PANOPTIC:  # logits for things, and for each class that the rule names
         rule = config.detector.decoding.panoptic

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = GRAPH["stages"]
 # What every stage calls and nothing that is made depends on
-COMMON = {"samebox.errors", "samebox.files", "stages.compose", "stages.axes"}
+COMMON = {"samebox.core.errors", "samebox.core.files", "stages.compose", "stages.axes"}
 # What a detector's own file always says, whatever its family
 OWN = {"name", "source", "sha256", "licence", "published"}
 

@@ -81,7 +81,7 @@ MISTAKES = {
     "unknown part of a network": (
         "export",
         ["detector.network.backbone._target_=samebox.none.None"],
-        "Error locating target 'samebox.none",
+        r"detector\.network\.backbone\._target_: 'samebox\.none\.None' is no part of a network",
     ),
     "checkpoint of other classes": (
         "export",

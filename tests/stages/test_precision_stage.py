@@ -4,7 +4,7 @@ import onnx
 import pytest
 from tiny_precision import pictures, tiny_source
 
-from samebox.errors import SameboxError
+from samebox.core.errors import SameboxError
 from stages import precision
 from stages.axes import axis
 from stages.compose import CONF, compose

@@ -5,10 +5,10 @@ import yaml
 from tiny_precision import tiny_source
 
 import samebox.runners.onnxruntime
-from samebox import tables
 from samebox.coco.evaluated import read_evaluated
-from samebox.errors import SameboxError
-from samebox.session import CUDA, SESSIONS, TENSORRT, session_of
+from samebox.comparing.comparison import Comparison
+from samebox.core.errors import SameboxError
+from samebox.engine.session import CUDA, SESSIONS, TENSORRT, session_of
 from stages import engine, evaluate
 from stages.compose import CONF, compose
 
@@ -51,7 +51,7 @@ def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
     assert (form["status"], form["reason"]) == ("not run", f"not run: {device}: no NVIDIA GPU here")
     made = folder / runtime / NAME / "model.onnx"
     assert form["artifact_mb"] == made.stat().st_size / 1e6
-    row = tables.Comparison([form]).rows[0]
+    row = Comparison([form]).rows[0]
     assert row.values["bbox/AP"] == form["reason"]
 
 

@@ -11,8 +11,8 @@ from dvc.repo import Repo
 
 import stages.compare
 from samebox.coco.evaluated import write_evaluated
-from samebox.files import read_json, write_json
-from samebox.plots import COLOURS, LEVELS
+from samebox.core.files import read_json, write_json
+from samebox.reporting.plots import COLOURS, LEVELS
 from stages.compose import compose
 
 DETECTOR = "mask_rcnn_shapes"

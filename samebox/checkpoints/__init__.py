@@ -1,0 +1,1 @@
+"""Checkpoints: safe reading, strict loading."""

@@ -1,0 +1,1 @@
+"""Forms of one detector compared: table, gate, differences, attribution."""

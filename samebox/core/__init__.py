@@ -1,0 +1,1 @@
+"""What every part uses: errors, files, downloads, the machine and its GPUs."""

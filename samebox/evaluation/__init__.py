@@ -1,0 +1,1 @@
+"""A detector over a data set: evaluation, invariance, agreement of answers, proposals."""

@@ -1,0 +1,31 @@
+"""A range of a shape, which opset 15 added, from the whole of it.
+
+Shape[start=2, end=3](x)  →  Slice(Shape(x), [2], [3])
+"""
+
+from functools import partial
+
+import onnx_ir as ir
+
+from samebox.graph.rewrites.replacing import Tape, replace
+
+# As an end: all there is
+_END = 2**31 - 1
+
+
+def rewrite(model: ir.Model) -> bool:
+    """Take the range of every Shape that names one out of the whole shape."""
+    changed = False
+    for node in list(model.graph.all_nodes()):
+        if node.op_type == "Shape" and node.attributes:
+            replace(node, partial(_sliced, node=node))
+            changed = True
+    return changed
+
+
+def _sliced(tape: Tape, node: ir.Node) -> ir.Value:
+    whole = tape.op("Shape", node.inputs)
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", _END)
+    if (start, end) == (0, _END):
+        return whole
+    return tape.op("Slice", [whole, tape.constant([start]), tape.constant([end])])

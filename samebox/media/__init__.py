@@ -1,0 +1,1 @@
+"""Image folders, videos and drawing."""

@@ -1,0 +1,108 @@
+"""Videos and cameras: frames in, drawn frames out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from samebox.core.errors import SameboxError
+from samebox.core.files import existing, written_aside
+from samebox.record.preprocess import Image
+
+SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+
+_UNKNOWN_RATE = 25.0  # frames a second of a camera that does not tell
+
+
+class Footage:
+    """The frames of a video file or of a camera, each [H,W,3] RGB and upright.
+
+    A context manager, to be iterated once. `source` is a file or a camera's number; `name` says which, and
+    `stem` is for files that are made of it. Once entered, `rate` is in frames a second, `size` (height,
+    width) that of the first frame, and `announced` how many frames the file says it has, None where it does
+    not. Raises SameboxError on entry where the file is absent, or no frame can be had.
+    """
+
+    def __init__(self, source: Path | int) -> None:
+        self.source = source
+        self.name = f"camera:{source}" if isinstance(source, int) else str(source)
+        self.stem = f"camera_{source}" if isinstance(source, int) else source.stem
+
+    def __enter__(self) -> "Footage":
+        source = self.source if isinstance(self.source, int) else str(existing(self.source))
+        self._capture = cv2.VideoCapture(source)
+        given, self._first = self._capture.read()
+        if not given:
+            self._capture.release()
+            raise SameboxError(f"{self.name}: {self._mend()}")
+        self.size = self._first.shape[:2]
+        told = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = told if told > 0 else _UNKNOWN_RATE
+        self.announced = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+        return self
+
+    def _mend(self) -> str:
+        if isinstance(self.source, int):
+            return "no camera that OpenCV can read; connect it, or give another number"
+        return "not a video that OpenCV can read; save it anew as MP4"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[Image]:
+        given, frame = True, self._first
+        while given:
+            yield np.ascontiguousarray(frame[..., ::-1])
+            given, frame = self._capture.read()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@contextmanager
+def video_written(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[Image], None]]:
+    """A function that adds a frame [H,W,3] RGB to the MP4 file at `path`, which is there when the block ends.
+
+    `rate` is in frames a second, `size` (height, width) that of every frame. MPEG-4 has even sides alone: at
+    odd ones the last pixels stand twice. Raises SameboxError for a frame of another size, and where not all
+    can be written.
+    """
+    height, width = size
+    below, right = height % 2, width % 2
+    added = 0
+    with written_aside(path) as aside:
+        fourcc = cv2.VideoWriter.fourcc(*"mp4v")  # OpenCV's wheels encode no H.264
+        writer = cv2.VideoWriter(str(aside), fourcc, rate, (width + right, height + below))
+        if not writer.isOpened():
+            raise SameboxError(f"{path}: OpenCV writes no MP4 of {width}x{height} at {rate:g} frames/s")
+
+        def add(frame: Image) -> None:
+            nonlocal added
+            if frame.shape[:2] != size:
+                raise SameboxError(
+                    f"{path}: frame {added} is {frame.shape[1]}x{frame.shape[0]}, those before it "
+                    f"{width}x{height}; cut the video there"
+                )
+            even = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE)
+            writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
+            added += 1
+
+        try:
+            yield add
+        finally:
+            writer.release()
+        kept = _frames(aside)  # asked of the file, for OpenCV tells of no failure
+        if kept != added:
+            raise SameboxError(f"{path}: OpenCV wrote {kept} of {added} frames; is the disk full?")
+
+
+def _frames(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return max(count, 0)

@@ -1,0 +1,34 @@
+"""What the report is told of one detector."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from samebox.coco.dataset import CocoDataset
+from samebox.coco.evaluated import Evaluated
+from samebox.comparing.comparison import Comparison, Intervals
+from samebox.comparing.difference import Difference
+
+
+@dataclass(frozen=True)
+class Section:
+    """One detector's part of the page: its forms, the reference first, the data set and how to repeat it.
+
+    `commands` are shell lines. `differences` from the reference are by runtime, `intervals` those of ΔAP.
+    """
+
+    forms: Sequence[Evaluated]
+    dataset: CocoDataset
+    commands: Sequence[str]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The table of the forms."""
+        return Comparison([form.metrics for form in self.forms], self.intervals)
+
+    @property
+    def measured(self) -> list[Evaluated]:
+        """The forms that were run."""
+        return [form for form in self.forms if form.measured]

@@ -1,0 +1,44 @@
+"""The table as values: CSV, JSON, and the rounded numbers that DVC shows."""
+
+import csv as csv_writer
+import io
+from typing import Any
+
+from samebox.comparing.comparison import Comparison
+
+
+def csv(comparison: Comparison) -> str:
+    """The table as comma-separated values, numbers unrounded and each in a column of its own."""
+    buffer = io.StringIO()
+    writer = csv_writer.writer(buffer, lineterminator="\n")
+    writer.writerow(["detector", "form", *comparison.keys])
+    for row in comparison.rows:
+        writer.writerow([comparison.detector, row.title, *(row.values[key] for key in comparison.keys)])
+    return buffer.getvalue()
+
+
+def json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON takes it: a number, or the reason as text, for every value."""
+    return {
+        "detector": comparison.detector,
+        "dataset": comparison.dataset,
+        "rows": [
+            {"form": row.title, "runtime": row.runtime, "measured": row.reason is None, **row.values}
+            for row in comparison.rows
+        ],
+        "per_class": comparison.per_class,
+        "notes": comparison.notes,
+    }
+
+
+def numbers(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """What was measured of each form, by runtime and key, rounded as the table shows it."""
+    return {
+        row.runtime: {
+            key: float(column.shown(value))
+            for column in comparison.columns
+            for key in column.keys
+            if not isinstance(value := row.values[key], str)
+        }
+        for row in comparison.rows
+    }

@@ -1,0 +1,1 @@
+"""Scores of detections: COCO AP, PQ, VOC mAP, recall, and bootstrap intervals."""

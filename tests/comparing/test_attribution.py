@@ -1,0 +1,176 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from small_network import MODULES, SPEC, changed, scaled_weight, small_file, small_network
+from tiny_precision import RULE, pictures
+
+from samebox.comparing.attribution import Clipped, Error, attribution, text
+from samebox.comparing.module_values import OnnxForm, TorchForm
+from samebox.core.errors import SameboxError
+from samebox.precision.precise import precise_onnx
+from samebox.precision.quantized import Calibration
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return small_file(tmp_path_factory.mktemp("small") / "small.onnx")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("pictures"), 2)
+
+
+@pytest.fixture(params=["torch", "onnx"])
+def reference(request, source):
+    """The unchanged network, in either form."""
+    form = OnnxForm(source)
+    return TorchForm(small_network(), SPEC, form.modules) if request.param == "torch" else form
+
+
+@pytest.fixture
+def compared(source, images, reference, tmp_path):
+    """What is found in the file after a change to it."""
+
+    def compared(change):
+        form = OnnxForm(changed(source, tmp_path / "changed.onnx", change))
+        return attribution(reference, form, images, TOLERANCE)
+
+    return compared
+
+
+def named(boundaries):
+    return [boundary.name for boundary in boundaries]
+
+
+def test_an_unchanged_file_differs_nowhere(source, images, reference):
+    found = attribution(reference, OnnxForm(source), images, TOLERANCE)
+    assert [one.module for one in found.boundaries] == MODULES
+    assert found.uncompared == 0
+    assert found.differing == []
+    assert max(boundary.arrived.largest for boundary in found.boundaries) < 1e-5
+    told = "none of 7 outputs of modules differs by more than 0.0001 standard deviations by itself\n"
+    assert text(found) == told
+
+
+def test_one_weight_changed_by_a_hundredth_is_found(compared):
+    found = compared(scaled_weight("network.body.weight", 1.01, (3, 2, 1, 1)))
+    assert named(found.differing) == ["network.body"]
+    (body,) = found.differing
+    assert body.operators == {"Conv": 1}
+    assert 1e-4 < body.own.largest < 1e-1
+    assert body.own.rms < body.own.largest / 2  # one channel of eight
+    behind = {one.name: one for one in found.boundaries}["network.head (output 2)"]
+    assert behind.arrived.largest > TOLERANCE  # is handed on, and is not its own
+    assert behind.own.largest < 1e-5
+    assert "first: network.body (" in text(found)
+
+
+def test_a_weight_whose_norm_was_fused_into_it_is_found_as_the_norms(compared):
+    found = compared(scaled_weight("network.stem.weight", 1.01, (0, 0, 1, 1)))
+    assert named(found.differing) == ["network.norm"]
+
+
+def test_a_wrong_mean_is_found_in_the_normalisation(compared):
+    found = compared(scaled_weight("normalize.mean", 1.01, (1,)))
+    assert named(found.differing) == ["normalize"]
+
+
+def test_another_operator_is_named(compared):
+    def leaky(model):
+        second = [node for node in model.graph.node if node.op_type == "Relu"][1]
+        second.op_type = "LeakyRelu"
+
+    found = compared(leaky)
+    assert named(found.differing) == ["network.relu (output 2)"]
+    assert found.differing[0].operators == {"LeakyRelu": 1, "Add": 1}
+
+
+def test_another_shape_is_an_infinite_error_and_what_is_behind_still_runs(compared):
+    def cut(model):
+        """Takes half of the rows and columns away once more, before the last product."""
+        strided = [node for node in model.graph.node if node.op_type == "Conv"][-1]
+        for name, values in (("starts", [0, 0]), ("ends", [8, 8]), ("axes", [2, 3])):
+            model.graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [2], values))
+        at = list(model.graph.node).index(strided)
+        sliced = helper.make_node("Slice", [strided.input[0], "starts", "ends", "axes"], ["sliced"])
+        model.graph.node.insert(at, sliced)
+        model.graph.node[at + 1].input[0] = "sliced"
+
+    found = compared(cut)
+    (head,) = found.differing
+    assert head.name == "network.head (output 2)"
+    assert "Slice" in head.operators
+    assert math.isinf(head.own.largest)
+    assert head.reshaped == "[1, 2, 8, 8], not [1, 2, 16, 16]"
+    assert head.reshaped in text(found)
+    kept = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert kept["boundaries"][-1]["own"] == {"largest": None, "rms": None}
+
+
+def lossy(source, images, tmp_path, precision, **settings):
+    """What differs of the file in another precision."""
+    precise_onnx(source, tmp_path / "lossy.onnx", precision, RULE, images, **settings)
+    form = OnnxForm(tmp_path / "lossy.onnx")
+    found = attribution(TorchForm(small_network(), SPEC, form.modules), form, images, TOLERANCE)
+    assert len(found.boundaries) == len(MODULES)
+    return found
+
+
+def test_of_fp16_every_product_is_told(source, images, tmp_path):
+    found = lossy(source, images, tmp_path, "fp16")
+    products = ["network.norm", "network.body", "network.head", "network.head (output 2)"]
+    assert named(found.differing) == products
+    for boundary in found.differing:  # 2**-11 of values that are some deviations at the most
+        assert TOLERANCE < boundary.own.largest < 1e-2
+        assert boundary.own.rms < 2e-3
+
+
+def test_of_int8_the_tensor_is_named_whose_range_is_too_small(source, images, tmp_path):
+    narrow = Calibration("percentile", percentile=80.0)
+    found = lossy(source, images, tmp_path, "int8", calibration=narrow)
+    wide = lossy(source, images, tmp_path, "int8", calibration=Calibration("minmax"))
+    for few, all_values in zip(found.boundaries, wide.boundaries, strict=True):
+        if "Conv" in few.operators:
+            assert few.clipped.share > 0.1
+            assert few.clipped.largest > few.clipped.limit
+            assert few.own.rms > 3 * all_values.own.rms
+            assert all_values.clipped.share == 0
+    assert "QuantizeLinear" in found.differing[0].operators
+    assert f"of {found.differing[0].clipped.tensor}, up to " in text(found)
+    assert "beyond int8" in text(found)
+
+
+def test_forms_without_a_module_in_common_are_refused(source, images):
+    with pytest.raises(SameboxError, match=r"small\.onnx: none of its modules is in the form"):
+        attribution(lambda feed: {}, OnnxForm(source), images, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("reference", "found", "largest", "rms"),
+    [
+        ([0, 2], [0, 2], 0, 0),
+        ([0, 2], [0, 3], 1, math.sqrt(0.5)),  # the deviation is 1
+        ([5, 5], [5, 6], 1, math.sqrt(0.5)),  # there is none
+        ([0, 2], [0, math.nan], math.inf, math.inf),
+        ([0, 2], [0, -math.inf], math.inf, math.inf),
+        ([0, 2, math.inf, math.nan], [0, 3, math.inf, math.nan], 1, 0.5),
+        ([], [], 0, 0),
+        ([0, 2], [0, 2, 2], math.inf, math.inf),
+    ],
+)
+def test_the_error_is_in_deviations_of_the_reference(reference, found, largest, rms):
+    error = Error.between(np.array(reference, np.float32), np.array(found, np.float32))
+    assert error == Error(largest, pytest.approx(rms))
+
+
+def test_the_worst_image_counts():
+    assert Error(1.0, 0.5).worst(Error(2.0, 0.1)) == Error(2.0, 0.5)
+    first, second = (Clipped.of("x", np.array(values), 2.0) for values in ([1.0, -3.0], [4.0, 1.0, 1.0, 2.0]))
+    assert first.worst(None) == Clipped("x", 2.0, 3.0, 0.5)
+    assert first.worst(second) == Clipped("x", 2.0, 4.0, 0.5)

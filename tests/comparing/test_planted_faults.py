@@ -1,0 +1,81 @@
+"""Faults planted in a trained detector: bisect names the module, and the differences the images."""
+
+import json
+
+import numpy as np
+import pytest
+from demo_forms import dynamic, loaded, small_set
+from onnx import helper, numpy_helper
+from small_network import changed, scaled_weight
+
+from samebox.comparing.attribution import attribution
+from samebox.comparing.difference import difference
+from samebox.comparing.module_values import OnnxForm, TorchForm
+from samebox.detector import Detector
+from samebox.evaluation.evaluate import run_over
+from samebox.graph.modules import MODULES_KEY
+from samebox.runners.onnxruntime import OnnxRuntimeRunner
+from samebox.runners.torch import TorchRunner
+
+TOLERANCE = 1e-4
+ANCHORS, CONV = "network.bbox_head.anchors", "network.bbox_head.cls_convs.1.conv"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return small_set(tmp_path_factory.mktemp("shapes"), 4)
+
+
+def results(dataset, runner):
+    with runner as entered:
+        return run_over(Detector(entered), dataset, 1, warmup=0).results
+
+
+@pytest.fixture(scope="module")
+def answers(dataset):
+    """What the sound file finds."""
+    return results(dataset, OnnxRuntimeRunner(dynamic()))
+
+
+def differing(reference, form, dataset):
+    """The outputs of modules that bisect names."""
+    return attribution(reference, form, [dataset.path(dataset.images[0])], TOLERANCE).differing
+
+
+def shifted_anchors(model):
+    """Those of the third level, by four pixels."""
+    modules = json.loads({entry.key: entry.value for entry in model.metadata_props}[MODULES_KEY])
+    tensor = [tensor for tensor, module in modules if module == ANCHORS][2]
+    (at,) = (at for at, node in enumerate(model.graph.node) if tensor in node.output)
+    model.graph.node[at].output[0] = "unshifted"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(4), "shift"))
+    model.graph.node.insert(at + 1, helper.make_node("Add", ["unshifted", "shift"], [tensor]))
+
+
+@pytest.mark.parametrize(
+    ("plant", "names", "counted"),
+    [
+        (scaled_weight(f"{CONV}.weight", 1.01, (...,)), [CONV] * 5, "rescored"),
+        (scaled_weight("normalize.mean", 1.1, (0,)), ["normalize"], "moved"),
+        (shifted_anchors, [ANCHORS], "moved"),
+    ],
+    ids=["weights by a hundredth", "a mean by a tenth", "anchors by four pixels"],
+)
+def test_a_fault_in_the_file_is_named(plant, names, counted, dataset, answers, tmp_path):
+    fault = changed(dynamic(), tmp_path / "fault.onnx", plant)
+    assert [one.module for one in differing(OnnxForm(dynamic()), OnnxForm(fault), dataset)] == names
+    differs = difference(answers, results(dataset, OnnxRuntimeRunner(fault)))
+    assert differs.counts[counted] > 50
+    assert len(differs.images) == len(dataset.images)
+
+
+def test_fewer_candidates_are_named(dataset, answers):
+    cut = loaded("detector.network.nms_pre=100")
+    form = OnnxForm(dynamic())
+    first = differing(TorchForm(cut.network, cut.spec, form.modules), form, dataset)[0]
+    assert first.name == ANCHORS
+    assert first.reshaped == "[1, 1000, 4], not [1, 100, 4]"
+    assert first.operators["TopK"] == 2
+    differs = difference(answers, results(dataset, TorchRunner(cut.network, cut.spec)))
+    assert differs.counts["lost"] > 200
+    assert len(differs.images) == len(dataset.images)

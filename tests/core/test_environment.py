@@ -1,0 +1,113 @@
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from samebox.core import environment
+from samebox.core.environment import (
+    gpu_memory_mb,
+    hardware,
+    peak_memory_mb,
+    reset_peak_memory,
+    resident_memory_mb,
+    threads,
+    versions,
+)
+from samebox.core.gpu import Gpu
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
+
+
+def test_hardware_names_system_processor_and_gpus():
+    found = hardware()
+    assert found["system"] in {"Linux", "Darwin", "Windows"}
+    assert found["machine"]
+    assert found["cpus"] >= 1
+    assert isinstance(found["gpus"], list)
+
+
+@pytest.mark.parametrize(("variable", "told"), [("1", 1), ("4,2", 4), ("", None), ("0", None), ("all", None)])
+def test_threads_are_those_of_openmp(monkeypatch, variable, told):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert threads() == told
+    assert hardware()["threads"] == (told or "one a core")
+
+
+def test_the_processor_is_told_where_linux_keeps_no_list(monkeypatch):
+    def absent(_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(environment.Path, "read_text", absent)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "arm")
+    assert hardware()["processor"] == "arm"
+
+
+def test_versions_are_those_that_run():
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["numpy"] == np.__version__
+    assert found["onnx"] == onnx.__version__
+    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == torch.__version__
+
+
+def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-of-anyones"))
+    assert set(versions()) == {"python", "numpy"}
+
+
+@linux
+def test_the_peak_counts_from_its_reset():
+    program = """
+import numpy as np
+from samebox.core.environment import peak_memory_mb, reset_peak_memory, resident_memory_mb
+np.ones(200 << 17)  # 200 MiB, freed at once, though malloc's settings may keep them resident
+before = peak_memory_mb()
+reset_peak_memory()
+after = peak_memory_mb(), resident_memory_mb()
+np.ones(100 << 17)
+print(before, *after, peak_memory_mb())
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    largest, reset, resident, again = map(float, told.stdout.split())
+    assert largest - reset == pytest.approx(200, abs=20)
+    assert resident == pytest.approx(reset, abs=20)
+    assert again - reset == pytest.approx(100, abs=20)
+
+
+def test_memory_is_told_where_linux_tells_nothing(monkeypatch):
+    def absent(_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(environment.Path, "read_text", absent)
+    assert resident_memory_mb() is None
+    if sys.platform != "win32":
+        assert peak_memory_mb() > 0
+
+
+def test_a_peak_that_cannot_be_reset_is_no_failure(monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(environment.Path, "write_text", refused)
+    reset_peak_memory()
+    assert peak_memory_mb() > 0
+
+
+GPU = Gpu("NVIDIA H200", (9, 0), 143771)
+
+
+@pytest.mark.parametrize("there", [[], [GPU]])
+def test_without_a_gpu_that_torch_sees_none_of_its_memory_is_used(monkeypatch, there):
+    monkeypatch.setattr(environment, "gpus", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_memory_mb() == 0
+
+
+def test_a_gpus_memory_in_use_is_what_is_not_free(monkeypatch):
+    monkeypatch.setattr(environment, "gpus", lambda: [GPU])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 << 30, 8 << 30))
+    assert gpu_memory_mb() == 5 * 1024

@@ -1,0 +1,274 @@
+import signal
+import sys
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from tiny_onnx import METADATA, tiny_file, tiny_model
+
+from samebox.core.errors import SameboxError
+from samebox.graph import simplify
+from samebox.graph.reading import all_nodes
+from samebox.graph.simplify import RefusedError, Tolerance, compare_answers, simplified_onnx
+
+SHAPES = [(1, 64, 96), (3, 96, 64), (2, 128, 160)]
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tiny_file(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def child(monkeypatch):
+    """Puts other Python code, which sees source and target, in the simplifier's place."""
+
+    def plant(code):
+        start = "import sys; source, target = sys.argv[1:];"
+        monkeypatch.setattr(
+            simplify, "_command", lambda s, t, _: [sys.executable, "-c", start + code, str(s), str(t)]
+        )
+
+    return plant
+
+
+@pytest.fixture(scope="module")
+def simplified(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simplified")
+    source, target = tiny_file(folder / "tiny.onnx"), folder / "simple.onnx"
+    return simplified_onnx(source, target, SHAPES), target
+
+
+def test_onnxsim_takes_out_what_does_nothing(simplified):
+    report, target = simplified
+    assert report.reason is None
+    assert report.simplified
+    assert report.before["BatchNormalization"] == report.before["Loop"] == report.after["Loop"] == 1
+    assert "BatchNormalization" not in report.after
+    assert report.after == Counter(node.op_type for node in all_nodes(onnx.load(target).graph))
+    assert sum(report.after.values()) < sum(report.before.values())
+    assert report.detections == (1 + 3 + 2) * 8
+    assert report.as_dict()["after"] == report.after
+
+
+def test_the_simplified_graph_keeps_its_promises(simplified):
+    promised, found = tiny_model(), onnx.load(simplified[1])
+    assert found.graph.input == promised.graph.input
+    assert found.graph.output == promised.graph.output
+    assert found.opset_import == promised.opset_import
+    assert [(entry.key, entry.value) for entry in found.metadata_props] == [("samebox", METADATA)]
+    dimensions = found.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param for d in dimensions] == ["batch", "", "height", "width"]
+
+
+def test_the_same_bytes_every_time(simplified, source, tmp_path):
+    simplified_onnx(source, tmp_path / "again.onnx", SHAPES[:1])
+    assert (tmp_path / "again.onnx").read_bytes() == simplified[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"),
+        ("import os; os.abort()", f"died of {signal.Signals.SIGABRT.name}"),
+        (
+            "from samebox.graph.simplify import _limit_memory; _limit_memory(900); bytearray(1 << 30)",
+            "needs more than 900 MB",
+        ),
+        ("raise ValueError('first\\nlast')", "the simplifier failed: last"),
+        ("pass", "wrote nothing"),
+        ("open(target, 'w').write('no model')", "invalid"),
+    ],
+)
+def test_a_simplifier_that_fails_leaves_the_exported_graph(source, tmp_path, child, code, reason):
+    child(code)
+    target = tmp_path / "simple.onnx"
+    report = simplified_onnx(source, target, SHAPES, memory_mb=900)
+    assert not report.simplified
+    assert reason in report.reason
+    assert "\n" not in report.reason
+    assert target.read_bytes() == source.read_bytes()
+    assert report.after == report.before
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.onnx", "simple.onnx"}
+
+
+def test_a_simplifier_that_hangs_is_killed(source, tmp_path, child):
+    child("import time; time.sleep(60)")
+    report = simplified_onnx(source, tmp_path / "simple.onnx", SHAPES, seconds=0.5)
+    assert report.reason == "the simplifier did not end within 0.5 s"
+    assert report.seconds < 10
+    assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
+
+
+def changed_metadata(model):
+    model.metadata_props[0].value += " "
+
+
+def changed_opset(model):
+    model.opset_import[0].version = 19
+
+
+def custom_domain(model):
+    model.opset_import.add(domain="com.microsoft", version=1)
+
+
+def frozen_batch(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def dropped_output(model):
+    del model.graph.output[2]
+
+
+def unsorted_nodes(model):
+    node = model.graph.node.pop(0)
+    model.graph.node.append(node)
+
+
+def no_kernel(model):
+    model.graph.node[0].op_type = "Acos"
+    model.graph.node[0].attribute.add(name="unknown", type=onnx.AttributeProto.INT, i=1)
+
+
+def other_scores(model):
+    model.graph.initializer.add().CopyFrom(onnx.numpy_helper.from_array(np.float32(1.01), "more"))
+    model.graph.node[1].input[1] = "more"
+
+
+def shifted_boxes(model):
+    for tensor in model.graph.initializer:
+        if tensor.name == "box_size":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.int64(17), "box_size"))
+
+
+def swapped_sizes(model):
+    """Right for square images alone: what only the check at other shapes can find."""
+    gathers = [node for node in model.graph.node if node.output[0] in ("height_1", "width_1")]
+    gathers[0].input[1], gathers[1].input[1] = gathers[1].input[1], gathers[0].input[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (changed_metadata, "the metadata changed"),
+        (changed_opset, "the opset changed from {'': 18} to {'': 19}"),
+        (custom_domain, "the opset changed"),
+        (frozen_batch, "the inputs changed"),
+        (dropped_output, "the outputs changed"),
+        (unsorted_nodes, "the simplified graph is invalid"),
+        (no_kernel, "invalid"),
+        (other_scores, "at 1x3x64x96 the detection of label"),
+        (shifted_boxes, "is not found again"),
+        (swapped_sizes, "is not found again"),
+    ],
+)
+def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reason):
+    wrong = tiny_model()
+    change(wrong)
+    onnx.save(wrong, tmp_path / "wrong.onnx")
+    child(f"import shutil; shutil.copy({str(tmp_path / 'wrong.onnx')!r}, target)")
+    report = simplified_onnx(source, tmp_path / "simple.onnx", SHAPES)
+    assert not report.simplified
+    assert reason in report.reason
+    assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
+
+
+def test_a_check_without_detections_proves_nothing(tmp_path, child):
+    child("import shutil; shutil.copy(source, target)")
+    empty = tiny_file(tmp_path / "empty.onnx", bias=-200.0)
+    report = simplified_onnx(empty, tmp_path / "simple.onnx", SHAPES)
+    assert report.reason == "no detection at any shape, so the two graphs could not be compared"
+
+
+def test_fixed_dimensions_replace_those_asked_for(tmp_path, child):
+    child("import shutil; shutil.copy(source, target)")
+    fixed = tiny_file(tmp_path / "fixed.onnx", batch=1, height=64)
+    report = simplified_onnx(fixed, tmp_path / "simple.onnx", [(2, 96, 64), (3, 32, 64)])
+    assert report.simplified
+    assert report.detections == 8
+
+
+def test_what_cannot_be_simplified_at_all(source, tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    other = tiny_model()
+    other.graph.input[0].name = other.graph.node[0].input[0] = "pixels"
+    onnx.save(other, tmp_path / "other.onnx")
+    nameless = tiny_model()
+    nameless.graph.output[1].name = "best"
+    onnx.save(nameless, tmp_path / "nameless.onnx")
+    for name, shapes, fault in [
+        ("absent.onnx", SHAPES, "no such file"),
+        ("text.onnx", SHAPES, "not an ONNX file"),
+        ("other.onnx", SHAPES, "not images"),
+        ("nameless.onnx", SHAPES, "no output scores"),
+        ("tiny.onnx", [], "no shape"),
+        ("tiny.onnx", [(1, 8, 8)], "does not run"),
+    ]:
+        with pytest.raises(SameboxError, match=fault):
+            simplified_onnx(tmp_path / name, tmp_path / "simple.onnx", shapes)
+    assert not (tmp_path / "simple.onnx").exists()
+
+
+def answers(scores, labels, extra=None):
+    """One image whose boxes tell the labels apart."""
+    labels = np.array([labels], np.int64)
+    boxes = np.repeat(labels[..., None] * 10.0, 4, -1)
+    found = {"boxes": boxes, "scores": np.array([scores]), "labels": labels}
+    return found if extra is None else found | {"masks": np.array([extra])}
+
+
+def test_equal_scores_may_change_places():
+    ours = answers([0.9, 0.50001, 0.5, 0.0], [1, 2, 3, 0], [10.0, 20.0, 30.0, 0.0])
+    theirs = answers([0.9, 0.50001, 0.5, 0.0], [1, 3, 2, 0], [10.0, 30.0, 20.0, 0.0])
+    assert compare_answers(ours, theirs, Tolerance()) == 3
+
+
+def test_the_last_place_may_go_to_an_equal_score():
+    ours, theirs = answers([0.9, 0.5], [1, 2]), answers([0.9, 0.5], [1, 3])
+    assert compare_answers(ours, theirs, Tolerance()) == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "reason"),
+    [
+        (answers([0.9, 0.5, 0.0], [1, 3, 0], [1.0, 2.0, 0.0]), "label 2"),
+        (answers([0.9, 0.0, 0.0], [1, 0, 0], [1.0, 0.0, 0.0]), "2 detections became 1"),
+        (answers([0.9, 0.5, 0.0], [1, 2, 0], [1.0, 9.0, 0.0]), "masks differs"),
+        (answers([0.9, 0.52, 0.0], [1, 2, 0], [1.0, 2.0, 0.0]), "label 2"),
+        (answers([0.9, 0.5], [1, 2], [1.0, 2.0]), "shape"),
+    ],
+)
+def test_another_answer_is_told(theirs, reason):
+    ours = answers([0.9, 0.5, 0.0], [1, 2, 0], [1.0, 2.0, 0.0])
+    with pytest.raises(RefusedError, match=reason):
+        compare_answers(ours, theirs, Tolerance())
+
+
+def test_outputs_of_the_image_are_compared_as_they_are():
+    image = {"semantic": np.zeros((1, 4, 1000), np.int64)}
+    ours, theirs = answers([0.9], [1]) | image, answers([0.9], [1]) | {"semantic": image["semantic"].copy()}
+    theirs["semantic"][0, 0, :4] = 1
+    assert compare_answers(ours, theirs, Tolerance()) == 1
+    theirs["semantic"][0, 0, :5] = 1
+    with pytest.raises(RefusedError, match="semantic differs"):
+        compare_answers(ours, theirs, Tolerance())
+
+
+def test_detections_without_boxes_are_matched_by_score_and_label():
+    masks = np.random.default_rng(0).random((1, 3, 4, 4), np.float32)
+    ours = {
+        "scores": np.array([[0.9, 0.8, 0]], np.float32),
+        "labels": np.array([[1, 2, 0]]),
+        "masks": masks,
+    }
+    assert compare_answers(ours, ours, Tolerance()) == 2
+    with pytest.raises(RefusedError, match="masks differs"):
+        compare_answers(ours, ours | {"masks": masks[:, [1, 0, 2]]}, Tolerance())
+
+
+def test_maps_of_heads_are_compared_as_they_are():
+    ours = {"logits_8": np.zeros((1, 2, 4, 4), np.float32)}
+    assert compare_answers(ours, ours, Tolerance()) == 0
+    with pytest.raises(RefusedError, match="logits_8 differs"):
+        compare_answers(ours, {"logits_8": ours["logits_8"] + 1}, Tolerance())

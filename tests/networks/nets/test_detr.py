@@ -1,0 +1,149 @@
+import pytest
+import torch
+from alike import answered, assert_alike, assert_builds, exported, mixed
+
+from samebox.checkpoints.weights import renamed
+from samebox.graph.opset import newest
+from samebox.networks.blocks.resnet import ResNet
+from samebox.networks.nets.detr import DETR, ChannelMapper, Decoder, DETRHead, Encoder
+
+CLASSES, CHANNELS, QUERIES = 3, 16, 12
+SIZES = [[96, 128], [61, 128], [96, 70]]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    layers = 2, CHANNELS, 4, 32
+    detr = DETR(
+        ResNet(18, base_channels=8, out_stages=[3]),
+        ChannelMapper(64, CHANNELS),
+        Encoder(*layers),
+        Decoder(*layers),
+        DETRHead(CHANNELS, CLASSES),
+        CHANNELS,
+        QUERIES,
+        count=10,
+    )
+    detr.query_embedding.weight.data *= 3  # else all queries would find the same
+    return detr.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return mixed(SIZES, 96, 128)
+
+
+def answer_of(network, images):
+    return answered(network, images, SIZES)
+
+
+def test_form_of_the_answer(network, images):
+    found = answer_of(network, images)
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "boxes": (3, 10, 4),
+        "scores": (3, 10),
+        "labels": (3, 10),
+    }
+    assert (found["scores"].diff(dim=1) <= 0).all()
+    assert (found["labels"] < CLASSES).all()
+    assert len(found["boxes"][0].unique(dim=0)) == 10
+
+
+def test_the_best_class_of_each_query_and_boxes_by_the_image_s_own_size(network, images):
+    found = answer_of(network, images)
+    with torch.inference_mode():
+        logits, relative = network.heads(images, torch.tensor(SIZES)).values()
+    for image, (height, width) in enumerate(SIZES):
+        scores = logits[image].softmax(1)[:, :CLASSES]
+        order = scores.amax(1).argsort(descending=True)[:10]
+        x, y, w, h = relative[image][order].T
+        sides = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
+        boxes = sides.clamp(0, 1) * torch.tensor([width, height, width, height])
+        torch.testing.assert_close(found["boxes"][image], boxes)
+        torch.testing.assert_close(found["scores"][image], scores.amax(1)[order])
+        assert found["labels"][image].equal(scores.argmax(1)[order])
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, index):
+    alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
+    for name, value in answer_of(network, images).items():
+        torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
+
+
+def test_cells_beyond_an_image_are_seen_by_nobody(network, images):
+    """The backbone's map changes there alone, so the answer must not change at all."""
+
+    class Noisy(torch.nn.Module):
+        def forward(self, x):
+            (maps,) = network.backbone(x)
+            maps = maps.clone()
+            maps[1, :, 2:] += 100  # the second image has ceil(61 / 32) rows of cells
+            maps[2, :, :, 3:] -= 100  # the third ceil(70 / 32) columns
+            return [maps]
+
+    parts = network.neck, network.encoder, network.decoder, network.bbox_head
+    disturbed = DETR(Noisy(), *parts, CHANNELS, QUERIES, count=10).eval()
+    disturbed.query_embedding = network.query_embedding
+    for name, value in answer_of(disturbed, images).items():
+        torch.testing.assert_close(value, answer_of(network, images)[name])
+
+
+@pytest.fixture(scope="module")
+def graph(network):
+    return exported(network)
+
+
+@pytest.mark.parametrize("opset", [11, 18, newest()])
+def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+    batches = [(torch.rand(3, 3, 96, 128) * 255, SIZES), (torch.rand(1, 3, 65, 97) * 255, [[65, 97]])]
+    assert_alike(graph, opset, batches, atol=2e-3)
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
+    assert_builds(graph, tmp_path)
+
+
+OLDER = {
+    "neck.convs.0.conv.weight": "bbox_head.input_proj.weight",
+    "query_embedding.weight": "bbox_head.query_embedding.weight",
+    "bbox_head.reg_ffn.layers.0.0.bias": "bbox_head.reg_ffn.layers.0.0.bias",
+    "encoder.layers.1.self_attn.attn.in_proj_weight": (
+        "bbox_head.transformer.encoder.layers.1.attentions.0.attn.in_proj_weight"
+    ),
+    "decoder.layers.0.self_attn.attn.out_proj.bias": (
+        "bbox_head.transformer.decoder.layers.0.attentions.0.attn.out_proj.bias"
+    ),
+    "decoder.layers.0.cross_attn.attn.out_proj.bias": (
+        "bbox_head.transformer.decoder.layers.0.attentions.1.attn.out_proj.bias"
+    ),
+    "decoder.layers.1.ffn.layers.0.0.weight": (
+        "bbox_head.transformer.decoder.layers.1.ffns.0.layers.0.0.weight"
+    ),
+    "decoder.layers.1.norms.2.weight": "bbox_head.transformer.decoder.layers.1.norms.2.weight",
+    "decoder.post_norm.weight": "bbox_head.transformer.decoder.post_norm.weight",
+}
+OLDEST = {
+    "decoder.layers.0.self_attn.attn.out_proj.bias": (
+        "bbox_head.transformer.decoder.layers.0.self_attn.attn.out_proj.bias"
+    ),
+    "decoder.layers.0.cross_attn.attn.out_proj.bias": (
+        "bbox_head.transformer.decoder.layers.0.multihead_attn.attn.out_proj.bias"
+    ),
+    "encoder.layers.0.ffn.layers.1.weight": "bbox_head.transformer.encoder.layers.0.ffn.layers.1.weight",
+    "decoder.post_norm.bias": "bbox_head.transformer.decoder.norm.bias",
+}
+
+
+@pytest.mark.parametrize("names", [OLDER, OLDEST], ids=["MMDetection 2", "its first checkpoints"])
+def test_older_names(network, names):
+    own = network.state_dict()
+    state = {older: own[name] for name, older in names.items()}
+    found = renamed(state, network.renames)
+    assert list(found) == list(names)
+    assert all(found[name] is own[name] for name in names)
+
+
+def test_own_names_stay(network):
+    assert list(renamed(network.state_dict(), network.renames)) == list(network.state_dict())

@@ -1,0 +1,60 @@
+import pytest
+import tiny_dense
+import tiny_one_stage as tiny
+import torch
+
+from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.networks.blocks.anchors import Anchors
+from samebox.networks.nets.fsaf import FSAFHead
+
+SIZES, CANVAS = [(64, 96), (128, 61), (90, 90)], (128, 96)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_dense.fsaf()
+
+
+def test_candidates_are_those_of_the_definition(network):
+    def boxes_of(maps, stride):
+        x, y = (tiny_dense.grid(*maps[1].shape[1:]) * stride).T  # anchors at the corners of their cells
+        top, bottom, left, right = (tiny.by_anchor(maps[1], 4) * 4 * stride).T
+        return torch.stack([x - left, y - top, x + right, y + bottom], 1), torch.ones(len(x))
+
+    tiny_dense.assert_by_definition(network, boxes_of)
+
+
+def test_distances_start_at_0():
+    torch.manual_seed(0)
+    head = FSAFHead(8, 16, 2, 3, Anchors([8], [1.0], [1.0]), 4.0)
+    x = torch.randn(2, 8, 6, 5)
+    boxes = x
+    with torch.no_grad():
+        logits, distances = head(x)
+        for conv in head.reg_convs:
+            boxes = conv(boxes)
+        raw = head.retina_reg(boxes)
+    assert (logits.shape, distances.shape) == ((2, 3, 6, 5), (2, 4, 6, 5))
+    assert (raw < 0).any()
+    assert distances.equal(raw.clamp(min=0))
+
+
+def test_maps_of_the_heads(network):
+    images, sizes = torch.randn(2, 3, 96, 128), torch.tensor([[96, 128]] * 2)
+    with torch.inference_mode():
+        maps = network.heads(images, sizes)
+    assert tuple(maps) == network.head_outputs
+    assert maps["logits_8"].shape == (2, tiny.CLASSES, 12, 16)
+    assert maps["deltas_64"].shape == (2, 4, 2, 2)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_an_image_of_a_batch_gives_what_it_gives_alone(network, index):
+    deployed = tiny.deployable(network)
+    inputs = tiny.drawn(SIZES, *CANVAS)
+    alone, batched = (
+        tiny.answered(deployed, {name: value[rows] for name, value in inputs.items()})
+        for rows in (slice(index, index + 1), slice(None))
+    )
+    own = {name: value[index : index + 1] for name, value in batched.items()}
+    assert compare_answers(alone, own, Tolerance(score=1e-5, box=1e-2)) == (alone["scores"] > 0).sum() > 5

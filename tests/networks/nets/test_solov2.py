@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from alike import answered, assert_alike, assert_builds, exported, mixed
+
+from samebox.graph.opset import newest
+from samebox.networks.blocks.fpn import FPN
+from samebox.networks.blocks.resnet import ResNet
+from samebox.networks.nets.contract import SEGMENTS
+from samebox.networks.nets.solov2 import (
+    MaskFeatureHead,
+    SOLOv2,
+    SOLOv2Head,
+    matrix_nms,
+    peaks,
+    with_coordinates,
+)
+
+CLASSES, WIDTH, GRIDS, STRIDES = 3, 8, (10, 8, 6, 5, 4), (8, 8, 16, 32, 32)
+SIZES = [[96, 128], [70, 128], [96, 90]]
+THRESHOLD, FILTER, SIGMA = 0.1, 0.05, 2.0
+
+
+def tiny(count_pre=600):
+    torch.manual_seed(0)
+    features = MaskFeatureHead(WIDTH, WIDTH, 4, levels=4, norm_groups=4)
+    network = SOLOv2(
+        ResNet(18, base_channels=8),
+        FPN([8, 16, 32, 64], WIDTH, 5, "pool"),
+        SOLOv2Head(WIDTH, WIDTH, 2, CLASSES, GRIDS, 4, features, 4),
+        STRIDES,
+        count_pre,
+        20,
+        THRESHOLD,
+        FILTER,
+        SIGMA,
+    )
+    # scores and masks that differ from cell to cell
+    network.mask_head.conv_cls.weight.data *= 6
+    network.mask_head.conv_cls.bias.data -= 1.5
+    network.mask_head.conv_kernel.weight.data *= 6
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return mixed(SIZES, 96, 128)
+
+
+@pytest.fixture(scope="module")
+def answer(network, images):
+    return answered(network, images, SIZES)
+
+
+def by_definition(heads, image):
+    """One image step by step, pair by pair: score, label and mask of what is found, best first."""
+    features = heads["mask_features"][image]
+    found = []
+    for grid, stride in zip(GRIDS, STRIDES, strict=True):
+        scores = heads[f"logits_{grid}"][image].sigmoid()
+        for label, row, column in np.ndindex(*scores.shape):
+            window = scores[label, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
+            score = scores[label, row, column]
+            if score < window.max() or score <= THRESHOLD:
+                continue
+            kernel = heads[f"kernels_{grid}"][image, :, row, column]
+            mask = (kernel[:, None, None] * features).sum(0).sigmoid()
+            solid = mask > 0.5
+            if solid.sum() > stride:
+                found.append((float(score * mask[solid].mean()), label, mask))
+    found.sort(key=lambda one: -one[0])
+    decayed = []
+    for index, (score, label, mask) in enumerate(found):
+        decay = 1.0
+        for other in range(index):
+            if found[other][1] == label:
+                rivals = [found[i][2] for i in range(other) if found[i][1] == label]
+                own = max((iou(found[other][2], rival) for rival in rivals), default=0.0)
+                lap = iou(found[other][2], mask)
+                decay = min(decay, np.exp(-SIGMA * lap**2) / np.exp(-SIGMA * own**2))
+        decayed.append((float(score * decay), label, mask))
+    kept = sorted((one for one in decayed if one[0] >= FILTER), key=lambda one: -one[0])
+    return kept[:20]
+
+
+def iou(one, other):
+    a, b = one > 0.5, other > 0.5
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.parametrize("image", range(3))
+def test_the_answer_by_its_definition(network, images, answer, image):
+    with torch.inference_mode():
+        heads = network.heads(images, torch.tensor(SIZES))
+        expected = by_definition(heads, image)
+    assert len(expected) > 3
+    scores, labels, masks = (answer[name][image] for name in SEGMENTS)
+    torch.testing.assert_close(scores[: len(expected)], torch.tensor([one[0] for one in expected]))
+    assert labels[: len(expected)].tolist() == [one[1] for one in expected]
+    torch.testing.assert_close(masks[: len(expected)], torch.stack([one[2] for one in expected]))
+    assert not scores[len(expected) :].any()
+    assert not masks[len(expected) :].any()
+
+
+def test_form_of_the_answer(network, images, answer):
+    assert {name: tuple(value.shape) for name, value in answer.items()} == {
+        "scores": (3, 20),
+        "labels": (3, 20),
+        "masks": (3, 20, 24, 32),
+    }
+    assert network.outputs == SEGMENTS
+    with torch.inference_mode():
+        heads = network.heads(images, torch.tensor(SIZES))
+    assert tuple(heads) == network.head_outputs
+    assert heads["kernels_6"].shape == (3, 4, 6, 6)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, answer, index):
+    alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
+    for name, value in answer.items():
+        torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_of_nothing_gives_nothing(images):
+    network = tiny()
+    network.mask_head.conv_cls.bias.data -= 100
+    found = answered(network, images, SIZES)
+    assert not any(value.any() for value in found.values())
+
+
+def test_a_cell_is_a_peak_where_nothing_to_its_left_and_above_is_larger():
+    scores = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(2)).round(decimals=1)
+    expected = torch.zeros_like(scores)
+    for at in np.ndindex(*scores.shape):
+        image, label, row, column = at
+        window = scores[image, label, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
+        expected[at] = scores[at] if scores[at] == window.max() else 0
+    assert peaks(scores).equal(expected)
+
+
+def test_coordinates_go_from_minus_one_to_one_across_and_down():
+    x, y = with_coordinates(torch.zeros(1, 2, 3, 5))[0, 2:]
+    assert x.tolist() == [[-1, -0.5, 0, 0.5, 1]] * 3
+    assert y.tolist() == [[-1] * 5, [0] * 5, [1] * 5]
+
+
+def test_masks_of_other_classes_and_worse_ones_do_not_decay_a_score():
+    mask = torch.ones(1, 3, 4)
+    scores, labels = torch.tensor([[0.5, 0.9, 0.8]]), torch.tensor([[0, 0, 1]])
+    found = matrix_nms(mask, scores, labels, SIGMA)[0].tolist()
+    assert found == pytest.approx([0.5 * np.exp(-SIGMA), 0.9, 0.8])
+
+
+@pytest.fixture(scope="module")
+def graph(network):
+    return exported(network)
+
+
+@pytest.mark.parametrize("opset", [11, 18, newest()])
+def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+    torch.manual_seed(3)
+    batches = []
+    for sizes in ([[160, 96], [101, 96], [160, 60]], [[64, 192]]):
+        noise = torch.rand(len(sizes), 3, 16, 24) * 255
+        batches.append((F.interpolate(noise, size=tuple(np.max(sizes, 0)), mode="bicubic"), sizes))
+    assert_alike(graph, opset, batches, atol=1e-3)
+
+
+def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
+    assert_builds(graph, tmp_path)
+
+
+def test_names_of_the_parameters(network):
+    names = {name.removesuffix(".weight") for name in network.state_dict() if name.endswith(".weight")}
+    assert {
+        "mask_head.cls_convs.1.gn",
+        "mask_head.kernel_convs.0.conv",
+        "mask_head.conv_cls",
+        "mask_head.conv_kernel",
+        "mask_head.mask_feature_head.convs_all_levels.3.conv2.gn",
+        "mask_head.mask_feature_head.conv_pred.conv",
+    } <= names

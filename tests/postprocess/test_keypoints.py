@@ -1,0 +1,185 @@
+"""Where keypoints lie, against PyTorch's enlargement and against one written out by hand."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from samebox.postprocess.keypoints import SKELETON, distances, located
+
+SIDE = 56
+BOXES = np.array(
+    [
+        [10.25, 20.5, 73.75, 190.25],
+        [0, 0, 640, 480],  # whole pixels
+        [3.5, 4, 43.1, 30.9],  # smaller than its map
+        [100, 50, 100.4, 50.2],  # less than a pixel
+        [7, 9, 6, 8],  # turned inside out, as maskrcnn-benchmark's boxes may be
+        [5.3, 2.1, 61.3, 312.1],
+        [0, 0, 112, 112],  # twice its map: pixels lie symmetrically around its values
+        [30.1, 40.7, 31.1, 700.2],
+    ],
+    np.float32,
+)
+
+
+def logits(kind, points=4):
+    """Maps [N,points,SIDE,SIDE]: noise; smooth hills of noise; one peak each, at times on the edge."""
+    count, drawn = len(BOXES), np.random.default_rng(1)
+    if kind == "noise":
+        return drawn.standard_normal((count, points, SIDE, SIDE)).astype(np.float32)
+    if kind == "hills":
+        coarse = torch.from_numpy(drawn.standard_normal((count, points, 9, 9)) * 5)
+        return F.interpolate(coarse, size=SIDE, mode="bilinear").float().numpy()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    x, y = drawn.uniform(-3, SIDE + 2, (2, count, points, 1, 1)).clip(0, SIDE - 1)
+    peaks = 15 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 6) - 8
+    return (peaks + 0.01 * drawn.standard_normal(peaks.shape)).astype(np.float32)
+
+
+def enlarged(maps, boxes):
+    """The maps [P,SIDE,SIDE] of each box at its size in whole pixels, by PyTorch."""
+    for values, (x1, y1, x2, y2) in zip(torch.from_numpy(maps), torch.from_numpy(boxes), strict=True):
+        width, height = max(x2 - x1, torch.tensor(1.0)), max(y2 - y1, torch.tensor(1.0))
+        size = int(height.ceil()), int(width.ceil())
+        yield F.interpolate(values[None], size=size, mode="bicubic", align_corners=False)[0], width, height
+
+
+def expected(maps, boxes):
+    """Of each keypoint x, y, the highest logit and its ratio, all from the whole of the enlarged map."""
+    found = np.empty((*maps.shape[:2], 4), np.float64)
+    for index, (whole, width, height) in enumerate(enlarged(maps, boxes)):
+        for point, pixels in enumerate(whole):
+            row, column = divmod(int(pixels.argmax()), pixels.shape[1])
+            highest = pixels.max()
+            found[index, point] = (
+                (column + 0.5) * float(width) / pixels.shape[1] + boxes[index, 0],
+                (row + 0.5) * float(height) / pixels.shape[0] + boxes[index, 1],
+                highest,
+                (highest - torch.from_numpy(maps[index, point]).double().logsumexp((0, 1))).exp(),
+            )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["noise", "hills", "peaks"])
+def test_a_keypoint_is_the_highest_pixel_of_its_enlarged_map(kind):
+    maps = logits(kind)
+    wanted = expected(maps, BOXES)
+    by_logit, by_ratio = located(maps, BOXES, "logit"), located(maps, BOXES, "ratio")
+    assert by_logit.dtype == by_ratio.dtype == np.float32
+    np.testing.assert_allclose(by_logit[..., :2], wanted[..., :2], atol=1e-3)
+    np.testing.assert_allclose(by_ratio[..., :2], wanted[..., :2], atol=1e-3)
+    np.testing.assert_allclose(by_logit[..., 2], wanted[..., 2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(by_ratio[..., 2], wanted[..., 3], rtol=1e-3)
+
+
+def test_peaks_beside_each_other_and_far_apart_are_told_apart():
+    """The higher of two by a thousandth of their height wins, wherever the other lies."""
+    drawn = np.random.default_rng(2)
+    maps = np.zeros((60, 1, SIDE, SIDE), np.float32)
+    places = drawn.integers(1, SIDE // 4, (60, 2, 2)) * 4  # not on an edge, beyond which it goes on
+    for values, (low, high) in zip(maps[:, 0], places, strict=True):
+        values[tuple(low)] = 9.99
+        values[tuple(high)] = 10
+    boxes = np.tile(np.array([[0, 0, 3 * SIDE, 5 * SIDE]], np.float32), (60, 1))
+    found = located(maps, boxes, "logit")[:, 0]
+    # the middle of the 3 x 5 pixels that belong to the higher value
+    np.testing.assert_allclose(found[:, 0], 3 * places[:, 1, 1] + 1.5, atol=1e-4)
+    np.testing.assert_allclose(found[:, 1], 5 * places[:, 1, 0] + 2.5, atol=1e-4)
+    np.testing.assert_allclose(found[:, 2], 10, atol=1e-4)
+
+
+def cubic(distance):
+    """The weight of a value at that distance in values: Keys' kernel with a = -0.75."""
+    d = abs(distance)
+    if d <= 1:
+        return 1.25 * d**3 - 2.25 * d**2 + 1
+    return -0.75 * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+
+
+def by_hand(values, length):
+    """[S] values → [length] pixels between them; beyond the ends the last value goes on."""
+    pixels = []
+    for pixel in range(length):
+        at = (pixel + 0.5) * len(values) / length - 0.5
+        near = range(int(np.floor(at)) - 1, int(np.floor(at)) + 3)
+        pixels.append(sum(cubic(at - i) * values[min(max(i, 0), len(values) - 1)] for i in near))
+    return np.array(pixels)
+
+
+def test_an_enlargement_written_out():
+    values = np.random.default_rng(3).standard_normal((6, 6)).astype(np.float32)
+    box = np.array([[2, 3, 19.5, 14.25]], np.float32)  # 18 x 12 pixels
+    whole = np.array([by_hand(row, 18) for row in values])
+    whole = np.array([by_hand(column, 12) for column in whole.T]).T
+    row, column = np.unravel_index(whole.argmax(), whole.shape)
+    found = located(values[None, None], box, "logit")[0, 0]
+    assert found.tolist() == pytest.approx(
+        [2 + (column + 0.5) * 17.5 / 18, 3 + (row + 0.5) * 11.25 / 12, whole.max()], rel=1e-5
+    )
+
+
+def test_a_ratio_may_exceed_one():
+    """Between two equal values a pixel is higher than either."""
+    values = np.full((1, 1, 4, 4), -50, np.float32)
+    values[0, 0, 1, 1:3] = 10
+    found = located(values, np.array([[0, 0, 20, 20]], np.float32), "ratio")
+    assert found[0, 0, 2] > 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_logits_do_not_overflow():
+    """Of a map that shrinks to one pixel the peak is lost: its ratio is nought. One that overshoots has a sum
+    of nought, not an endless ratio.
+    """
+    values = np.full((1, 2, SIDE, SIDE), -2000, np.float32)
+    values[0, 0, 0, 0] = values[0, 1, 30, 30] = 2000
+    small, large = (np.array([[0, 0, side, side]], np.float32) for side in (1, 200))
+    assert located(values, small, "ratio")[0, :, 2].tolist() == [0, 0]
+    found = located(values, large, "ratio")[0, :, 2]
+    assert np.isfinite(found).all()
+    assert found[0] > 1e30
+
+
+def test_a_map_of_one_value_has_its_keypoint_in_the_box():
+    found = located(np.zeros((1, 1, SIDE, SIDE), np.float32), BOXES[:1], "logit")[0, 0]
+    assert 10.25 < found[0] < 73.75
+    assert 20.5 < found[1] < 190.25
+    assert found[2] == 0
+
+
+def test_no_box_has_no_keypoint():
+    found = located(np.zeros((0, 17, SIDE, SIDE), np.float32), np.zeros((0, 4), np.float32), "ratio")
+    assert found.shape == (0, 17, 3)
+
+
+def test_the_maps_are_left_as_they_were():
+    maps = logits("peaks")
+    before = maps.copy()
+    located(maps, BOXES, "ratio")
+    np.testing.assert_array_equal(maps, before)
+
+
+def test_a_distance_is_the_median_of_the_keypoints():
+    a = np.zeros((2, 3, 3), np.float32)
+    b = a.copy()
+    b[0, :, 0], b[0, :, 1] = [3, 6, 60], [4, 8, 80]  # 5, 10 and 100 pixels
+    b[1, 0] = 1000, 0, 1000  # one astray
+    assert distances(a, b).tolist() == [10, 0]
+    assert distances(a[:, None], b).tolist() == [[10, 0], [10, 0]]
+
+
+def test_limbs_join_the_seventeen_keypoints_of_a_person():
+    assert {point for limb in SKELETON for point in limb} == set(range(17))
+    assert len({frozenset(limb) for limb in SKELETON}) == 19  # COCO's number of them
+
+
+def test_a_map_that_is_no_number_spoils_its_own_keypoint_alone():
+    """As a network at half precision may answer where it overflows."""
+    maps = logits("peaks")
+    expected = located(maps, BOXES, "logit")
+    maps[2, 1, 5, 7] = np.nan
+    found = located(maps, BOXES, "logit")
+    assert np.isnan(found[2, 1, 2])
+    expected[2, 1] = found[2, 1] = 0
+    np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,64 @@
+"""The Markdown, as GitHub's reader would take it."""
+
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+from report_forms import NOT_RUN, all_forms, differences, evaluated
+
+from samebox.reporting.page import pull_request
+from samebox.reporting.section import Section
+
+
+@pytest.fixture(scope="module")
+def told():
+    forms = all_forms()
+    forms[1] = {**forms[1], "title": "ONNX | Runtime"}
+    found = [evaluated(form) for form in forms]
+    intervals = {"int8": {"bbox": (-2.75, -1.5)}}
+    return pull_request([Section(found, None, ["make demo"], differences(found), intervals)])
+
+
+@pytest.fixture(scope="module")
+def tables(told):
+    """The rows of cells of each table."""
+    html = MarkdownIt("commonmark").enable("table").render(told)
+    found = re.findall(r"<table>.*?</table>", html, re.S)
+    rows = [re.findall(r"<tr>.*?</tr>", table, re.S) for table in found]
+    return [[re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in table] for table in rows]
+
+
+def test_every_table_is_one_to_the_reader(told, tables):
+    lines = [line.startswith("|") for line in told.splitlines()]
+    beginnings = sum(line and not before for before, line in zip([False, *lines], lines, strict=False))
+    assert len(tables) == beginnings == 8
+    assert sum(len(table) for table in tables) == sum(lines) - beginnings  # less the lines under the headings
+    for table in tables:
+        assert len({len(row) for row in table}) == 1
+
+
+def test_all_detectors_come_first_in_the_fields_own_form(tables):
+    heading, box, mask = tables[0]
+    assert heading[:5] == ["Model", "Config", "Metric", "PyTorch", "ONNX | Runtime"]
+    assert heading[-1] == "published"
+    assert box[:4] == ["Mask R-CNN", "<code>mask_rcnn_shapes</code>", "box AP", "50.00"]
+    assert (box[8], mask[8]) == (NOT_RUN, "–")
+    assert (box[-1], mask[-1]) == ("50.18", "not published")
+
+
+def test_steps_have_bars_and_intervals(tables):
+    rows = {row[0]: row[1:] for row in tables[1]}
+    assert rows["ONNX Runtime int8"] == [
+        "ONNX Runtime, simplified", "-2.00", "███████", "-2.00", "-2.75 to -1.50"
+    ]  # fmt: skip
+    assert rows["TensorRT-RTX int8"] == ["ONNX Runtime int8", "-0.50", "██", "-2.50", "none"]
+    assert rows["TensorRT-RTX fp32"][1:] == [NOT_RUN, "", "not run", "not run"]
+    assert "95 % interval" not in tables[2][0]  # of masks there are none
+
+
+def test_checks_commands_and_environment_stand_there(told, tables):
+    failed = "<strong>failed</strong>: one | image differs"
+    assert ["ONNX Runtime fp16, rounded", "padding grown", failed] in [row[:3] for row in tables[6]]
+    assert ["gpus", "none"] in tables[7]
+    assert ["driver", "none"] in tables[7]
+    assert "```sh\nmake demo\n```" in told
