@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from samebox.coco.panoptic import Category, CategorySet, PanopticResults
 from samebox.coco.results import results_from_detections, results_written
 from samebox.core.errors import NotHere, SameboxError
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, pictures_in
@@ -159,7 +159,7 @@ def _bars() -> Iterator[Progress]:
 
 def write_picture(path: Path, image: Image) -> None:
     """Write an image [H,W,3] RGB to a JPEG file, whole or not at all."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         cv2.imwrite(str(aside), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from samebox.core.errors import SameboxError
 from samebox.core.fetch import fetch
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 
 
 def provide(archive: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def unpack(path: Path, folder: Path, only: Collection[str] = ()) -> None:
                     raise SameboxError(f"{path}: the entry {entry.filename!r} leads out of {folder}; refused")
                 if entry.is_dir() or (target.exists() and target.stat().st_size == entry.file_size):
                     continue
-                with archive.open(entry) as packed, written_aside(target) as aside, aside.open("wb") as file:
+                with archive.open(entry) as packed, atomic_write(target) as aside, aside.open("wb") as file:
                     shutil.copyfileobj(packed, file)
     except (zipfile.BadZipFile, EOFError) as error:
         raise SameboxError(f"{path}: a damaged archive ({error}); delete it and try again") from None

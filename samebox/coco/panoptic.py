@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.core.errors import SameboxError
-from samebox.core.files import existing, read_json, write_json, written_aside
+from samebox.core.files import atomic_write, existing, read_json, write_json
 from samebox.postprocess.panoptic import Panoptic, Segment
 
 _KEYS = {
@@ -176,7 +176,7 @@ class PanopticResults:
     def write(self, annotations: Path, folder: Path) -> None:
         """Write COCO's format: each PNG file to `folder`, then the JSON file `annotations`."""
         for result in self.results:
-            with written_aside(folder / result.file_name) as aside:
+            with atomic_write(folder / result.file_name) as aside:
                 aside.write_bytes(result.png)
         write_json(annotations, self.document())
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from samebox.core.errors import SameboxError
-from samebox.core.files import existing, written_aside
+from samebox.core.files import atomic_write, existing
 from samebox.postprocess.detections import Detections
 
 # Kind of IoU → the key of a result that holds its geometry
@@ -84,7 +84,7 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
     The same results give the same bytes.
     """
     content = json.dumps(results, separators=(",", ":")).encode()
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(gzip.compress(content, mtime=0) if aside.suffix == ".gz" else content)
 
 
@@ -94,7 +94,7 @@ def results_written(path: str | Path) -> Iterator[Callable[[list[dict[str, Any]]
 
     The bytes are those of `write_results`; the memory does not grow with them.
     """
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
         before = "["
 
         def add(results: list[dict[str, Any]]) -> None:

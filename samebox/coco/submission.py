@@ -9,7 +9,7 @@ from typing import Any
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.panoptic import PanopticResults
 from samebox.coco.results import GEOMETRY
-from samebox.core.files import write_text, written_aside
+from samebox.core.files import atomic_write, write_text
 
 # What the files of a task begin with; boxes and masks have a server each
 _TASKS = {
@@ -69,7 +69,7 @@ def _json(value: Any) -> bytes:
 
 def _zipped(path: Path, entries: Iterable[tuple[str, bytes]]) -> Path:
     """Write the entries, name and content, whole or not at all."""
-    with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+    with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
         for name, content in entries:
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
     return path

@@ -9,7 +9,7 @@ class NotHere(Exception):  # noqa: N818 - not a failure: another machine can do 
     """This machine cannot do what was asked. The text is one line that gives the reason."""
 
 
-def one_line(text: object, most: int = 120) -> str:
-    """`text` on one line of at most `most` characters, without control characters or terminal codes."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text)[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
+def one_line(text: object, limit: int = 120) -> str:
+    """`text` on one line of at most `limit` characters, without control characters or terminal codes."""
+    line = "".join(character if character.isprintable() else "?" for character in str(text)[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -63,9 +63,9 @@ def _copy(source: str | Path, target: Path, digits: str) -> None:
     source = files.existing(source, "give a local path or an http(s) address")
     if source.is_dir():
         raise SameboxError(f"{source}: a directory; name the checkpoint file in it")
-    with files.written_aside(target) as aside:
-        shutil.copyfile(source, aside)
-        _check(aside, source, digits)
+    with files.atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)
+        _check(temporary, source, digits)
 
 
 def _check(path: Path, source: str | Path, digits: str) -> None:

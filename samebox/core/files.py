@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and their hashes."""
+"""Files that are written completely or not at all, and their hashes."""
 
 import hashlib
 import json
@@ -12,47 +12,47 @@ from samebox.core.errors import SameboxError
 
 
 @contextmanager
-def written_aside(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it when the block ends without an error.
 
-    A reader never sees half a file: a killed process leaves the old one, or none. The temporary keeps
-    the suffix of `path`, because writers such as OpenCV choose their format by it.
+    A reader never sees a partial file: if the process is killed, the old file stays, or none. The temporary
+    file keeps the suffix of `path`, because writers such as OpenCV choose the format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield aside
-        os.replace(aside, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write `text` as UTF-8, completely or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, whole or not at all."""
+    """Write `value` as indented JSON with sorted keys, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """What the JSON file holds. Raises SameboxError where it is absent or no JSON."""
+    """The value in a JSON file. Raises SameboxError if the file is absent or not JSON."""
     path = existing(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SameboxError(f"{path}: not JSON ({error}); make it anew") from None
+        raise SameboxError(f"{path}: not JSON ({error}); create it again") from None
 
 
-def existing(path: str | Path, mend: str = "check the path") -> Path:
-    """`path` itself, or a SameboxError with the `mend` where there is no such file."""
+def existing(path: str | Path, hint: str = "check the path") -> Path:
+    """`path` as a Path. Raises SameboxError, which ends in `hint`, if there is no such file or folder."""
     path = Path(path)
     if not path.exists():
-        raise SameboxError(f"{path}: no such file; {mend}")
+        raise SameboxError(f"{path}: no such file; {hint}")
     return path
 
 

@@ -11,7 +11,7 @@ import onnx
 
 from samebox.core.environment import hardware, peak_memory_mb, reset_peak_memory
 from samebox.core.errors import SameboxError
-from samebox.core.files import sha256, write_json, written_aside
+from samebox.core.files import atomic_write, sha256, write_json
 from samebox.core.gpu import gpus
 from samebox.engine.achieved import check_precision, shares, types_in_engine, types_in_network
 from samebox.engine.cache import timing_cache
@@ -59,7 +59,7 @@ def engine_from_onnx(
     profile = profile.within(input_shapes(model, source)["images"], source)
     plan, measured = _built(trt, model, source, profile, options, cache)
     sidecar(target).unlink(missing_ok=True)  # killed before the new one is there, the engine is refused
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_bytes(plan)
     report = EngineReport(
         flavour=flavour,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 from samebox.engine.flavour import gpu_here
 
 
@@ -58,5 +58,5 @@ def runtime_cache(trt: Any, config: Any, folder: Path) -> Iterator[None]:
 
 
 def _keep(cache: Any, file: Path) -> None:
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         aside.write_bytes(cache.serialize())

@@ -13,7 +13,7 @@ from onnx import helper
 
 from samebox.core.environment import versions
 from samebox.core.errors import SameboxError
-from samebox.core.files import sha256, written_aside
+from samebox.core.files import atomic_write, sha256
 from samebox.engine import Profile
 from samebox.graph.reading import input_shapes, metadata, onnx_model
 
@@ -53,7 +53,7 @@ def session_from_onnx(
     helper.set_model_props(
         model, metadata(model) | {SESSION_KEY: json.dumps(asdict(session), sort_keys=True)}
     )
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_bytes(model.SerializeToString(deterministic=True))
     return session
 

@@ -13,7 +13,7 @@ import torch
 from onnx import helper
 
 from samebox.core.errors import SameboxError
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 from samebox.graph.lowering import TRANSLATIONS, lowered
 from samebox.graph.modules import MODULES_KEY, module_outputs, to_json
 from samebox.graph.opset import EXPORTER_OPSET, at_opset, check_opset
@@ -49,7 +49,7 @@ def export(
     del model.graph.value_info[:]  # shapes under the tracer's own names, which the rewrites alone want
     helper.set_model_props(model, properties)
     check_standard(model, opset)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(model.SerializeToString(deterministic=True))
     return spec
 

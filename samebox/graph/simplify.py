@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from samebox.core.environment import threads
 from samebox.core.errors import SameboxError
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 from samebox.graph.reading import all_nodes, input_shapes, metadata, onnx_model
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def simplified_onnx(
     references = _references(source, feeds)
     detections = 0
     reason = None
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         try:
             _simplify_apart(source, aside, seconds, memory_mb)
             _check_form(model, aside)

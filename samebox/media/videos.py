@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from samebox.core.errors import SameboxError
-from samebox.core.files import existing, written_aside
+from samebox.core.files import atomic_write, existing
 from samebox.record.preprocess import Image
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -75,7 +75,7 @@ def video_written(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Ca
     height, width = size
     below, right = height % 2, width % 2
     added = 0
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")  # OpenCV's wheels encode no H.264
         writer = cv2.VideoWriter(str(aside), fourcc, rate, (width + right, height + below))
         if not writer.isOpened():

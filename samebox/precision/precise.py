@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from samebox.core.errors import SameboxError
-from samebox.core.files import written_aside
+from samebox.core.files import atomic_write
 from samebox.graph.opset import check_opset
 from samebox.graph.reading import input_shapes, metadata, onnx_model, opset_of
 from samebox.precision.achieved import Achieved, achieved, check_achieved
@@ -193,6 +193,6 @@ def _write(
     model.producer_name, model.producer_version = "samebox", ""
     helper.set_model_props(model, properties | {PRECISION_KEY: record})
     onnx.checker.check_model(model, full_check=True)
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_bytes(model.SerializeToString(deterministic=True))
     return found
