@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from samebox.checkpoints import fetch as module
+from samebox.core import fetch as module
 from samebox.core.errors import SameboxError
 from samebox.core.fetch import fetch
 
