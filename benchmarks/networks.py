@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samebox.checkpoints.unpickle import read_checkpoint
-from samebox.checkpoints.weights import load_strictly, renamed
+from samebox.checkpoints.weights import load_strictly, rename_parameters
 from samebox.core.files import sha256
 from samebox.networks.construct import build
 from samebox.networks.nets.contract import Deployable, Normalize
@@ -39,7 +39,9 @@ def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -
     else:
         state = read_checkpoint(checkpoint).state
         load_strictly(
-            network, renamed(state, getattr(network, "renames", ()), str(checkpoint)), str(checkpoint)
+            network,
+            rename_parameters(state, getattr(network, "renames", ()), str(checkpoint)),
+            str(checkpoint),
         )
     normalize = description["normalize"]
     spec = Spec(

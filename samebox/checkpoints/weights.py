@@ -1,4 +1,4 @@
-"""Weights into a network, each of them or none."""
+"""Loading a state dict into a network: all of its parameters or none."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,12 @@ from samebox.core.errors import SameboxError, one_line
 _STATISTICS = ("running_mean", "running_var")
 
 
-class Rule(NamedTuple):
-    """How a parameter of another name is read.
+class Rename(NamedTuple):
+    """How parameters that have another name in a checkpoint are read.
 
-    `pattern`: a regular expression for the name; `name`: what takes its place, or None for a parameter that
-    the network has no use for. `convert`: what its value becomes, where that is laid out otherwise.
+    `pattern` is a regular expression, searched in the name. `name` replaces the match, with `re.sub`'s group
+    references; None drops a parameter that the network does not use. `convert` changes a value that is laid
+    out differently in the checkpoint.
     """
 
     pattern: str
@@ -23,40 +24,41 @@ class Rule(NamedTuple):
     convert: Callable[[Tensor], Tensor] | None = None
 
 
-def renamed(
-    state: Mapping[str, Tensor], rules: Sequence[Rule], source: str = "the checkpoint"
+def rename_parameters(
+    state: Mapping[str, Tensor], renames: Sequence[Rename], source: str = "the checkpoint"
 ) -> dict[str, Tensor]:
-    """`state` as `rules` make it, which are applied one after the other.
+    """The state dict after all `renames`, applied one after the other, so that it fits the network's names.
 
-    So a network reads checkpoints in which its parts have other names. A prefix `module.`, as PyTorch's
-    parallel training leaves it, goes first, where all names have it. Raises SameboxError where two parameters
-    come out under one name; `source` names the checkpoint in it.
+    If all names begin with `module.`, as PyTorch's parallel training writes them, that prefix is removed
+    first. Raises SameboxError if two parameters get the same name; `source` names the checkpoint in the text.
     """
     parallel = all(name.startswith("module.") for name in state)
-    found: dict[str, Tensor] = {}
-    for old, value in state.items():
-        name: str | None = old.removeprefix("module.") if parallel else old
-        for rule in rules:
-            if name is None or not re.search(rule.pattern, name):
+    renamed: dict[str, Tensor] = {}
+    for old_name, value in state.items():
+        name: str | None = old_name.removeprefix("module.") if parallel else old_name
+        for rename in renames:
+            if name is None or not re.search(rename.pattern, name):
                 continue
-            name = None if rule.name is None else re.sub(rule.pattern, rule.name, name)
-            value = value if rule.convert is None else rule.convert(value)
-        if name in found:
+            name = None if rename.name is None else re.sub(rename.pattern, rename.name, name)
+            value = value if rename.convert is None else rename.convert(value)
+        if name in renamed:
             raise SameboxError(
-                f"{source}: {one_line(old)} and another parameter are both {name}; save it anew"
+                f"{source}: {one_line(old_name)} and another parameter are both renamed to {name}; "
+                "save the state_dict() of the original network again"
             )
         if name is not None:
-            found[name] = value
-    return found
+            renamed[name] = value
+    return renamed
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy `state` into `network`: every key is used once, every shape is equal.
+    """Copy `state` into `network`. Every key must be used once, and every shape must be equal.
 
-    Values take the network's own dtype. Counters of batches seen (`num_batches_tracked`) may be missing:
-    checkpoints of before PyTorch 0.4.1 have none, and inference has no use for them. So may the statistics
-    of all norms: Detectron folds them into scale and bias, which leaves mean 0 and variance 1. Raises
-    SameboxError that lists the difference, before anything is copied; `source` names the checkpoint in it.
+    Values are converted to the network's dtype. Two kinds of buffers may be missing. `num_batches_tracked`:
+    checkpoints from before PyTorch 0.4.1 do not have it, and inference does not use it. The running
+    statistics of all norms together: Detectron folds them into scale and bias, which leaves mean 0 and
+    variance 1. Raises SameboxError, which lists the differences, before anything is copied; `source` names
+    the checkpoint in the text.
     """
     own = network.state_dict()
     folded = not any(name.endswith(_STATISTICS) for name in state)
@@ -64,21 +66,21 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     differences = {
         "missing": [name for name in own if name not in state and not name.endswith(optional)],
         "unexpected": [name for name in state if name not in own],
-        "misshapen": [
+        "of another shape": [
             f"{name} (file {tuple(state[name].shape)}, network {tuple(own[name].shape)})"
             for name in own
             if name in state and state[name].shape != own[name].shape
         ],
     }
     if any(differences.values()):
-        listed = "; ".join(_listed(kind, names) for kind, names in differences.items() if names)
+        summary = "; ".join(_summary(kind, names) for kind, names in differences.items() if names)
         raise SameboxError(
-            f"{source}: does not fit the network: {listed}; "
-            "a checkpoint of another network or number of classes? Choose the detector it was trained as"
+            f"{source}: does not fit the network: {summary}; choose the detector that the checkpoint was "
+            "trained as, with the same number of classes"
         )
     network.load_state_dict(state, strict=False)
 
 
-def _listed(kind: str, names: list[str], most: int = 3) -> str:
-    shown = ", ".join(one_line(name) for name in names[:most])
-    return f"{len(names)} {kind}: {shown}{', …' if len(names) > most else ''}"
+def _summary(kind: str, names: list[str], limit: int = 3) -> str:
+    listed = ", ".join(one_line(name) for name in names[:limit])
+    return f"{len(names)} {kind}: {listed}{', …' if len(names) > limit else ''}"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from samebox.checkpoints.unpickle import Checkpoint
-from samebox.checkpoints.weights import load_strictly, renamed
+from samebox.checkpoints.weights import load_strictly, rename_parameters
 from samebox.core.errors import SameboxError
 from samebox.core.files import sha256
 from samebox.networks.nets.contract import Deployable, Normalize
@@ -45,7 +45,9 @@ def load_network(
     """
     network = build(detector["network"])
     source = str(checkpoint.path)
-    load_strictly(network, renamed(checkpoint.state, getattr(network, "renames", ()), source), source)
+    load_strictly(
+        network, rename_parameters(checkpoint.state, getattr(network, "renames", ()), source), source
+    )
     spec = Spec(
         name=detector["name"],
         class_names=tuple(class_names),

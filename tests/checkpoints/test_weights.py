@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from samebox.checkpoints.weights import Rule, load_strictly, renamed
+from samebox.checkpoints.weights import Rename, load_strictly, rename_parameters
 from samebox.core.errors import SameboxError
 
 
@@ -15,27 +15,27 @@ def state_of(network):
     return {name: torch.rand(value.shape) for name, value in network.state_dict().items()}
 
 
-def test_every_value_arrives(network):
+def test_all_values_are_copied(network):
     state = state_of(network) | {"1.num_batches_tracked": torch.tensor(7)}
     load_strictly(network, state, "net.pth")
     assert all(torch.equal(network.state_dict()[name], state[name]) for name in state)
 
 
-def test_half_becomes_the_networks_float(network):
+def test_values_are_converted_to_the_networks_dtype(network):
     state = {name: value.half() for name, value in state_of(network).items()}
     load_strictly(network, state, "net.pth")
     assert network[0].weight.dtype == torch.float32
     assert torch.equal(network[0].weight, state["0.weight"].float())
 
 
-def test_missing_batch_counters_are_no_error(network):
+def test_num_batches_tracked_may_be_missing(network):
     state = state_of(network)
     del state["1.num_batches_tracked"]
     load_strictly(network, state, "net.pth")
     assert torch.equal(network[1].running_var, state["1.running_var"])
 
 
-def test_the_difference_is_listed_in_one_line_and_nothing_is_copied(network):
+def test_differences_are_listed_in_one_line_and_nothing_is_copied(network):
     state = state_of(network)
     before = network[0].bias.detach().clone()
     del state["1.weight"]
@@ -44,14 +44,14 @@ def test_the_difference_is_listed_in_one_line_and_nothing_is_copied(network):
         load_strictly(network, state, "net.pth")
     assert str(error.value) == (
         "net.pth: does not fit the network: 1 missing: 1.weight; 5 unexpected: head.0?, head.1?, head.2?, …; "
-        "1 misshapen: 0.weight (file (4, 3, 1, 1), network (4, 3, 3, 3)); "
-        "a checkpoint of another network or number of classes? Choose the detector it was trained as"
+        "1 of another shape: 0.weight (file (4, 3, 1, 1), network (4, 3, 3, 3)); "
+        "choose the detector that the checkpoint was trained as, with the same number of classes"
     )
     assert torch.equal(network[0].bias, before)
 
 
-def test_statistics_of_norms_may_be_missing_together(network):
-    """Detectron folds them into scale and bias: mean 0, variance 1."""
+def test_the_statistics_of_all_norms_may_be_missing(network):
+    """Detectron folds them into scale and bias, which leaves mean 0 and variance 1."""
     state = {name: value for name, value in state_of(network).items() if "running" not in name}
     load_strictly(network, state, "net.pkl")
     assert network[1].running_mean.tolist() == [0] * 4
@@ -59,31 +59,36 @@ def test_statistics_of_norms_may_be_missing_together(network):
     assert torch.equal(network[1].weight, state["1.weight"])
 
 
-def test_one_statistic_alone_may_not_be_missing(network):
+def test_a_single_statistic_must_not_be_missing(network):
     state = state_of(network)
     del state["1.running_var"]
     with pytest.raises(SameboxError, match=r"1 missing: 1\.running_var"):
         load_strictly(network, state, "net.pth")
 
 
-def test_rules_apply_one_after_the_other():
-    rules = (
-        Rule(r"^old\.", "new."),
-        Rule(r"^new\.(w)$", r"head.\1", lambda value: value * 2),
-        Rule("^spare", None),
+def test_renames_are_applied_one_after_the_other():
+    renames = (
+        Rename(r"^old\.", "new."),
+        Rename(r"^new\.(w)$", r"head.\1", lambda value: value * 2),
+        Rename("^spare", None),
     )
     state = {"old.w": torch.tensor([1.0]), "old.b": torch.tensor([2.0]), "spare.x": torch.zeros(1)}
-    assert {name: value.item() for name, value in renamed(state, rules).items()} == {"head.w": 2, "new.b": 2}
+    assert {name: value.item() for name, value in rename_parameters(state, renames).items()} == {
+        "head.w": 2,
+        "new.b": 2,
+    }
 
 
-def test_the_prefix_of_parallel_training_goes_where_all_have_it():
+def test_the_prefix_of_parallel_training_is_removed_if_all_names_have_it():
     both = {"module.a": torch.zeros(1), "module.b": torch.ones(1)}
-    assert list(renamed(both, ())) == ["a", "b"]
+    assert list(rename_parameters(both, ())) == ["a", "b"]
     mixed = {"module.a": torch.zeros(1), "b": torch.ones(1)}
-    assert list(renamed(mixed, ())) == ["module.a", "b"]
+    assert list(rename_parameters(mixed, ())) == ["module.a", "b"]
 
 
-def test_two_parameters_under_one_name_are_told():
+def test_two_parameters_with_the_same_new_name_are_an_error():
     state = {"a.w": torch.zeros(1), "b.w": torch.zeros(1)}
-    with pytest.raises(SameboxError, match=r"^net\.pth: b\.w and another parameter are both c\.w; "):
-        renamed(state, [Rule(r"^[ab]\.", "c.")], "net.pth")
+    with pytest.raises(
+        SameboxError, match=r"^net\.pth: b\.w and another parameter are both renamed to c\.w; "
+    ):
+        rename_parameters(state, [Rename(r"^[ab]\.", "c.")], "net.pth")

@@ -182,7 +182,7 @@ def test_weights_of_another_network_are_found_out(conf, tmp_path):
     data = original_mmdetection.third_data((384, 256))
     model = read_demo_model() | {"backbone": original_mmdetection.resnet(depth=18)}
     config = original_mmdetection.write({"config.py": {"model": model, **data}}, tmp_path)
-    with pytest.raises(SameboxError, match=r"does not fit the network: .*misshapen: .*conv1\.weight"):
+    with pytest.raises(SameboxError, match=r"does not fit the network: .*of another shape: .*conv1\.weight"):
         adopt.run(adopt.Request.from_arguments([str(config), str(demo_forms.CHECKPOINT)]))
     assert not (conf / "detector/config.yaml").exists()
 

@@ -86,7 +86,7 @@ MISTAKES = {
     "checkpoint of other classes": (
         "export",
         ["detector.class_names=[cat,dog]"],
-        r"does not fit the network: 2 misshapen: bbox_head\.retina_cls\.weight.*Choose the detector",
+        r"does not fit the network: 2 of another shape: bbox_head\.retina_cls\.weight.*choose the detector",
     ),
     "evaluated before exported": (
         "evaluate",

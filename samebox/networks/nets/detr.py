@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.boxes import clip
 from samebox.networks.blocks.nms import gather_rows
 from samebox.networks.blocks.top import best
@@ -90,15 +90,15 @@ class DETR(nn.Module):
     head_outputs = ("logits", "boxes")
 
     # Names of MMDetection 2, and before those the ones of its first checkpoints → those of MMDetection 3
-    renames: ClassVar[tuple[Rule, ...]] = (
-        Rule(r"^bbox_head\.input_proj\.", "neck.convs.0.conv."),
-        Rule(r"^bbox_head\.query_embedding\.", "query_embedding."),
-        Rule(r"^bbox_head\.transformer\.", ""),
-        Rule(r"^decoder\.norm\.", "decoder.post_norm."),
-        Rule(r"\.multihead_attn\.", ".cross_attn."),
-        Rule(r"^((?:en|de)coder\.layers\.\d+)\.attentions\.0\.", r"\1.self_attn."),
-        Rule(r"^(decoder\.layers\.\d+)\.attentions\.1\.", r"\1.cross_attn."),
-        Rule(r"^((?:en|de)coder\.layers\.\d+)\.ffns\.0\.", r"\1.ffn."),
+    renames: ClassVar[tuple[Rename, ...]] = (
+        Rename(r"^bbox_head\.input_proj\.", "neck.convs.0.conv."),
+        Rename(r"^bbox_head\.query_embedding\.", "query_embedding."),
+        Rename(r"^bbox_head\.transformer\.", ""),
+        Rename(r"^decoder\.norm\.", "decoder.post_norm."),
+        Rename(r"\.multihead_attn\.", ".cross_attn."),
+        Rename(r"^((?:en|de)coder\.layers\.\d+)\.attentions\.0\.", r"\1.self_attn."),
+        Rename(r"^(decoder\.layers\.\d+)\.attentions\.1\.", r"\1.cross_attn."),
+        Rename(r"^((?:en|de)coder\.layers\.\d+)\.ffns\.0\.", r"\1.ffn."),
     )
 
     def __init__(

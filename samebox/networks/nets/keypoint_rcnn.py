@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.roi_align import RoIAlign
 from samebox.networks.nets.names import counted
@@ -47,9 +47,9 @@ RENAMES = (
         1,
         8,
     ),
-    Rule(
+    Rename(
         r"^(roi_heads\.keypoint_head\.|roi_heads\.keypoint\.predictor\.kps_|kps_)score_lowres\.",
         "roi_head.keypoint_head.score_lowres.",
     ),
-    Rule(r"^kps_score\.", None),
+    Rename(r"^kps_score\.", None),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 
 
 def background_last(value: Tensor) -> Tensor:
@@ -21,51 +21,51 @@ def without_background(rows: int) -> Callable[[Tensor], Tensor]:
     return lambda value: value[rows:]
 
 
-def counted(pattern: str, name: str, first: int, count: int) -> Iterator[Rule]:
+def counted(pattern: str, name: str, first: int, count: int) -> Iterator[Rename]:
     """Rules for parts numbered from `first` on, which `name` numbers from 0: "#" is the number in either."""
     for index in range(count):
-        yield Rule(pattern.replace("#", str(first + index)), name.replace("#", str(index)))
+        yield Rename(pattern.replace("#", str(first + index)), name.replace("#", str(index)))
 
 
 # Of scale and bias of a norm, of weight and bias of a layer; and what training left beside them
 BLOBS = (
-    Rule(r"^[^.]*_momentum$|^(lr|iter|cur_iter|weight_order)$", None),
-    Rule(r"^([^.]*_bn)_s$", r"\1.weight"),
-    Rule(r"^([^.]*)_w$", r"\1.weight"),
-    Rule(r"^([^.]*)_b$", r"\1.bias"),
+    Rename(r"^[^.]*_momentum$|^(lr|iter|cur_iter|weight_order)$", None),
+    Rename(r"^([^.]*_bn)_s$", r"\1.weight"),
+    Rename(r"^([^.]*)_w$", r"\1.weight"),
+    Rename(r"^([^.]*)_b$", r"\1.bias"),
 )
 
 # ResNet, by its stem, its stages and the parts of a block
 BACKBONE = (
     *BLOBS,
-    Rule(
+    Rename(
         r"^(backbone\.bottom_up\.stem\.conv1\.norm|backbone\.body\.stem\.bn1|res_conv1_bn)\.", "backbone.bn1."
     ),
-    Rule(r"^(backbone\.bottom_up\.stem\.|backbone\.body\.stem\.|)conv1\.", "backbone.conv1."),
+    Rename(r"^(backbone\.bottom_up\.stem\.|backbone\.body\.stem\.|)conv1\.", "backbone.conv1."),
     *(
-        Rule(rf"^(?:backbone\.bottom_up\.)?res{stage + 1}[._](\d+)[._]", rf"backbone.layer{stage}.\1.")
+        Rename(rf"^(?:backbone\.bottom_up\.)?res{stage + 1}[._](\d+)[._]", rf"backbone.layer{stage}.\1.")
         for stage in range(1, 5)
     ),
-    Rule(r"^backbone\.body\.layer", "backbone.layer"),
-    Rule(r"^(backbone\.layer.*\.)(shortcut\.norm|branch1_bn)\.", r"\1downsample.1."),
-    Rule(r"^(backbone\.layer.*\.)(shortcut|branch1)\.", r"\1downsample.0."),
-    Rule(r"^(backbone\.layer.*\.)conv(\d)\.norm\.", r"\1bn\2."),
+    Rename(r"^backbone\.body\.layer", "backbone.layer"),
+    Rename(r"^(backbone\.layer.*\.)(shortcut\.norm|branch1_bn)\.", r"\1downsample.1."),
+    Rename(r"^(backbone\.layer.*\.)(shortcut|branch1)\.", r"\1downsample.0."),
+    Rename(r"^(backbone\.layer.*\.)conv(\d)\.norm\.", r"\1bn\2."),
     *(
         rule
         for number, letter in enumerate("abc", start=1)
         for rule in (
-            Rule(rf"^(backbone\.layer.*\.)branch2{letter}_bn\.", rf"\1bn{number}."),
-            Rule(rf"^(backbone\.layer.*\.)branch2{letter}\.", rf"\1conv{number}."),
+            Rename(rf"^(backbone\.layer.*\.)branch2{letter}_bn\.", rf"\1bn{number}."),
+            Rename(rf"^(backbone\.layer.*\.)branch2{letter}\.", rf"\1conv{number}."),
         )
     ),
 )
 
 
-def pyramid(first: int) -> Iterator[Rule]:
+def pyramid(first: int) -> Iterator[Rename]:
     """Rules for an FPN whose finest map is that of stride 2^`first`."""
     for index, level in enumerate(range(first, 6)):
         inner, outer = f"neck.lateral_convs.{index}.conv.", f"neck.fpn_convs.{index}.conv."
-        yield Rule(rf"^(backbone\.fpn_lateral{level}|backbone\.fpn\.fpn_inner{level - 1})\.", inner)
-        yield Rule(rf"^(backbone\.fpn_output{level}|backbone\.fpn\.fpn_layer{level - 1})\.", outer)
-        yield Rule(rf"^fpn_inner_res{level}_\d+_sum(_lateral)?\.", inner)
-        yield Rule(rf"^fpn_res{level}_\d+_sum\.", outer)
+        yield Rename(rf"^(backbone\.fpn_lateral{level}|backbone\.fpn\.fpn_inner{level - 1})\.", inner)
+        yield Rename(rf"^(backbone\.fpn_output{level}|backbone\.fpn\.fpn_layer{level - 1})\.", outer)
+        yield Rename(rf"^fpn_inner_res{level}_\d+_sum(_lateral)?\.", inner)
+        yield Rename(rf"^fpn_res{level}_\d+_sum\.", outer)

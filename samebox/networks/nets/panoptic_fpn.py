@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.valid import GroupNorm
 from samebox.networks.nets.contract import PANOPTIC
@@ -72,16 +72,16 @@ class SemanticHead(nn.Module):
 # detectron2 counts a level's enlargements among its layers
 RENAMES = (
     *(
-        Rule(
+        Rename(
             rf"^sem_seg_head\.p{level + 2}\.{2 * block}\.",
             f"semantic_head.conv_upsample_layers.{level}.conv.{block}.",
         )
         for level in range(LEVELS)
         for block in range(max(level, 1))
     ),
-    Rule(r"^(semantic_head\.conv_upsample_layers\.\d\.conv\.\d\.)norm\.", r"\1gn."),
-    Rule(r"^(semantic_head\.conv_upsample_layers\.\d\.conv\.\d\.)weight$", r"\1conv.weight"),
-    Rule(r"^sem_seg_head\.predictor\.", "semantic_head.conv_logits."),
+    Rename(r"^(semantic_head\.conv_upsample_layers\.\d\.conv\.\d\.)norm\.", r"\1gn."),
+    Rename(r"^(semantic_head\.conv_upsample_layers\.\d\.conv\.\d\.)weight$", r"\1conv.weight"),
+    Rename(r"^sem_seg_head\.predictor\.", "semantic_head.conv_logits."),
     *RCNN.renames,
 )
 
@@ -89,7 +89,7 @@ RENAMES = (
 class PanopticFPN(RCNN):
     """Mask R-CNN and a semantic head on the same pyramid; `postprocess.panoptic` merges their outputs."""
 
-    renames: ClassVar[tuple[Rule, ...]] = RENAMES
+    renames: ClassVar[tuple[Rename, ...]] = RENAMES
 
     def __init__(
         self,

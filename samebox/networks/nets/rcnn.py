@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.boxes import clip, decode_deltas
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import class_probabilities, map_names
@@ -189,34 +189,36 @@ RENAMES = (
     *BACKBONE,
     *keypoint_rcnn.RENAMES,
     *pyramid(2),
-    Rule(r"^(proposal_generator|rpn)\.anchor_generator\.", None),
-    Rule(r"^(proposal_generator\.rpn_head\.conv|rpn\.head\.conv|conv_rpn_fpn2)\.", "rpn_head.rpn_conv."),
-    Rule(
+    Rename(r"^(proposal_generator|rpn)\.anchor_generator\.", None),
+    Rename(r"^(proposal_generator\.rpn_head\.conv|rpn\.head\.conv|conv_rpn_fpn2)\.", "rpn_head.rpn_conv."),
+    Rename(
         r"^(proposal_generator\.rpn_head\.objectness_logits|rpn\.head\.cls_logits|rpn_cls_logits_fpn2)\.",
         "rpn_head.rpn_cls.",
     ),
-    Rule(
+    Rename(
         r"^(proposal_generator\.rpn_head\.anchor_deltas|rpn\.head\.bbox_pred|rpn_bbox_pred_fpn2)\.",
         "rpn_head.rpn_reg.",
     ),
     *counted(r"^roi_heads\.box_head\.fc#\.", "roi_head.bbox_head.shared_fcs.#.", 1, 2),
     *counted(r"^(roi_heads\.box\.feature_extractor\.)?fc#\.", "roi_head.bbox_head.shared_fcs.#.", 6, 2),
-    Rule(r"^roi_heads\.box_predictor\.cls_score\.", "roi_head.bbox_head.fc_cls."),
-    Rule(r"^roi_heads\.box_predictor\.bbox_pred\.", "roi_head.bbox_head.fc_reg."),
-    Rule(r"^(roi_heads\.box\.predictor\.)?cls_score\.", "roi_head.bbox_head.fc_cls.", background_last),
-    Rule(r"^(roi_heads\.box\.predictor\.)?bbox_pred\.", "roi_head.bbox_head.fc_reg.", without_background(4)),
+    Rename(r"^roi_heads\.box_predictor\.cls_score\.", "roi_head.bbox_head.fc_cls."),
+    Rename(r"^roi_heads\.box_predictor\.bbox_pred\.", "roi_head.bbox_head.fc_reg."),
+    Rename(r"^(roi_heads\.box\.predictor\.)?cls_score\.", "roi_head.bbox_head.fc_cls.", background_last),
+    Rename(
+        r"^(roi_heads\.box\.predictor\.)?bbox_pred\.", "roi_head.bbox_head.fc_reg.", without_background(4)
+    ),
     *counted(
         r"^(roi_heads\.mask_head\.mask_|roi_heads\.mask\.feature_extractor\.mask_|_\[mask\]_)fcn#\.",
         "roi_head.mask_head.convs.#.conv.",
         1,
         4,
     ),
-    Rule(
+    Rename(
         r"^(roi_heads\.mask_head\.deconv|(roi_heads\.mask\.predictor\.)?conv5_mask)\.",
         "roi_head.mask_head.upsample.",
     ),
-    Rule(r"^roi_heads\.mask_head\.predictor\.", "roi_head.mask_head.conv_logits."),
-    Rule(
+    Rename(r"^roi_heads\.mask_head\.predictor\.", "roi_head.mask_head.conv_logits."),
+    Rename(
         r"^(roi_heads\.mask\.predictor\.)?mask_fcn_logits\.",
         "roi_head.mask_head.conv_logits.",
         without_background(1),
@@ -227,7 +229,7 @@ RENAMES = (
 class RCNN(nn.Module):
     """Backbone, pyramid, proposals, and a head that looks at each of them."""
 
-    renames: ClassVar[tuple[Rule, ...]] = RENAMES
+    renames: ClassVar[tuple[Rename, ...]] = RENAMES
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, rpn_head: RPNHead, roi_head: RoIHead) -> None:
         super().__init__()

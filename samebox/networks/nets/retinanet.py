@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.blocks.boxes import decode_deltas
 from samebox.networks.blocks.conv import ConvModule
@@ -62,15 +62,15 @@ class RetinaHead(nn.Module):
 RENAMES = (
     *BACKBONE,
     *pyramid(3),
-    Rule(r"^anchor_generator\.", None),
-    *(Rule(rf"^backbone\.top_block\.p{level}\.", f"neck.fpn_convs.{level - 3}.conv.") for level in (6, 7)),
+    Rename(r"^anchor_generator\.", None),
+    *(Rename(rf"^backbone\.top_block\.p{level}\.", f"neck.fpn_convs.{level - 3}.conv.") for level in (6, 7)),
     *(
-        Rule(rf"^head\.{tower}_subnet\.{2 * index}\.", f"bbox_head.{ours}_convs.{index}.conv.")
+        Rename(rf"^head\.{tower}_subnet\.{2 * index}\.", f"bbox_head.{ours}_convs.{index}.conv.")
         for tower, ours in (("cls", "cls"), ("bbox", "reg"))
         for index in range(4)
     ),
-    Rule(r"^head\.cls_score\.", "bbox_head.retina_cls."),
-    Rule(r"^head\.bbox_pred\.", "bbox_head.retina_reg."),
+    Rename(r"^head\.cls_score\.", "bbox_head.retina_cls."),
+    Rename(r"^head\.bbox_pred\.", "bbox_head.retina_reg."),
 )
 
 
@@ -82,7 +82,7 @@ class RetinaNet(OneStage):
     """
 
     bbox_head: RetinaHead
-    renames: ClassVar[tuple[Rule, ...]] = RENAMES
+    renames: ClassVar[tuple[Rename, ...]] = RENAMES
 
     def __init__(
         self,

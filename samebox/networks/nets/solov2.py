@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samebox.checkpoints.weights import Rule
+from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import probability
 from samebox.networks.blocks.nms import gather_rows
@@ -145,12 +145,12 @@ def matrix_nms(masks: Tensor, scores: Tensor, labels: Tensor, sigma: float) -> T
 
 # SOLO's own, which call the head that of boxes, and categories what are classes
 RENAMES = (
-    Rule(r"^bbox_head\.cate_convs\.", "mask_head.cls_convs."),
-    Rule(r"^bbox_head\.kernel_convs\.", "mask_head.kernel_convs."),
-    Rule(r"^bbox_head\.solo_cate\.", "mask_head.conv_cls."),
-    Rule(r"^bbox_head\.solo_kernel\.", "mask_head.conv_kernel."),
-    Rule(r"^mask_feat_head\.conv_pred\.0\.", "mask_head.mask_feature_head.conv_pred."),
-    Rule(r"^mask_feat_head\.", "mask_head.mask_feature_head."),
+    Rename(r"^bbox_head\.cate_convs\.", "mask_head.cls_convs."),
+    Rename(r"^bbox_head\.kernel_convs\.", "mask_head.kernel_convs."),
+    Rename(r"^bbox_head\.solo_cate\.", "mask_head.conv_cls."),
+    Rename(r"^bbox_head\.solo_kernel\.", "mask_head.conv_kernel."),
+    Rename(r"^mask_feat_head\.conv_pred\.0\.", "mask_head.mask_feature_head.conv_pred."),
+    Rename(r"^mask_feat_head\.", "mask_head.mask_feature_head."),
 )
 
 
@@ -163,7 +163,7 @@ class SOLOv2(nn.Module):
     """
 
     outputs = SEGMENTS
-    renames: ClassVar[tuple[Rule, ...]] = RENAMES
+    renames: ClassVar[tuple[Rename, ...]] = RENAMES
 
     def __init__(
         self,

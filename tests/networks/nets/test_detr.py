@@ -2,7 +2,7 @@ import pytest
 import torch
 from alike import answered, assert_alike, assert_builds, exported, mixed
 
-from samebox.checkpoints.weights import renamed
+from samebox.checkpoints.weights import rename_parameters
 from samebox.graph.opset import newest
 from samebox.networks.blocks.resnet import ResNet
 from samebox.networks.nets.detr import DETR, ChannelMapper, Decoder, DETRHead, Encoder
@@ -140,10 +140,10 @@ OLDEST = {
 def test_older_names(network, names):
     own = network.state_dict()
     state = {older: own[name] for name, older in names.items()}
-    found = renamed(state, network.renames)
+    found = rename_parameters(state, network.renames)
     assert list(found) == list(names)
     assert all(found[name] is own[name] for name in names)
 
 
 def test_own_names_stay(network):
-    assert list(renamed(network.state_dict(), network.renames)) == list(network.state_dict())
+    assert list(rename_parameters(network.state_dict(), network.renames)) == list(network.state_dict())

@@ -17,7 +17,7 @@ from tiny_rcnn import (
 )
 from torch import nn
 
-from samebox.checkpoints.weights import renamed
+from samebox.checkpoints.weights import rename_parameters
 from samebox.graph.opset import newest
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.blocks.roi_align import RoIAlign
@@ -115,7 +115,7 @@ def test_names_of_other_frameworks(framework):
     parts = "weight", "bias"
     theirs = [convs.format(i, part) for i in range(1, 9) for part in parts]
     theirs += [scores.format(part) for part in parts]
-    assert_the_heads_own(renamed(dict.fromkeys(theirs, torch.zeros(1)), RENAMES))
+    assert_the_heads_own(rename_parameters(dict.fromkeys(theirs, torch.zeros(1)), RENAMES))
 
 
 def test_names_of_detectrons_blobs(network):
@@ -123,7 +123,7 @@ def test_names_of_detectrons_blobs(network):
     theirs = [f"conv_fcn{i}_{part}" for i in range(1, 9) for part in "wb"]
     theirs += [f"kps_score_lowres_{part}" for part in "wb"]
     left = ["kps_score_w", "kps_score_b", "conv_fcn1_w_momentum"]
-    assert_the_heads_own(renamed(dict.fromkeys([*theirs, *left], torch.zeros(1)), network.renames))
+    assert_the_heads_own(rename_parameters(dict.fromkeys([*theirs, *left], torch.zeros(1)), network.renames))
 
 
 def assert_the_heads_own(state):

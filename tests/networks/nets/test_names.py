@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from samebox.checkpoints.weights import load_strictly, renamed
+from samebox.checkpoints.weights import load_strictly, rename_parameters
 from samebox.networks.construct import build
 from stages.compose import compose, plain
 
@@ -136,7 +136,7 @@ def background_first(state):
 
 
 def assert_loads(network, state, foreign):
-    load_strictly(network, renamed(foreign, network.renames), "foreign.pkl")
+    load_strictly(network, rename_parameters(foreign, network.renames), "foreign.pkl")
     for name, value in network.state_dict().items():
         if name in state:
             assert value.equal(state[name]), name
@@ -177,7 +177,7 @@ def test_solo(detector):
     state = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
     foreign = {solo(name): value for name, value in state.items()}
     assert not any(name.startswith("mask_head") for name in foreign)
-    assert renamed(foreign, network.renames).keys() == state.keys()
+    assert rename_parameters(foreign, network.renames).keys() == state.keys()
 
 
 def test_blobs_of_detectron(network, state):
@@ -189,4 +189,4 @@ def test_blobs_of_detectron(network, state):
 
 
 def test_mmdetections_names_stay(network, state):
-    assert renamed(state, network.renames).keys() == state.keys()
+    assert rename_parameters(state, network.renames).keys() == state.keys()

@@ -7,7 +7,7 @@ from alike import answered, assert_alike, assert_builds, exported, mixed
 from tiny_rcnn import CANVAS, FOUND, STRIDES, STUFF, WIDTH, panoptic_fpn, pyramid, semantic_head
 from torch import nn
 
-from samebox.checkpoints.weights import renamed
+from samebox.checkpoints.weights import rename_parameters
 from samebox.graph.opset import newest
 from samebox.networks.nets.contract import PANOPTIC
 from samebox.networks.nets.panoptic_fpn import RENAMES
@@ -88,7 +88,7 @@ def test_names_of_detectron2():
             ours |= {f"{theirs}.norm.{part}": f"{name}.gn.{part}" for part in ("weight", "bias")}
     for part in ("weight", "bias"):
         ours[f"sem_seg_head.predictor.{part}"] = f"semantic_head.conv_logits.{part}"
-    assert renamed(ours, RENAMES) == {name: name for name in ours.values()}
+    assert rename_parameters(ours, RENAMES) == {name: name for name in ours.values()}
     assert set(ours.values()) == {f"semantic_head.{name}" for name in semantic_head().state_dict()}
 
 
