@@ -24,10 +24,10 @@ from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.comparing.comparison import Comparison
 from samebox.comparing.gate import chance_notes, check_drop, check_invariance
+from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.environment import hardware, versions
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
-from samebox.evaluation.invariance import held_to_first
 from samebox.reporting import text
 from samebox.runners.protocol import Runner
 from samebox.scoring.bootstrap import intervals
@@ -76,7 +76,7 @@ def chain(config: DictConfig) -> Iterator[Evaluated]:
     """The forms in `runtimes`, each as soon as it is measured, with every step before that it needs."""
     check_runtimes(config.runtimes)
     config = simplified(config) if any(map(of_onnx, config.runtimes)) else fetched(config)
-    yield from held_to_first(form(config, runtime) for runtime in config.runtimes)
+    yield from checked_against_reference(form(config, runtime) for runtime in config.runtimes)
 
 
 def of_onnx(runtime: str) -> bool:

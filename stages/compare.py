@@ -9,8 +9,8 @@ from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import Evaluated, read_evaluated
 from samebox.comparing.difference import Difference
 from samebox.comparing.gate import chance_notes, check_drop, check_invariance
+from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.files import existing, read_json, write_json, write_text
-from samebox.evaluation.invariance import held_to_first
 from samebox.reporting import markdown, text, values
 from samebox.reporting.page import page
 from samebox.reporting.plots import plot_data
@@ -71,7 +71,7 @@ def forms(config: DictConfig) -> list[Evaluated]:
     Their entries of invariance include those against the reference.
     """
     paths = [artifact(config, config.paths.evaluated, name) for name in axis("runtimes")]
-    return list(held_to_first(map(read_evaluated, paths)))
+    return list(checked_against_reference(map(read_evaluated, paths)))
 
 
 if __name__ == "__main__":

@@ -5,33 +5,28 @@ same, because its convolutions see the padding: there a form is held against the
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from samebox.coco.evaluated import Evaluated
-from samebox.coco.results import detections_from_results
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector, filled
-from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, Agreement, agreement
+from samebox.evaluation.agreement import ALIKE, Agreement, agreement
+from samebox.evaluation.checks import check_entry, check_note
 from samebox.postprocess.detections import Detections
 from samebox.record.preprocess import Batch, Image
 
 # Checks within a form
 MIXED, ORDER, EMPTY = "mixed batch", "image order", "image without objects"
-# Checks against the reference
+# Checks against the reference, on other canvases: samebox/comparing/other_canvases.py
 PADDING, SHAPES = "padding grown", "other shapes"
 
 GREY = 114  # of the image without objects
 SMALLER = 0.75  # of the sides that images are resized to: the other shapes
-USUAL = 20  # images at the most that tell how far a form departs from the reference on its usual canvas
-
-_Answers = dict[int, list[dict[str, Any]]]  # COCO results by image id
 
 
 @dataclass(frozen=True)
@@ -73,21 +68,16 @@ class Invariance:
         try:
             yield
         except SameboxError as refusal:
-            self.notes.append(note(check, f"not checked: {refusal}"))
+            self.notes.append(check_note(check, f"not checked: {refusal}"))
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self.add(entry(check, [], ALIKE, 0) | {"agreeing": 0.0, "passed": False, "reason": reason})
+            self.add(check_entry(check, [], ALIKE, 0) | {"agreeing": 0.0, "passed": False, "reason": reason})
 
     def add(self, found: dict[str, Any]) -> None:
         """Take in an entry, and note it where it did not pass."""
         self.entries.append(found)
         if not found["passed"]:
-            self.notes.append(note(found["check"], found["reason"]))
-
-
-def note(check: str, text: str) -> str:
-    """What the table says of a check."""
-    return f"invariance, {check}: {text}"
+            self.notes.append(check_note(found["check"], found["reason"]))
 
 
 def invariance(detector: Detector, images: Sequence[Image], limits: Limits) -> Invariance:
@@ -96,46 +86,12 @@ def invariance(detector: Detector, images: Sequence[Image], limits: Limits) -> I
     within = {MIXED: asked.mixed_batch, ORDER: asked.image_order, EMPTY: asked.image_without_objects}
     for check, pairs in within.items():
         with found.of(check):
-            found.add(entry(check, pairs(), asked.alike(limits), limits.share))
+            found.add(check_entry(check, pairs(), asked.alike(limits), limits.share))
     elsewhere = {PADDING: asked.padding_grown, SHAPES: asked.other_shapes}
     for check, answers in elsewhere.items():
         with found.of(check):
             found.answers[check] = answers()
     return found
-
-
-def entry(
-    check: str, pairs: Sequence[Agreement], limits: Mapping[str, float], share: float
-) -> dict[str, Any]:
-    """What metrics.json says of a check that compared two answers to each image.
-
-    `agreeing` is the share of the detections that keep to `limits`, or of the pixels of an image where that
-    is less; `box` and `score` are the largest differences between two detections that were paired.
-    """
-    least = min(agreeing(pairs, limits), *(one.pixels for one in pairs if one.pixels is not None), 1.0)
-    reason = None
-    if least < share:
-        reason = (
-            f"{least:.2%} of the detections agree to {limits['box']:.2g} px and {limits['score']:.2g} in "
-            f"score; at least {share:.1%} should"
-        )
-    elif not any(one.reference or one.found for one in pairs):
-        reason = "no detection that could differ"
-    return {
-        "check": check,
-        "images": len(pairs),
-        "agreeing": least,
-        "box": float(max((one.box.max(initial=0) for one in pairs), default=0)),
-        "score": float(max((one.score.max(initial=0) for one in pairs), default=0)),
-        "passed": least >= share,
-        "reason": reason,
-    }
-
-
-def agreeing(pairs: Sequence[Agreement], limits: Mapping[str, float]) -> float:
-    """The share of all detections that keep to `limits`, those of `Agreement.share`; 1 of none."""
-    weights = [max(one.reference, one.found) for one in pairs]
-    return float(np.average([one.share(**limits) for one in pairs], weights=weights)) if any(weights) else 1.0
 
 
 def _of_two_shapes(images: Sequence[Image]) -> list[Image]:
@@ -230,78 +186,3 @@ def _canvas(batch: Batch) -> tuple[int, int]:
     """Height and width."""
     height, width = batch.images.shape[2:]
     return height, width
-
-
-def held_to_first(forms: Iterable[Evaluated]) -> Iterator[Evaluated]:
-    """The forms, with what `against_reference` finds of each but the first, and a note where that failed."""
-    reference = None
-    for form in forms:
-        yield _with(form, against_reference(form, reference)) if reference else form
-        reference = reference or form
-
-
-def _with(form: Evaluated, found: Sequence[dict[str, Any]]) -> Evaluated:
-    if not found:
-        return form
-    failed = [note(one["check"], one["reason"]) for one in found if not one["passed"]]
-    added = {
-        "invariance": [*form.metrics["invariance"], *found],
-        "notes": [*form.metrics["notes"], *failed],
-    }
-    return replace(form, metrics=form.metrics | added)
-
-
-def against_reference(form: Evaluated, reference: Evaluated) -> list[dict[str, Any]]:
-    """An entry for each check on other canvases that both forms were asked.
-
-    A runtime and a precision round in their own way on every canvas. So the form has to keep to the reference
-    as fp32 runtimes do, or else nearly as well as it does on the usual canvas.
-    """
-    checks = [check for check in form.other_canvases if check in reference.other_canvases]
-    if not checks:
-        return []
-    limits, share = _departure(_by_image(reference.results), _by_image(form.results))
-    pairs = [_pairs(reference.other_canvases[check], form.other_canvases[check]) for check in checks]
-    return [entry(check, found, limits, share) for check, found in zip(checks, pairs, strict=True)]
-
-
-def _departure(reference: _Answers, form: _Answers) -> tuple[dict[str, float], float]:
-    """The limits within which the form may depart from the reference, and the share that has to keep to them.
-
-    Twice as far as all but the last hundredth go on the usual canvas, and thrice as many beyond that.
-    """
-    some = sorted(reference)[:: len(reference) // USUAL + 1]
-    usual = _pairs({number: reference[number] for number in some}, form)
-    limits = {
-        "box": max(ALIKE["box"], 2 * _far([one.box for one in usual])),
-        "score": max(ALIKE["score"], 2 * _far([one.score for one in usual])),
-        "mask": min(ALIKE["mask"], 1 - 2 * _far([1 - one.mask for one in usual if one.mask is not None])),
-        "keypoint": max(
-            ALIKE["keypoint"], 2 * _far([one.keypoint for one in usual if one.keypoint is not None])
-        ),
-    }
-    return limits, min(LEAST_SHARE, 1 - 3 * (1 - agreeing(usual, limits)))
-
-
-def _far(differences: Sequence[NDArray[Any]]) -> float:
-    """What all but the largest hundredth of the differences keep to; 0 where there are none."""
-    return float(np.quantile(np.concatenate([[0.0], *differences]), LEAST_SHARE))
-
-
-def _by_image(results: Sequence[dict[str, Any]]) -> _Answers:
-    found: _Answers = {}
-    for result in results:
-        found.setdefault(result["image_id"], []).append(result)
-    return found
-
-
-def _pairs(reference: _Answers, form: _Answers) -> list[Agreement]:
-    """The agreement of the answers to each image of the reference."""
-    return [_pair(results, form.get(number, [])) for number, results in reference.items()]
-
-
-def _pair(reference: list[dict[str, Any]], form: list[dict[str, Any]]) -> Agreement:
-    categories = sorted({result["category_id"] for result in [*reference, *form]})
-    names = [str(category) for category in categories]
-    ours, theirs = (detections_from_results(results, categories, names) for results in (reference, form))
-    return agreement(ours, theirs)
