@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samebox.graph.modules import ModuleOutput, recorded
 from samebox.graph.reading import all_nodes, input_shapes, metadata, onnx_model, reads
-from samebox.networks.nets.contract import Deployable, every_row
+from samebox.networks.nets.contract import Deployable, compute_padding_rows
 from samebox.precision.achieved import CALLED, INT8, element_types
 from samebox.precision.half import HALVES, stands_for
 from samebox.precision.rounding import rounded
@@ -43,7 +43,7 @@ class TorchForm:
 
     def __call__(self, feed: Feed) -> Values:
         """The values of modules and outputs."""
-        with self._watched() as seen, TorchRunner(self._network, self._spec) as run, every_row():
+        with self._watched() as seen, TorchRunner(self._network, self._spec) as run, compute_padding_rows():
             outputs = run(feed)
         values = {
             tensor: value

@@ -22,25 +22,26 @@ PANOPTIC = (*MASKS, "semantics")
 # … and of one that finds masks alone, all over the canvas
 SEGMENTS = ("scores", "labels", "masks")
 
-_every_row = ContextVar("every_row", default=False)
+_padding_rows = ContextVar("compute_padding_rows", default=False)
 
 
 @contextmanager
-def every_row() -> Iterator[None]:
-    """While the block lasts, eager networks compute rows to spare, too, as their graphs do."""
-    before = _every_row.set(True)
+def compute_padding_rows() -> Iterator[None]:
+    """Within the block, eager networks run their heads on padding rows as well, as exported graphs do."""
+    token = _padding_rows.set(True)
     try:
         yield
     finally:
-        _every_row.reset(before)
+        _padding_rows.reset(token)
 
 
-def rows_asked_for(scores: Tensor) -> int:
-    """How many rows of scores [B,K], by descending score, are worth more work: at least one.
+def rows_to_compute(scores: Tensor) -> int:
+    """Number of rows of scores [B,K], sorted in descending order, that later heads compute: at least 1.
 
-    Those of the image that has most. A graph has all, because its shapes are fixed.
+    Eagerly, the largest number of detections of any image in the batch. In an exported graph, whose shapes
+    are fixed, all K rows.
     """
-    if torch.compiler.is_exporting() or _every_row.get():
+    if torch.compiler.is_exporting() or _padding_rows.get():
         return scores.shape[1]
     return max(int(torch.count_nonzero(scores > 0, 1).max()), 1)
 

@@ -19,7 +19,7 @@ from samebox.networks.blocks.dense import class_probabilities, map_names
 from samebox.networks.blocks.nms import GreedyNMS, seen
 from samebox.networks.blocks.roi_align import RoIAlign
 from samebox.networks.nets import keypoint_rcnn
-from samebox.networks.nets.contract import BOXES, rows_asked_for
+from samebox.networks.nets.contract import BOXES, rows_to_compute
 from samebox.networks.nets.names import BACKBONE, background_last, counted, pyramid, without_background
 from samebox.networks.nets.rpn import RPNHead
 
@@ -173,7 +173,7 @@ class RoIHead(nn.Module):
 def _of_taken(outputs: Mapping[str, Tensor], head: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """What a head gives of boxes [B,K,4] and labels [B,K]: [B,K,…], 0 in rows to spare."""
     boxes, scores, labels = (outputs[name] for name in BOXES)
-    count, rows = scores.shape[1], rows_asked_for(scores)
+    count, rows = scores.shape[1], rows_to_compute(scores)
     if rows < count:
         boxes, scores, labels = boxes[:, :rows], scores[:, :rows], labels[:, :rows]
     found = head(boxes, labels)

@@ -16,7 +16,7 @@ from torch import nn
 
 from samebox.networks.blocks.boxes import clip, decode_deltas
 from samebox.networks.blocks.nms import GreedyNMS
-from samebox.networks.nets.contract import BOXES, MASKS, every_row
+from samebox.networks.nets.contract import BOXES, MASKS, compute_padding_rows
 from samebox.networks.nets.rcnn import RoIHead
 
 MIXED = [[96, 128], [70, 128], [128, 61]]
@@ -167,7 +167,7 @@ def test_masks_are_asked_for_as_many_rows_as_are_taken_or_all_as_in_a_graph():
 
     asked = []
     found = second_stage(APART, [[0.5]] * 5, [1.0, 1.0, 0.0, 0.0, 0.0], masks=Counting())
-    with every_row():
+    with compute_padding_rows():
         whole = second_stage(APART, [[0.5]] * 5, [1.0, 1.0, 0.0, 0.0, 0.0], masks=Counting())
     nothing = second_stage(APART, [[0.0]] * 5, [1.0] * 5, masks=Counting())
     assert asked == [2, 4, 1]
