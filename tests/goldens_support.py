@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from samebox.evaluation.agreement import agreement
-from samebox.networks.blocks.boxes import outlined
+from samebox.networks.blocks.boxes import as_continuous
 from samebox.postprocess.detections import Detections
 from samebox.postprocess.masks import bounds
 from samebox.postprocess.panoptic import Panoptic, Segment
@@ -300,7 +300,7 @@ class DetectronGolden(Golden):
     def matchable(self, detections: Detections) -> Detections:
         """A box whose x2 is its last pixel has an area, be it one pixel wide."""
         inclusive = self.meta["framework"] == "maskrcnn-benchmark"
-        boxes = outlined(torch.from_numpy(detections.boxes), inclusive).numpy()
+        boxes = as_continuous(torch.from_numpy(detections.boxes), inclusive).numpy()
         return replace(detections, boxes=boxes)
 
     def assert_tensor(self, name: str, found: torch.Tensor) -> None:

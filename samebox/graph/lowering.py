@@ -13,7 +13,7 @@ from onnxscript import opset18 as op
 from torch import Tensor, nn
 
 from samebox.core.errors import SameboxError
-from samebox.networks.blocks.boxes import outlined
+from samebox.networks.blocks.boxes import as_continuous
 from samebox.networks.blocks.nms import GreedyNMS, gather_rows
 from samebox.networks.blocks.roi_align import RoIAlign
 
@@ -114,7 +114,7 @@ class OperatorNMS(nn.Module):
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As GreedyNMS.forward."""
-        outlines = outlined(boxes, self.inclusive)
+        outlines = as_continuous(boxes, self.inclusive)
         left = torch.ops.samebox.suppress(outlines, scores, labels, self.iou_threshold, self.per_class)
         best, index = left.topk(self.count)
         found = best > 0

@@ -60,13 +60,13 @@ def clip(boxes: Tensor, sizes: Tensor, inclusive: bool = False) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
-def outlined(boxes: Tensor, inclusive: bool) -> Tensor:
-    """Boxes [...,4] in continuous coordinates: of inclusive ones, x2 and y2 move to the pixel's far edge."""
+def as_continuous(boxes: Tensor, inclusive: bool) -> Tensor:
+    """Boxes [...,4] in continuous coordinates: 1 is added to x2 and y2 of `inclusive` boxes."""
     return torch.cat([boxes[..., :2], boxes[..., 2:] + 1], dim=-1) if inclusive else boxes
 
 
-def extended(boxes: Tensor) -> Tensor:
-    """Which boxes [...,4] have both a width and a height: [...] bool."""
+def has_area(boxes: Tensor) -> Tensor:
+    """Whether width and height of boxes [...,4] are both positive: [...] bool."""
     return (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
 
@@ -85,7 +85,7 @@ def intersections(a: Tensor, b: Tensor) -> Tensor:
     return widths * heights
 
 
-def overlaps(a: Tensor, b: Tensor, threshold: float) -> Tensor:
+def iou_above(a: Tensor, b: Tensor, threshold: float) -> Tensor:
     """Whether the IoU of a pair exceeds `threshold`: [B,N,4], [B,M,4] → [B,N,M] bool."""
     common = intersections(a, b)
     union = areas(a)[:, :, None] + areas(b)[:, None, :] - common

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samebox.networks.blocks.anchors import Anchors, DetectronAnchors, Points, SizedAnchors
-from samebox.networks.blocks.boxes import clip, decode_deltas, extended, outlined
+from samebox.networks.blocks.boxes import as_continuous, clip, decode_deltas, has_area
 from samebox.networks.blocks.top import best
 
 
@@ -132,4 +132,4 @@ def candidates(
     boxes = decode(torch.cat(priors, 1), torch.cat(moves, 1))
     if clipped:
         boxes = clip(boxes, sizes, inclusive)
-    return boxes, torch.cat(scores, 1) * extended(outlined(boxes, inclusive)), torch.cat(labels, 1)
+    return boxes, torch.cat(scores, 1) * has_area(as_continuous(boxes, inclusive)), torch.cat(labels, 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from samebox.core.errors import SameboxError
-from samebox.networks.blocks.boxes import clip, extended, outlined, overlaps
+from samebox.networks.blocks.boxes import as_continuous, clip, has_area, iou_above
 from samebox.networks.blocks.loop import State, while_loop
 from samebox.networks.blocks.top import best
 
@@ -115,8 +115,8 @@ class GreedyNMS(nn.Module):
     def _strikes(self, boxes: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> Tensor:
         """[B,N,4], [B,N] against [B,M,4], [B,M] → [B,N,M] bool."""
         same = labels[:, :, None] == other_labels[:, None, :]
-        outlines = outlined(boxes, self.inclusive), outlined(others, self.inclusive)
-        return same & overlaps(*outlines, self.iou_threshold)
+        outlines = as_continuous(boxes, self.inclusive), as_continuous(others, self.inclusive)
+        return same & iou_above(*outlines, self.iou_threshold)
 
     def _best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         top, index = best(scores, self.count)
@@ -134,7 +134,7 @@ def seen(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, T
     """
     boxes, scores, labels = found
     boxes = clip(boxes, sizes)
-    scores, order = best(scores * extended(boxes), scores.shape[1])
+    scores, order = best(scores * has_area(boxes), scores.shape[1])
     taken = scores > 0
     rows = torch.where(taken[..., None], gather_rows(boxes, order), 0.0)
     return rows, scores, labels.gather(1, order) * taken

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from samebox.networks.blocks.boxes import areas, outlined
+from samebox.networks.blocks.boxes import areas, as_continuous
 from samebox.networks.blocks.loop import State, each, while_loop
 from samebox.networks.blocks.nms import gather_rows
 
@@ -142,7 +142,7 @@ class RoIAlign(nn.Module):
 
     def levels(self, boxes: Tensor) -> Tensor:
         """boxes [B,N,4] → [B,N] int64, the map of each: by the square root of its area (FPN, equation 1)."""
-        sides = areas(outlined(boxes, self.inclusive)).sqrt() / (CANONICAL * self.strides[0])
+        sides = areas(as_continuous(boxes, self.inclusive)).sqrt() / (CANONICAL * self.strides[0])
         return torch.log2(sides + 1e-6).floor().clamp(0, len(self.strides) - 1).to(torch.int64)
 
     def _placed(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Grid, Tensor]:

@@ -5,14 +5,14 @@ import torch
 
 from samebox.networks.blocks.boxes import (
     areas,
+    as_continuous,
     clip,
     decode_deltas,
     decode_distances,
     decode_tblr,
-    extended,
+    has_area,
     intersections,
-    outlined,
-    overlaps,
+    iou_above,
 )
 
 ANCHOR = [0.0, 0.0, 10.0, 20.0]
@@ -70,10 +70,10 @@ def test_inclusive_boxes_end_at_the_last_pixel():
 
 def test_the_outline_of_a_pixel():
     pixel = torch.tensor([[4.0, 5, 4, 5]])
-    assert not extended(outlined(pixel, inclusive=False)).any()
-    assert extended(outlined(pixel, inclusive=True)).all()
-    assert areas(outlined(pixel, inclusive=True)).tolist() == [1]
-    assert extended(torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, -1, 3]])).tolist() == [
+    assert not has_area(as_continuous(pixel, inclusive=False)).any()
+    assert has_area(as_continuous(pixel, inclusive=True)).all()
+    assert areas(as_continuous(pixel, inclusive=True)).tolist() == [1]
+    assert has_area(torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, -1, 3]])).tolist() == [
         True,
         False,
         False,
@@ -110,10 +110,10 @@ def test_intersections_of_every_pair():
 
 def test_overlaps_exceed_the_threshold():
     a, b = torch.tensor([[[0.0, 0, 2, 1]]]), torch.tensor([[[0.0, 0, 1, 1], [0, 0, 1.5, 1], [5, 5, 6, 6]]])
-    assert overlaps(a, b, 0.5).tolist() == [[[False, True, False]]]  # IoU 0.5, 0.75, 0
+    assert iou_above(a, b, 0.5).tolist() == [[[False, True, False]]]  # IoU 0.5, 0.75, 0
 
 
 def test_boxes_without_area_overlap_nothing():
     empty = torch.zeros(1, 1, 4)
-    assert not overlaps(empty, empty, 0.0).any()
-    assert not overlaps(empty, torch.tensor([[[0.0, 0, 1, 1]]]), 0.0).any()
+    assert not iou_above(empty, empty, 0.0).any()
+    assert not iou_above(empty, torch.tensor([[[0.0, 0, 1, 1]]]), 0.0).any()
