@@ -9,7 +9,7 @@ from torch import Tensor
 
 from samebox.networks.blocks.anchors import Anchors, DetectronAnchors, Points, SizedAnchors
 from samebox.networks.blocks.boxes import as_continuous, clip, decode_deltas, has_area
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 
 
 class Pairs(NamedTuple):
@@ -68,7 +68,7 @@ def best_pairs(
     by_class = logits.reshape(batch, kinds, classes, area)
     by_anchor = score(by_class.amax(2)).transpose(1, 2).reshape(batch, area * kinds)
     # a small map has fewer anchors than `count`: the rows to spare must exist, and lose
-    scores, anchors = best(F.pad(by_anchor, (0, count)), count)
+    scores, anchors = stable_topk(F.pad(by_anchor, (0, count)), count)
     real = anchors < area * kinds
     anchors = torch.where(real, anchors, 0)
     cells, kind = anchors // kinds, anchors % kinds  # [B,count]
@@ -79,7 +79,7 @@ def best_pairs(
     index = (channel * area + cells[..., None]).flatten(1)
     chosen = logits.flatten(1).gather(1, index).reshape(batch, count, classes)
     chosen = torch.where(real[..., None], score(chosen), 0.0)
-    scores, pair = best(chosen.flatten(1), count)
+    scores, pair = stable_topk(chosen.flatten(1), count)
     owner = pair // classes
     return Pairs(
         torch.where(scores > threshold, scores, 0.0),

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from samebox.core.errors import SameboxError
 from samebox.networks.blocks.boxes import as_continuous, clip, has_area, iou_above
 from samebox.networks.blocks.loop import State, while_loop
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 
 # Candidates looked at together: the largest intermediate is [B,BLOCK,BLOCK], and an ordinary image
 # has fewer candidates than this and is done in one turn.
@@ -67,7 +67,7 @@ class GreedyNMS(nn.Module):
             return ((left > 0).any(1) & (kept[:, -1] == 0)).any()
 
         def next_block(left: Tensor, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor) -> State:
-            block_scores, index = best(left, min(BLOCK, left.shape[1]))
+            block_scores, index = stable_topk(left, min(BLOCK, left.shape[1]))
             block_boxes, block_labels = gather_rows(boxes, index), labels.gather(1, index)
             struck = self._struck(kept_boxes, kept_scores, kept_labels, block_boxes, block_labels)
             strikes = self._strikes(block_boxes, block_labels, block_boxes, block_labels)
@@ -119,7 +119,7 @@ class GreedyNMS(nn.Module):
         return same & iou_above(*outlines, self.iou_threshold)
 
     def _best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        top, index = best(scores, self.count)
+        top, index = stable_topk(scores, self.count)
         found = top > 0
         # rows to spare are whatever the sort put there: emptied, or they would strike in the next block
         # not by a product: a spare row's box may be infinite
@@ -134,7 +134,7 @@ def seen(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, T
     """
     boxes, scores, labels = found
     boxes = clip(boxes, sizes)
-    scores, order = best(scores * has_area(boxes), scores.shape[1])
+    scores, order = stable_topk(scores * has_area(boxes), scores.shape[1])
     taken = scores > 0
     rows = torch.where(taken[..., None], gather_rows(boxes, order), 0.0)
     return rows, scores, labels.gather(1, order) * taken

@@ -15,7 +15,7 @@ from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import probability
 from samebox.networks.blocks.hourglass import HourglassNet, with_norm
 from samebox.networks.blocks.soft_nms import SoftNMS
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 from samebox.networks.nets.contract import BOXES
 
 # A corner's map sees 2^STEPS cells along a row or column: 4096 pixels
@@ -170,7 +170,7 @@ class CornerNet(nn.Module):
         down = torch.arange(height, device=heat.device) < cells[:, :1]
         across = torch.arange(width, device=heat.device) < cells[:, 1:]
         own = (down[:, :, None] & across[:, None])[:, None]
-        scores, index = best(torch.where(own, heat, 0.0).flatten(1), self.corners)
+        scores, index = stable_topk(torch.where(own, heat, 0.0).flatten(1), self.corners)
         area = height * width
         labels = torch.div(index, area, rounding_mode="floor")
         cell = index - labels * area
@@ -193,7 +193,7 @@ class CornerNet(nn.Module):
         alike = first.labels[:, :, None] == second.labels[:, None]
         near = (first.embeddings[:, :, None] - second.embeddings[:, None]).abs() <= self.distance_threshold
         found = (alike & near).flatten(1) & (right > left) & (bottom > top)
-        scores, pair = best(torch.where(found, scores, 0.0), self.pairs)
+        scores, pair = stable_topk(torch.where(found, scores, 0.0), self.pairs)
         boxes = torch.stack([value.gather(1, pair) for value in (left, top, right, bottom)], 2)
         labels = first.labels.gather(1, torch.div(pair, self.corners, rounding_mode="floor"))
         return boxes, scores, labels

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.boxes import clip
 from samebox.networks.blocks.nms import gather_rows
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 from samebox.networks.blocks.transformer import DecoderLayer, EncoderLayer, sine_positions, valid_counts
 from samebox.networks.nets.contract import BOXES
 
@@ -148,7 +148,7 @@ class DETR(nn.Module):
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.networks.nets.contract`."""
         logits, relative = self.heads(images, sizes).values()
         scores, labels = logits.softmax(2)[..., :-1].max(2)
-        scores, order = best(scores, self.count)
+        scores, order = stable_topk(scores, self.count)
         centres, extents = gather_rows(relative, order).split(2, 2)
         unit = sizes.to(relative.dtype).flip(1)[:, None].repeat(1, 1, 2)  # [B,1,4]: w h w h
         boxes = torch.cat([centres - extents / 2, centres + extents / 2], 2) * unit

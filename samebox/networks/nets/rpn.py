@@ -12,7 +12,7 @@ from samebox.networks.blocks.anchors import Anchors, DetectronAnchors
 from samebox.networks.blocks.boxes import decode_deltas
 from samebox.networks.blocks.dense import candidates, probability, rank
 from samebox.networks.blocks.nms import GreedyNMS, gather_rows
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 
 
 class RPNHead(nn.Module):
@@ -68,7 +68,7 @@ class RPNHead(nn.Module):
         # levels are kept apart as images are: all of them go through the loop of the NMS at once
         by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in found]
         boxes, scores, _ = (x.unflatten(0, (-1, len(levels))).flatten(1, 2) for x in self.nms(*by_level))
-        objectness, index = best(scores, self.nms.count)
+        objectness, index = stable_topk(scores, self.nms.count)
         return gather_rows(boxes, index), objectness
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:

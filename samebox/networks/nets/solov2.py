@@ -17,7 +17,7 @@ from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import probability
 from samebox.networks.blocks.nms import gather_rows
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 from samebox.networks.nets.contract import SEGMENTS
 
 
@@ -210,7 +210,7 @@ class SOLOv2(nn.Module):
         areas = solid.sum(2)
         scores = scores * (masks * solid).sum(2) / areas.clamp(min=1) * (areas > strides)
         scores = matrix_nms(solid, scores, labels, self.sigma)
-        scores, order = best(torch.where(scores >= self.filter_threshold, scores, 0.0), self.count)
+        scores, order = stable_topk(torch.where(scores >= self.filter_threshold, scores, 0.0), self.count)
         taken = scores > 0
         masks = torch.where(taken[..., None], gather_rows(masks, order), 0.0)
         masks = masks.unflatten(2, features.shape[2:])
@@ -223,7 +223,7 @@ class SOLOv2(nn.Module):
         classes = logits[0].shape[1]
         by_cell = torch.cat([peaks(probability(x)).flatten(2).transpose(1, 2) for x in logits], 1)
         wanted = torch.where(by_cell > self.score_threshold, by_cell, 0.0)
-        scores, pair = best(wanted.flatten(1), self.count_pre)
+        scores, pair = stable_topk(wanted.flatten(1), self.count_pre)
         cell = pair // classes
         every = torch.cat([x.flatten(2).transpose(1, 2) for x in kernels], 1)
         lengths = [x.shape[2] * x.shape[3] for x in logits]

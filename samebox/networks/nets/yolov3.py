@@ -14,7 +14,7 @@ from samebox.networks.blocks.anchors import SizedAnchors
 from samebox.networks.blocks.darknet import conv
 from samebox.networks.blocks.dense import at_pairs, best_pairs, map_names, probability
 from samebox.networks.blocks.nms import GreedyNMS, gather_rows
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 from samebox.networks.nets.one_stage import OneStage
 
 # What precedes the classes in an anchor's channels: x, y, width, height, objectness
@@ -125,7 +125,7 @@ class YOLOv3(OneStage):
         coarsest_first = reversed(list(self.heads(images, sizes).values()))
         found = [self._candidates(level, x) for level, x in enumerate(coarsest_first)]
         boxes, scores, objectness, labels = (torch.cat(level, 1) for level in zip(*found, strict=True))
-        scores, index = best(scores, self.nms_pre)
+        scores, index = stable_topk(scores, self.nms_pre)
         ranked = scores * objectness.gather(1, index)
         kept = self.nms(gather_rows(boxes, index), ranked, labels.gather(1, index))
         return dict(zip(self.outputs, kept, strict=True))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def best(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def stable_topk(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values of each row of x [B,N] and where they are: [B,count] each, descending.
 
     Of equal values the one of lower index comes first, as a stable sort has it and as ONNX defines TopK.

@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 import torch
 
-from samebox.networks.blocks.top import best
+from samebox.networks.blocks.topk import stable_topk
 
 
 def stable(row, count):
@@ -21,14 +21,14 @@ def rows(levels, number=500):
 @pytest.mark.parametrize("levels", [1, 2, 40, 10**6])
 def test_equal_values_keep_their_order(levels, count):
     x = rows(levels)
-    values, index = best(x, count)
+    values, index = stable_topk(x, count)
     assert index.tolist() == [stable(row, count) for row in x.tolist()]
     assert values.equal(x.gather(1, index))
 
 
 def test_a_row_with_ties_at_the_end_beside_one_without():
     x = torch.tensor([[0.1, 0.9, 0.5, 0.5, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5]])
-    assert best(x, 2)[1].tolist() == [[1, 2], [4, 3]]
+    assert stable_topk(x, 2)[1].tolist() == [[1, 2], [4, 3]]
 
 
 # torch.export warns of its own deprecations
@@ -36,7 +36,7 @@ def test_a_row_with_ties_at_the_end_beside_one_without():
 def test_onnx_takes_the_same_of_equal_values():
     class Best(torch.nn.Module):
         def forward(self, x):
-            return best(x, 100)
+            return stable_topk(x, 100)
 
     x = rows(40)
     program = torch.onnx.export(Best().eval(), (x,), dynamo=True, opset_version=18, verbose=False)
@@ -45,6 +45,6 @@ def test_onnx_takes_the_same_of_equal_values():
         program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     values, index = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    expected = best(x, 100)
+    expected = stable_topk(x, 100)
     np.testing.assert_array_equal(values, expected[0].numpy())
     np.testing.assert_array_equal(index, expected[1].numpy())
