@@ -22,7 +22,7 @@ def while_loop(condition: Callable[..., Tensor], body: Callable[..., State], sta
     return state
 
 
-def each(body: Callable[..., Tensor], fields: State) -> Tensor:
+def map_rows(body: Callable[..., Tensor], fields: State) -> Tensor:
     """What `body` makes of the rows of `fields` [R,…], one row of each at a time, stacked: [R,…].
 
     Rows must be alike in shape, and so must the results. In a graph the body stands once, in an ONNX Scan.

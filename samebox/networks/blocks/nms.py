@@ -127,7 +127,7 @@ class GreedyNMS(nn.Module):
         return rows, top, labels.gather(1, index) * found
 
 
-def seen(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def clip_and_drop_empty(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What GreedyNMS `found`, clipped to images of `sizes` [B,2], without what then has no area.
 
     So detectron2 does it at last, when the `count` best are chosen: fewer may remain. They close ranks.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from samebox.networks.blocks.boxes import areas, as_continuous
-from samebox.networks.blocks.loop import State, each, while_loop
+from samebox.networks.blocks.loop import State, map_rows, while_loop
 from samebox.networks.blocks.nms import gather_rows
 
 # Side of the squares of cells that are read at once: most regions of a pyramid need one to four of them
@@ -220,7 +220,7 @@ class RoIAlign(nn.Module):
             # of rank 5: with its last dimensions made one in the loop, TensorRT-RTX builds no int8 engine
             return self._block(cells, Grid(*block[:-1]), block[-1])
 
-        rows = each(aligned, tuple(fields)).flatten(0, 2)  # [blocks*B*size,…]
+        rows = map_rows(aligned, tuple(fields)).flatten(0, 2)  # [blocks*B*size,…]
         ranks = torch.arange(count, device=order.device).expand_as(order)
         rank = torch.zeros_like(order).scatter(1, order, ranks)
         image = torch.arange(batch, device=order.device)[:, None]

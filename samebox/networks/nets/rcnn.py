@@ -16,7 +16,7 @@ from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.boxes import clip, decode_deltas
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import class_probabilities, map_names
-from samebox.networks.blocks.nms import GreedyNMS, seen
+from samebox.networks.blocks.nms import GreedyNMS, clip_and_drop_empty
 from samebox.networks.blocks.roi_align import RoIAlign
 from samebox.networks.nets import keypoint_rcnn
 from samebox.networks.nets.contract import BOXES, rows_to_compute
@@ -145,7 +145,7 @@ class RoIHead(nn.Module):
         boxes, scores = self.bbox_head(maps, proposals, sizes)
         found = self.nms(*self._candidates(boxes, scores, objectness > 0))
         if self.drop_empty:
-            found = seen(found, sizes)
+            found = clip_and_drop_empty(found, sizes)
         outputs = dict(zip(BOXES, found, strict=True))
         if self.mask_head is not None:
             outputs["masks"] = _of_taken(outputs, lambda boxes, labels: self.masks(maps, boxes, labels))

@@ -14,7 +14,7 @@ from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.blocks.boxes import decode_deltas
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import candidates, map_names
-from samebox.networks.blocks.nms import GreedyNMS, seen
+from samebox.networks.blocks.nms import GreedyNMS, clip_and_drop_empty
 from samebox.networks.nets.names import BACKBONE, pyramid
 from samebox.networks.nets.one_stage import OneStage
 
@@ -123,5 +123,5 @@ class RetinaNet(OneStage):
         )
         found = self.nms(*pairs)
         if self.clip_last:
-            found = seen(found, sizes)
+            found = clip_and_drop_empty(found, sizes)
         return dict(zip(self.outputs, found, strict=True))

@@ -4,7 +4,7 @@ import torch
 
 from samebox.core.errors import SameboxError
 from samebox.networks.blocks import nms
-from samebox.networks.blocks.nms import BLOCK, GreedyNMS, fixpoint, gather_rows, seen
+from samebox.networks.blocks.nms import BLOCK, GreedyNMS, clip_and_drop_empty, fixpoint, gather_rows
 
 THRESHOLD = 0.5
 
@@ -255,7 +255,7 @@ def test_inclusive_boxes_overlap_by_whole_pixels(number):
 def test_what_is_not_seen_leaves_the_rows_that_were_chosen():
     boxes = torch.tensor([[[2.0, 2, 9, 9], [-5, 3, -1, 8], [4, -3, 30, 6], [0, 0, 0, 0]]])
     scores, labels = torch.tensor([[0.9, 0.8, 0.7, 0.0]]), torch.tensor([[3, 1, 2, 0]])
-    found = seen((boxes, scores, labels), torch.tensor([[8, 20]]))
+    found = clip_and_drop_empty((boxes, scores, labels), torch.tensor([[8, 20]]))
     assert found[0].tolist() == [[[2, 2, 9, 8], [4, 0, 20, 6], [0] * 4, [0] * 4]]
     assert found[1].equal(torch.tensor([[0.9, 0.7, 0, 0]]))
     assert found[2].tolist() == [[3, 2, 0, 0]]
