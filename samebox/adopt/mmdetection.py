@@ -209,7 +209,7 @@ def solov2(model: Section, test: Section) -> Network:
     test.only("mask_thr", 0.5)
     test.only("kernel", "gaussian")
     return "solov2", network | {
-        "count_pre": test.whole("nms_pre"),
+        "nms_pre": test.whole("nms_pre"),
         "count": test.whole("max_per_img"),
         "score_threshold": float(test.number("score_thr")),
         "filter_threshold": float(test.number("filter_thr")),
@@ -229,7 +229,7 @@ def cornernet(model: Section, test: Section) -> Network:
         nms.kind("soft_nms")
         nms.given("method", "gaussian")
         nms.skip("iou_threshold")  # of its other methods
-        soft = {"sigma": nms.number("sigma", 0.5), "least": nms.number("min_score", 0.001)}
+        soft = {"sigma": nms.number("sigma", 0.5), "min_score": nms.number("min_score", 0.001)}
     return "cornernet", {
         "_target_": "samebox.networks.nets.cornernet.CornerNet",
         "backbone": backbone,

@@ -306,7 +306,7 @@ def ssd_anchors(head: Section) -> dict[str, Any]:
             generator.skip("input_size", "basesize_ratio_range")
         else:
             least, most = ssd_sizes(generator, len(strides))
-        sides = {"least": least, "most": most, "ratios": generator.nested("ratios")}
+        sides = {"min_sizes": least, "max_sizes": most, "ratios": generator.nested("ratios")}
         return {
             "_target_": "samebox.networks.blocks.anchors.SizedAnchors",
             "strides": strides,

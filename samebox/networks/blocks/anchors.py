@@ -122,16 +122,18 @@ def octave_scales(base: float, count: int) -> list[float]:
 
 
 def ssd_sides(
-    least: Sequence[float], most: Sequence[float], ratios: Sequence[Sequence[float]]
+    min_sizes: Sequence[float], max_sizes: Sequence[float], ratios: Sequence[Sequence[float]]
 ) -> list[list[tuple[float, float]]]:
-    """SSD's widths and heights for SizedAnchors.
+    """SSD's widths and heights in pixels, level by level, for SizedAnchors.
 
-    Of each level: the square of `least`, the one halfway to `most` (their geometric mean), and for every
-    ratio r of `ratios` the areas of the first, r times as wide as high and then r times as high as wide.
+    A level has the square of side `min_size`, the square of side sqrt(min_size * max_size), and for each
+    ratio r in its `ratios` two anchors of the area of the first: r times as wide as high, and r times as high
+    as wide.
     """
-    sides = []
-    for small, large, wide in zip(least, most, ratios, strict=True):
-        roots = [root for r in wide for root in (math.sqrt(r), 1 / math.sqrt(r))]
-        middle = math.sqrt(small * large)
-        sides.append([(small, small), (middle, middle), *[(small * r, small / r) for r in roots]])
-    return sides
+    levels = []
+    for min_size, max_size, level_ratios in zip(min_sizes, max_sizes, ratios, strict=True):
+        roots = [root for r in level_ratios for root in (math.sqrt(r), 1 / math.sqrt(r))]
+        middle = math.sqrt(min_size * max_size)
+        elongated = [(min_size * root, min_size / root) for root in roots]
+        levels.append([(min_size, min_size), (middle, middle), *elongated])
+    return levels

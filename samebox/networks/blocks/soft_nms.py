@@ -1,4 +1,4 @@
-"""Soft-NMS (Bodla et al., 2017, arXiv:1704.04503) with a Gaussian and a fixed number of results."""
+"""Gaussian Soft-NMS (Bodla et al., 2017, arXiv:1704.04503) with a fixed number of results."""
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +9,22 @@ from samebox.networks.blocks.nms import gather_rows
 
 
 class SoftNMS(nn.Module):
-    """The `count` best boxes, where each one taken makes those of its class weaker that it overlaps.
+    """Selects `count` boxes by score; each selected box lowers the scores of the boxes of its class.
 
-    A score is multiplied by exp(-IoU²/sigma); a box whose score falls below `least` is dropped. One box is
-    taken a turn, so no more turns are needed than there are results.
+    Scores are multiplied by exp(-IoU²/sigma). A box whose score falls below `min_score` is dropped. One box
+    is selected per iteration, so the loop runs at most `count` times.
     """
 
-    def __init__(self, sigma: float, least: float, count: int) -> None:
+    def __init__(self, sigma: float, min_score: float, count: int) -> None:
         super().__init__()
         self.sigma = sigma
-        self.least = least
+        self.min_score = min_score
         self.count = count
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """boxes [B,N,4], scores [B,N] (0: no candidate), labels [B,N] → the same with N = `count`.
 
-        By descending score, those of the end; rows to spare are zero.
+        Rows are in descending order of the decayed scores; padding rows are zero.
         """
         rows = torch.arange(self.count, device=scores.device)
         indices = torch.arange(scores.shape[1], device=scores.device)
@@ -35,29 +35,29 @@ class SoftNMS(nn.Module):
             labels.new_zeros(labels.shape[0], self.count),
         )
 
-        def unfinished(turn: Tensor, left: Tensor, _kept: Tensor, _taken: Tensor) -> Tensor:
-            return (turn < self.count) & (left > 0).any()
+        def unfinished(row: Tensor, remaining: Tensor, _scores: Tensor, _indices: Tensor) -> Tensor:
+            return (row < self.count) & (remaining > 0).any()
 
-        def take(turn: Tensor, left: Tensor, kept: Tensor, taken: Tensor) -> State:
-            score, index = left.max(1, keepdim=True)
+        def select_next(row: Tensor, remaining: Tensor, selected: Tensor, selected_indices: Tensor) -> State:
+            score, index = remaining.max(1, keepdim=True)
             box, label = gather_rows(boxes, index), labels.gather(1, index)
             common = intersections(box, boxes)[:, 0]
             iou = common / (areas(box) + areas(boxes) - common)
             weight = torch.where(labels == label, torch.exp(-iou.square() / self.sigma), 1.0)
-            weaker = left * weight
-            gone = (weaker < self.least) | (indices == index)
-            now = rows == turn
+            decayed = remaining * weight
+            dropped = (decayed < self.min_score) | (indices == index)
+            current = rows == row
             return (
-                turn + 1,
-                torch.where(gone, 0.0, weaker),
-                torch.where(now, score, kept),
-                torch.where(now, index, taken),
+                row + 1,
+                torch.where(dropped, 0.0, decayed),
+                torch.where(current, score, selected),
+                torch.where(current, index, selected_indices),
             )
 
-        _, _, kept, taken = while_loop(unfinished, take, state)
-        found = kept > 0
+        _, _, selected, selected_indices = while_loop(unfinished, select_next, state)
+        valid = selected > 0
         return (
-            torch.where(found[..., None], gather_rows(boxes, taken), 0.0),
-            kept,
-            labels.gather(1, taken) * found,
+            torch.where(valid[..., None], gather_rows(boxes, selected_indices), 0.0),
+            selected,
+            labels.gather(1, selected_indices) * valid,
         )

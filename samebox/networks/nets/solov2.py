@@ -155,7 +155,7 @@ RENAMES = (
 
 
 class SOLOv2(nn.Module):
-    """Backbone, pyramid, head; then the masks of the `count_pre` best (cell, class) pairs, and Matrix NMS.
+    """Backbone, pyramid, head; then the masks of the `nms_pre` best (cell, class) pairs, and Matrix NMS.
 
     A pair needs a class score above `score_threshold`, to which its mask's mean probability is a factor, and
     a mask of more cells than its level's stride; after the NMS a score of `filter_threshold`. `strides`:
@@ -171,7 +171,7 @@ class SOLOv2(nn.Module):
         neck: nn.Module,
         mask_head: SOLOv2Head,
         strides: Sequence[int],
-        count_pre: int,
+        nms_pre: int,
         count: int,
         score_threshold: float,
         filter_threshold: float,
@@ -182,7 +182,7 @@ class SOLOv2(nn.Module):
         self.neck = neck
         self.mask_head = mask_head
         self.strides = tuple(strides)
-        self.count_pre = count_pre
+        self.nms_pre = nms_pre
         self.count = count
         self.score_threshold = score_threshold
         self.filter_threshold = filter_threshold
@@ -205,7 +205,7 @@ class SOLOv2(nn.Module):
         """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.networks.nets.contract`."""
         *grids, features = self.heads(images, sizes).values()
         scores, labels, kernels, strides = self._pairs(grids[::2], grids[1::2])
-        masks = (kernels @ features.flatten(2)).sigmoid()  # [B,count_pre,cells]
+        masks = (kernels @ features.flatten(2)).sigmoid()  # [B,nms_pre,cells]
         solid = (masks > 0.5).to(masks.dtype)
         areas = solid.sum(2)
         scores = scores * (masks * solid).sum(2) / areas.clamp(min=1) * (areas > strides)
@@ -223,7 +223,7 @@ class SOLOv2(nn.Module):
         classes = logits[0].shape[1]
         by_cell = torch.cat([peaks(probability(x)).flatten(2).transpose(1, 2) for x in logits], 1)
         wanted = torch.where(by_cell > self.score_threshold, by_cell, 0.0)
-        scores, pair = stable_topk(wanted.flatten(1), self.count_pre)
+        scores, pair = stable_topk(wanted.flatten(1), self.nms_pre)
         cell = pair // classes
         every = torch.cat([x.flatten(2).transpose(1, 2) for x in kernels], 1)
         lengths = [x.shape[2] * x.shape[3] for x in logits]

@@ -22,7 +22,7 @@ SIZES = [[96, 128], [70, 128], [96, 90]]
 THRESHOLD, FILTER, SIGMA = 0.1, 0.05, 2.0
 
 
-def tiny(count_pre=600):
+def tiny(nms_pre=600):
     torch.manual_seed(0)
     features = MaskFeatureHead(WIDTH, WIDTH, 4, levels=4, norm_groups=4)
     network = SOLOv2(
@@ -30,7 +30,7 @@ def tiny(count_pre=600):
         FPN([8, 16, 32, 64], WIDTH, 5, "pool"),
         SOLOv2Head(WIDTH, WIDTH, 2, CLASSES, GRIDS, 4, features, 4),
         STRIDES,
-        count_pre,
+        nms_pre,
         20,
         THRESHOLD,
         FILTER,
