@@ -1,0 +1,253 @@
+"""Write the tables of the README and of docs/ that follow from the code: python docs/tables.py
+
+A table is between `<!-- begin:NAME ARGUMENTS -->` and `<!-- end -->`; NAME is a function in TABLES.
+A test fails if a page differs from what this program writes.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- begin:(\w+)((?: \S+)*) -->\n)(.*?)(<!-- end -->)", re.S)
+
+# Where a checkpoint comes from, by what precedes its config in the first comment of conf/detector/NAME.yaml
+FRAMEWORKS = ("MMDetection", "detectron2", "maskrcnn-benchmark")
+
+
+def rewritten(text: str) -> str:
+    """A page with every table made again."""
+    return BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](*block[3].split())}{block[5]}", text)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in GitHub's Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+# --- Detectors and data sets ---
+
+
+def families() -> str:
+    """The detectors of each model by the framework that trained them; the demo's own are left out."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, record in detectors().items():
+        if record["framework"] in FRAMEWORKS:
+            found[record["model"]][record["framework"]].append(f"`{name}`")
+    rows = ([model, *(", ".join(found[model][name]) for name in FRAMEWORKS)] for model in sorted(found))
+    return table(["model", *FRAMEWORKS], rows)
+
+
+def checkpoints() -> str:
+    """Every detector with the config it was trained by, its data set, published figures and licence."""
+    rows = []
+    for name, record in detectors().items():
+        published = ", ".join(f"{kind} {points}" for kind, points in record["published"].items()) or "none"
+        rows.append([f"`{name}`", record["title"], f"`{record['dataset']}`", published, record["licence"]])
+    return table(["detector", "trained by", "data set", "published AP (PQ, mIoU)", "licence"], rows)
+
+
+@cache
+def detectors() -> dict[str, dict[str, Any]]:
+    """The choices of conf/detector in the order of their names."""
+    return {path.stem: detector(path) for path in sorted((ROOT / "conf/detector").glob("*.yaml"))}
+
+
+def detector(path: Path) -> dict[str, Any]:
+    """What a choice of conf/detector says, with its framework, config, model and data set."""
+    record = yaml.safe_load(path.read_text())
+    title = opening_comment(path).partition(", of which")[0].partition(". ")[0].rstrip(".")
+    named = [default for default in record["defaults"] if default != "_self_"]
+    family = next(
+        str(default).split("/")[-1].partition("@")[0] for default in named if "family" in str(default)
+    )
+    override = next(choice for default in named if isinstance(default, dict) for choice in default.values())
+    framework = next((name for name in FRAMEWORKS if title.startswith(name)), "the demo")
+    return record | {"title": title, "framework": framework, "dataset": override, "model": model_of(family)}
+
+
+@cache
+def model_of(family: str) -> str | None:
+    """The name of the model of a choice of conf/family, its own or that of a choice that it starts from."""
+    values = yaml.safe_load((ROOT / "conf/family" / f"{family}.yaml").read_text())
+    inherited = None
+    for default in values.get("defaults", []):
+        if default != "_self_":
+            inherited = model_of(default.split("/")[-1].partition("@")[0]) or inherited
+    return values.get("model", inherited)
+
+
+def datasets() -> str:
+    """The choices of conf/dataset."""
+    paths = sorted((ROOT / "conf/dataset").glob("*.yaml"))
+    return table(["data set", "what it holds"], ([f"`{path.stem}`", opening_comment(path)] for path in paths))
+
+
+def runtimes() -> str:
+    """The choices of conf/runtime, those that are derived for a precision left out."""
+    rows = []
+    for path in sorted((ROOT / "conf/runtime").glob("*.yaml")):
+        record = yaml.safe_load(path.read_text())
+        if not re.search(r"_(fp16|bf16|int8)$", path.stem):
+            after = f"`{record['after']}`" if "after" in record else "the checkpoint"
+            rows.append([f"`{path.stem}`", record["title"], after, opening_comment(path)])
+    return table(["runtime", "in tables", "made from", "notes"], rows)
+
+
+# --- Keys of configs ---
+
+
+def keys(*names: str) -> str:
+    """The keys of config files with their defaults, and the comments beside or above them."""
+    return table(["key", "default", "meaning"], (row for name in names for row in key_rows(ROOT / name)))
+
+
+def key_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """A row for each key of a file; a mapping without comments of its own keys is one row."""
+    text = path.read_text()
+    package = re.match(r"# @package (\S+)", text)
+    for key, node, comment in commented(yaml.compose(text), text.splitlines()):
+        name = ".".join(filter(None, [package and package[1], key]))
+        if key.split(".")[0] not in ("defaults", "hydra"):
+            yield f"`{name}`", f"`{one_line(node, text)}`" if node is not None else "", comment
+
+
+def commented(
+    node: yaml.MappingNode, lines: Sequence[str], prefix: str = ""
+) -> Iterator[tuple[str, yaml.Node | None, str]]:
+    """(key, the node of its value or None, comment) for every key below a mapping."""
+    for key, value in node.value:
+        name, line = f"{prefix}{key.value}", key.start_mark.line
+        comment = comment_at(lines, line)
+        nested = isinstance(value, yaml.MappingNode) and not value.flow_style
+        below = list(commented(value, lines, f"{name}.")) if nested else []
+        if any(text for _, _, text in below):
+            yield name, None, comment
+            yield from below
+        else:
+            yield name, value, comment
+
+
+def comment_at(lines: Sequence[str], line: int) -> str:
+    """The comment at the end of a line, or the lines of comments above it, but for the first of a file."""
+    beside = re.search(r"\s# (.*)$", lines[line])
+    if beside and not lines[line].lstrip().startswith("#"):
+        return beside[1].strip()
+    first = line
+    while first > 0 and lines[first - 1].strip().startswith("# ") and "@package" not in lines[first - 1]:
+        first -= 1
+    above = " ".join(text.strip().removeprefix("# ") for text in lines[first:line])
+    return above if first > 0 else ""
+
+
+def one_line(node: yaml.Node, text: str) -> str:
+    """A value as the file has it, in one line and without comments."""
+    raw = text[node.start_mark.index : node.end_mark.index].rstrip()
+    lines = [re.sub(r"\s+# .*$", "", line).strip() for line in raw.splitlines()]
+    if isinstance(node, yaml.MappingNode) and not node.flow_style:
+        return f"{{{', '.join(line for line in lines if line)}}}"
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
+        return f"[{', '.join(line.removeprefix('- ') for line in lines if line)}]"
+    return " ".join(lines) or "null"
+
+
+# --- Code ---
+
+
+def benchmarks() -> str:
+    """The programs of benchmarks/, what each measures, and its results."""
+    rows = []
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        first, _, rest = docstring(path).partition("\n\n")
+        command = re.search(rf"python -m benchmarks\.{path.stem}\b", rest)
+        written = re.search(r"\bwrite\(\s*\"(\w+)\"", path.read_text())
+        if command and written:
+            result = f"results/{written[1]}.md"
+            exists = (path.parent / result).exists()
+            link = f"[{written[1]}](../benchmarks/{result})" if exists else f"`{result}`, on a GPU only"
+            rows.append([f"`{command[0]}`", one_paragraph(first), link])
+    return table(["command", "measures", "results"], rows)
+
+
+def folders() -> str:
+    """The folders and modules of samebox/ in the order in which they may import each other."""
+    listed = re.search(r"^layers = (\[.*?^\])", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    rows = []
+    for name in reversed(ast.literal_eval(listed[1])):
+        folder = ROOT / "samebox" / name
+        path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        shown = f"`{name}/`" if folder.is_dir() else f"`{name}.py`"
+        rows.append([shown, one_paragraph(docstring(path)), modules(folder)])
+    return table(["folder", "what it does", "modules"], rows)
+
+
+def modules(folder: Path) -> str:
+    """The modules of a folder, those of a folder within it under its name."""
+    parts = [path.stem for path in sorted(folder.glob("[!_]*.py"))]
+    for inner in (path.parent for path in sorted(folder.glob("*/__init__.py"))):
+        names = ", ".join(path.stem for path in sorted(inner.glob("[!_]*.py")))
+        parts.append(f"{inner.name}/ ({names})")
+    return ", ".join(parts)
+
+
+def base_classes() -> str:
+    """The classes of samebox/ that other classes there are made from, and the protocols."""
+    classes = {node.name: (path, node) for path, node in defined_classes()}
+    heirs: dict[str, list[str]] = defaultdict(list)
+    for name, (_, node) in classes.items():
+        for base in node.bases:
+            if isinstance(base, ast.Name) and (base.id in classes or base.id == "Protocol"):
+                heirs[base.id if base.id != "Protocol" else name].append(name)
+    rows = []
+    for name in sorted(heirs):
+        path, node = classes[name]
+        first = one_paragraph((ast.get_docstring(node) or "").partition("\n\n")[0])
+        others = ", ".join(sorted(heir for heir in heirs[name] if heir != name)) or "a protocol"
+        rows.append([f"`{name}`", f"`{path.relative_to(ROOT).as_posix()}`", first, others])
+    return table(["class", "in", "what it is", "made from it"], rows)
+
+
+def defined_classes() -> Iterator[tuple[Path, ast.ClassDef]]:
+    """The public classes of samebox/ with their files."""
+    for path in sorted((ROOT / "samebox").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield path, node
+
+
+def docstring(path: Path) -> str:
+    """The docstring of a module."""
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
+def one_paragraph(text: str) -> str:
+    """The first paragraph on one line."""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def opening_comment(path: Path) -> str:
+    """The lines of comments that a file begins with, on one line."""
+    lines = path.read_text().splitlines()
+    count = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.removeprefix("#").strip() for line in lines[:count])
+
+
+TABLES: Mapping[str, Callable[..., str]] = {
+    function.__name__: function
+    for function in (families, checkpoints, datasets, runtimes, keys, benchmarks, folders, base_classes)
+}
+
+if __name__ == "__main__":
+    for page in PAGES:
+        text = page.read_text()
+        if (new := rewritten(text)) != text:
+            page.write_text(new)
+            print(f"rewritten: {page.relative_to(ROOT)}")
