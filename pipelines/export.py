@@ -21,7 +21,7 @@ from samebox.graph.export import export
 from samebox.graph.simplify import simplified_onnx
 from samebox.runners.torch import TorchRunner
 from stages.compose import main
-from stages.networks import Loaded, batch_size, load_network
+from stages.networks import LoadedNetwork, batch_size, load_network
 
 
 def run(config: DictConfig) -> None:
@@ -68,7 +68,7 @@ def simplify(config: DictConfig, source: Path, out: Path) -> None:
     print(f"not simplified: {report.reason}" if report.reason else f"simplified: {nodes}")
 
 
-def verify(loaded: Loaded, out: Path, image: Path) -> None:
+def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
     """Print how ONNX Runtime and PyTorch agree on `image`. Raises SameboxError where they do not."""
     with Detector(TorchRunner(loaded.network, loaded.spec).__enter__()) as detector:
         reference = detector(image)

@@ -9,12 +9,12 @@ from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing
 from samebox.networks import construct
-from samebox.networks.construct import Loaded
+from samebox.networks.construct import LoadedNetwork
 from samebox.record.preprocess import Preprocess
 from stages.compose import plain
 
 
-def load_network(config: DictConfig, path: Path) -> Loaded:
+def load_network(config: DictConfig, path: Path) -> LoadedNetwork:
     """Build `config.detector` and load the checkpoint at `path` into it, strictly.
 
     Of `config.export`, `shape` fixes the canvas, and the network follows `masked_norm` and `postprocess`.

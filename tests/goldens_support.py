@@ -21,7 +21,7 @@ from samebox.postprocess.masks import bounds
 from samebox.postprocess.panoptic import Panoptic, Segment
 from samebox.record.preprocess import Batch, Image, read_image
 from stages.compose import compose
-from stages.networks import Loaded, load_network
+from stages.networks import LoadedNetwork, load_network
 
 FOLDER = Path(os.environ.get("SAMEBOX_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
 PRESENT = (FOLDER / "goldens.py").is_file()
@@ -88,7 +88,7 @@ class Golden:
         self.outputs: dict[str, NDArray[Any]] = case.outputs()
         checkpoint = work / "checkpoint.pth"
         torch.save(case.checkpoint(), checkpoint)
-        self.loaded: Loaded = load_network(compose("export", [f"detector={detector}"]), checkpoint)
+        self.loaded: LoadedNetwork = load_network(compose("export", [f"detector={detector}"]), checkpoint)
         checkpoint.unlink()
 
     @cached_property

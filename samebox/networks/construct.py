@@ -1,7 +1,7 @@
-"""A network from plain values: what a choice of `conf/detector` holds once every reference is resolved."""
+"""Builds a network from a plain dict, such as a config of `conf/detector` with its references resolved."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,13 +17,16 @@ from samebox.record.decoding import Decoding
 from samebox.record.preprocess import Preprocess
 from samebox.record.spec import Spec
 
-# Where parts of a network may come from; no other name is imported
-_SOURCES = ("samebox.networks.", "torch.nn.")
+# Prefixes of the classes and functions that `_target_` may name. Nothing else is imported.
+_TARGET_PREFIXES = ("samebox.networks.", "torch.nn.")
+
+# Raised by a constructor for a value of a type or size that it does not take
+_CONSTRUCTION_ERRORS = (TypeError, ValueError, LookupError, RuntimeError)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A network with its weights, the record that travels with it, and what the checkpoint reader refused."""
+class LoadedNetwork:
+    """A network with its weights, its record, and the line that states what the checkpoint reader refused."""
 
     network: Deployable
     spec: Spec
@@ -36,18 +39,17 @@ def load_network(
     class_names: Sequence[str],
     preprocess: Preprocess,
     postprocess: bool = True,
-) -> Loaded:
-    """Build the network of `detector` and load the checkpoint into it, strictly.
+) -> LoadedNetwork:
+    """Build the network of `detector` and load the checkpoint into it; names and shapes must match exactly.
 
-    `detector` has the keys name, network and normalize, and may have decoding. Without `postprocess` the
-    network returns the outputs of its heads. Raises SameboxError if a value is refused by a part of the
-    network, or if the checkpoint belongs to another network.
+    `detector` has the keys name, network and normalize, and optionally decoding. With `postprocess=False` the
+    network returns its head outputs. Raises SameboxError if a part of the network refuses a value, or if
+    the checkpoint does not fit the network.
     """
     network = build(detector["network"])
     source = str(checkpoint.path)
-    load_strictly(
-        network, rename_parameters(checkpoint.state, getattr(network, "renames", ()), source), source
-    )
+    state = rename_parameters(checkpoint.state, getattr(network, "renames", ()), source)
+    load_strictly(network, state, source)
     spec = Spec(
         name=detector["name"],
         class_names=tuple(class_names),
@@ -58,52 +60,53 @@ def load_network(
         decoding=Decoding.from_dict(detector.get("decoding", {})),
     )
     deployable = Deployable(Normalize(**detector["normalize"]), network, postprocess).eval()
-    return Loaded(deployable, spec, checkpoint.refusal_line())
+    return LoadedNetwork(deployable, spec, checkpoint.refusal_line())
 
 
 def build(network: Mapping[str, Any]) -> nn.Module:
-    """The module that `network` describes. Raises SameboxError naming the key of a value that is refused.
+    """Build the module that `network` describes.
 
-    A mapping with `_target_` is a call of what that names: `_args_` are its positional arguments, all other
-    keys its named ones, and with `_partial_` it is a `functools.partial`.
+    A mapping with `_target_` calls the class or function of that name: `_args_` holds its positional
+    arguments, every other key is a keyword argument. With `_partial_: true` it returns a `functools.partial`
+    instead. Arguments may be such mappings themselves. Raises SameboxError, naming the key, if a target is
+    unknown or refuses its arguments.
     """
-    return _built(network, "detector.network")
+    module = _build_value(network, "detector.network")
+    if not isinstance(module, nn.Module):
+        raise SameboxError("detector.network: describes no module; give it a _target_")
+    return module
 
 
-def _built(value: Any, key: str) -> Any:
+def _build_value(value: Any, key: str) -> Any:
     if isinstance(value, list):
-        return [_built(item, f"{key}[{index}]") for index, item in enumerate(value)]
+        return [_build_value(item, f"{key}[{index}]") for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
-    values = {name: _built(item, f"{key}.{name}") for name, item in value.items()}
+    values = {name: _build_value(item, f"{key}.{name}") for name, item in value.items()}
     if "_target_" not in values:
         return values
-    target = _target(values.pop("_target_"), key)
-    call = partial(target, *values.pop("_args_", ()))
-    if values.pop("_partial_", False):
-        return partial(call, **values)
+    name = values.pop("_target_")
+    target = _target(name, key)
+    args, is_partial = values.pop("_args_", ()), values.pop("_partial_", False)
     try:
-        return call(**values)
+        call = partial(target, *args, **values)
+        return call if is_partial else call()
     except SameboxError as error:
         raise SameboxError(f"{key}: {error}") from None
-    except (
-        TypeError,
-        ValueError,
-        LookupError,
-        RuntimeError,
-    ) as error:  # of another type or size than a part takes
+    except _CONSTRUCTION_ERRORS as error:
         reason = " ".join(str(error).split())
-        raise SameboxError(f"{key}: {reason}; see {target.__module__}.{target.__qualname__}") from None
+        raise SameboxError(f"{key}: {reason}; see {name}") from None
 
 
-def _target(name: Any, key: str) -> Any:
-    """The class or function called `name`. Raises SameboxError if it is not a part of a network."""
+def _target(name: Any, key: str) -> Callable[..., Any]:
+    """The class or function called `name`. Raises SameboxError for any other name."""
     module, _, attribute = str(name).rpartition(".")
-    if f"{module}.".startswith(_SOURCES):
+    if f"{module}.".startswith(_TARGET_PREFIXES):
         try:
-            return getattr(importlib.import_module(module), attribute)
+            target = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError):
-            pass
-    raise SameboxError(
-        f"{key}._target_: {name!r} is no part of a network; name one of {' or '.join(_SOURCES)}…"
-    )
+            target = None
+        if callable(target):
+            return target
+    prefixes = " or ".join(f"{prefix}*" for prefix in _TARGET_PREFIXES)
+    raise SameboxError(f"{key}._target_: {name!r} is no part of a network; name one of {prefixes}")
