@@ -13,7 +13,8 @@ from benchmarks.common import show
 from benchmarks.engine import named_counts, types_told
 from benchmarks.sheets import Sheet, write
 from pipelines.chain import form, ready, simplified
-from samebox.comparing.comparison import measure, signed
+from samebox.comparing.comparison import signed
+from samebox.comparing.measures import measure
 from samebox.core.files import read_json
 from samebox.engine import EngineReport, engine_report
 from stages.compose import artifact, compose, guarded

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from pipelines.chain import opened
 from samebox.coco.dataset import dataset_of
-from samebox.comparing.comparison import FURTHER
+from samebox.comparing.measures import FURTHER
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
 from samebox.evaluation.proposals import ProposalRunner, proposed

@@ -1,6 +1,6 @@
-"""The comparison of a detector's forms: one row a form, one column a measure.
+"""The table that compares a detector's forms: a row for each form, a column for each measure.
 
-A cell that was not measured says why; it is never blank, zero or copied.
+A cell without a measurement states the reason; it is never blank, zero or copied from another form.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,45 +8,33 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from samebox.comparing.measures import (
+    FURTHER,
+    KINDS,
+    MEASURES,
+    PER_CLASS,
+    Value,
+    main_measure,
+    measure,
+    measures,
+    named,
+    value_or_reason,
+)
 from samebox.core.errors import SameboxError
-from samebox.scoring.recall import LIMITS
-
-KINDS = {
-    "bbox": "box",
-    "segm": "mask",
-    "keypoints": "keypoint",
-    "panoptic": "segment",
-    "semantics": "class map",
-}
-# What a kind is measured by, the first of which forms are compared by; of a kind that is not here, AP
-MEASURES = {"panoptic": ("PQ", "SQ", "RQ", "PQ_things", "PQ_stuff"), "semantics": ("mIoU",)}
-# What else is told of boxes, each with its heading; forms are not compared by it
-FURTHER = {
-    "voc": {"mAP": "VOC mAP"},
-    "voc07": {"mAP": "VOC 2007 mAP"},
-    "recall": {
-        **{f"AR{limit}": f"AR@{limit}" for limit in LIMITS},
-        **{f"AR{size}": f"AR{size}@{LIMITS[-1]}" for size in "sml"},
-    },
-}
-# What is told of each class, where that is no AP
-PER_CLASS = {"panoptic": "PQ", "semantics": "IoU", "voc": "VOC AP"}
-_AP = ("AP", "AP50", "AP75")
 
 TIMES = ("ms_preprocess", "ms_network", "ms_postprocess")
 
-# What stands for the distance of the reference to itself
+# In the cell of the reference's distance to itself
 REFERENCE = "reference"
 
-Value = float | str
-Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
+Intervals = Mapping[str, Mapping[str, tuple[float, float]]]  # by runtime and kind: low and high in points
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as people read it: the values of its `keys`, with `between` between them.
+    """A column as people read it: the values of its `keys`, joined by `between`.
 
-    `kind` is the kind of IoU that the column is about, or None.
+    `shown` formats a value. `kind` is the kind of prediction that the column is about, or None.
     """
 
     heading: str
@@ -60,7 +48,7 @@ class Column:
 class Row:
     """One form. Each value is a number or the reason why there is none.
 
-    AP, PQ and mIoU are in points from 0 to 100, times in milliseconds an image, sizes in megabytes.
+    AP, PQ and mIoU are in points from 0 to 100, times in milliseconds per image, sizes in megabytes.
     """
 
     title: str
@@ -80,13 +68,13 @@ class Row:
 
     @property
     def deltas(self) -> dict[str, float]:
-        """How far the form is from the reference, 0 of that itself, and the intervals, as far as known."""
-        told = {key: value for key, value in self.values.items() if "_delta" in key}
-        known = {key: 0.0 if value == REFERENCE else value for key, value in told.items()}
-        return {key: value for key, value in known.items() if not isinstance(value, str)}
+        """The differences from the reference (0 for the reference) and their intervals, if measured."""
+        deltas = {key: value for key, value in self.values.items() if "_delta" in key}
+        numbers = {key: 0.0 if value == REFERENCE else value for key, value in deltas.items()}
+        return {key: value for key, value in numbers.items() if not isinstance(value, str)}
 
     def spans(self, columns: Sequence[Column]) -> list[tuple[str, int]]:
-        """Each cell and the number of columns it spans: one, but for the reason of a form not run."""
+        """Each cell and the number of columns it spans: several only for the reason of a form not run."""
         cells = [self.cell(column) for column in columns]
         if self.reason is None:
             return [(cell, 1) for cell in cells]
@@ -94,13 +82,13 @@ class Row:
 
 
 class Comparison:
-    """The forms of one detector beside each other, from the metrics of each; the first is the reference.
+    """The forms of one detector side by side, from the metrics of each; the first is the reference.
 
-    `intervals` are those of ΔAP at batch 1 by runtime and kind, low and high in points, as far as they are
-    known. `kinds` are the kinds of IoU scored in any form, by which they are compared, and `further` what
-    else is told; `columns` and `rows` are the table, `per_class` the AP, PQ or IoU of each class by kind,
-    class and form, `notes` what stands under the table. Raises SameboxError where the metrics are none, or of
-    more than one detector or data set.
+    `intervals` are those of ΔAP at batch 1 by runtime and kind, low and high in points; a form or a kind may
+    have none. `kinds` are the kinds of predictions scored in any form, by which forms are compared, and
+    `further` the groups of further measures. `columns` and `rows` are the table; `per_class` holds the AP, PQ
+    or IoU of each class by kind, class and form; `notes` are printed under the table. Raises SameboxError if
+    there are no metrics, or if they belong to more than one detector or data set.
     """
 
     def __init__(self, metrics: Sequence[dict[str, Any]], intervals: Intervals | None = None) -> None:
@@ -127,11 +115,11 @@ class Comparison:
 
     @property
     def keys(self) -> list[str]:
-        """The measures of a row, one value each."""
+        """The keys of a row's values, in the order of the columns."""
         return [key for column in self.columns for key in column.keys]
 
     def heading(self, kind: str, name: str) -> str:
-        """A measure's name, with the kind before it where there are several that have an AP."""
+        """The name of a measure, after the kind if several kinds have an AP."""
         return f"{KINDS[kind]} {name}" if len(self.kinds) > 1 and kind not in MEASURES else name
 
     def _columns(self) -> list[Column]:
@@ -151,18 +139,18 @@ class Comparison:
 
     def _of_kind(self, kind: str) -> Iterator[Column]:
         first = main_measure(kind)
-        told: list[tuple[str, tuple[str, ...], Callable[[float], str]]]
-        told = [(key.replace("_", " "), (key,), _points) for key in measures(kind)]
-        told += [(f"Δ{first}", (f"{first}_delta",), signed)]
-        if any(kind in known for known in self.intervals.values()):
-            told += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), signed)]
-        told += [(f"{first} at batch {size}", (f"{first}_batch{size}",), _points) for size in self.batches]
-        for heading, keys, shown in told:
+        columns: list[tuple[str, tuple[str, ...], Callable[[float], str]]]
+        columns = [(key.replace("_", " "), (key,), _points) for key in measures(kind)]
+        columns += [(f"Δ{first}", (f"{first}_delta",), signed)]
+        if any(kind in by_kind for by_kind in self.intervals.values()):
+            columns += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), signed)]
+        columns += [(f"{first} at batch {size}", (f"{first}_batch{size}",), _points) for size in self.batches]
+        for heading, keys, shown in columns:
             of_kind = tuple(f"{kind}/{key}" for key in keys)
             yield Column(self.heading(kind, heading), of_kind, shown, kind, between="…")
 
     def _row(self, form: dict[str, Any]) -> Row:
-        """All values of a form; a form that was not run has its reason in place of each."""
+        """All values of a form; if it was not run, each value is the reason."""
         reason = None if form["status"] == "measured" else form["reason"]
         size = form["artifact_mb"]
         values: dict[str, Value] = dict.fromkeys(self.keys, reason or "not measured")
@@ -210,12 +198,12 @@ class Comparison:
         scores = {form["title"]: ((form["score"] or {}).get("1") or {}).get(kind) for form in self.forms}
         reasons = {form["title"]: form["reason"] or "not scored" for form in self.forms}
         classes = list(
-            dict.fromkeys(name for found in scores.values() if found for name in found["per_class"])
+            dict.fromkeys(name for stats in scores.values() if stats for name in stats["per_class"])
         )
         return {
             name: {
-                title: reasons[title] if found is None else _or_reason(found["per_class"].get(name))
-                for title, found in scores.items()
+                title: reasons[title] if stats is None else value_or_reason(stats["per_class"].get(name))
+                for title, stats in scores.items()
             }
             for name in classes
         }
@@ -226,47 +214,16 @@ class Comparison:
             yield f"published by the detector's authors: {value} {named(kind)}"
 
 
-def measures(kind: str) -> tuple[str, ...]:
-    """What a kind is measured by, as it is called in metrics.json; by the first, forms are compared."""
-    return MEASURES.get(kind, _AP)
-
-
-def main_measure(kind: str) -> str:
-    """What the forms are compared by: AP, PQ or mIoU."""
-    return measures(kind)[0]
-
-
-def named(kind: str) -> str:
-    """The main measure of a kind in a sentence: "mask AP", but "PQ"."""
-    return main_measure(kind) if kind in MEASURES else f"{KINDS[kind]} {main_measure(kind)}"
-
-
-def measure(form: dict[str, Any], kind: str, batch: int, key: str | None = None) -> Value:
-    """A measure of a form at a batch size in points, the main one by default, or why there is none."""
-    if form["status"] != "measured":
-        return form["reason"]
-    by_kind = form["score"].get(str(batch))
-    if by_kind is None:
-        return f"not run at batch {batch}"
-    if kind not in by_kind:
-        return f"gives no {KINDS[kind]}s" if kind in KINDS else "not scored"
-    return _or_reason(by_kind[kind][key or main_measure(kind)])
-
-
 def _notes(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Each note once, after the forms that it is about."""
-    about: dict[str, list[str]] = {}
+    """Each note once, after the titles of its forms."""
+    titles_by_note: dict[str, list[str]] = {}
     for form in metrics:
         skipped = [f"{entry['file_name']} ({entry['reason']})" for entry in form["skipped"]]
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         listed = f"images skipped: {len(skipped)}: {', '.join(skipped[:3])}{more}"
         for note in [*([listed] if skipped else []), *form["notes"]]:
-            about.setdefault(note, []).append(form["title"])
-    return (f"{', '.join(titles)}: {note}" for note, titles in about.items())
-
-
-def _or_reason(value: float | None) -> Value:
-    return "no such objects" if value is None else value
+            titles_by_note.setdefault(note, []).append(form["title"])
+    return (f"{', '.join(titles)}: {note}" for note, titles in titles_by_note.items())
 
 
 def _points(value: float) -> str:

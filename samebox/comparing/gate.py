@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from samebox.comparing.comparison import Comparison, main_measure, measure, named, signed
+from samebox.comparing.comparison import Comparison, signed
+from samebox.comparing.measures import main_measure, measure, named
 from samebox.core.errors import SameboxError
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samebox.comparing.comparison import Comparison, main_measure, measure, named
+from samebox.comparing.comparison import Comparison
+from samebox.comparing.measures import main_measure, measure, named
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import jinja2
 from markupsafe import Markup
 
 from samebox.coco.evaluated import Evaluated
-from samebox.comparing.comparison import KINDS, PER_CLASS, signed
+from samebox.comparing.comparison import signed
+from samebox.comparing.measures import KINDS, PER_CLASS
 from samebox.reporting.gallery import pictures
 from samebox.reporting.machine import environment
 from samebox.reporting.markdown import escaped, markdown

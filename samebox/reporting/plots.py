@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from samebox.coco.evaluated import Evaluated
-from samebox.comparing.comparison import KINDS, TIMES, Comparison, main_measure, named
+from samebox.comparing.comparison import TIMES, Comparison
+from samebox.comparing.measures import KINDS, main_measure, named
 from samebox.reporting.values import numbers
 
 LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_75": "0.75"}

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samebox.comparing.comparison import Comparison, Value, main_measure, named
+from samebox.comparing.comparison import Comparison
+from samebox.comparing.measures import Value, main_measure, named
 
 # Points. An axis is at least as long, so that a difference of rounding does not look like a loss
 _LEAST_AXIS = 0.1

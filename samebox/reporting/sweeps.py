@@ -18,7 +18,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samebox.comparing.comparison import KINDS, TIMES, Column, Comparison, Intervals, main_measure, named
+from samebox.comparing.comparison import TIMES, Column, Comparison, Intervals
+from samebox.comparing.measures import KINDS, main_measure, named
 from samebox.core.errors import SameboxError
 from samebox.core.files import read_json, write_json, write_text
 from samebox.reporting.page import templates

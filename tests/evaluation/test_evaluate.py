@@ -11,7 +11,7 @@ from truth_runner import TruthRunner
 import samebox.evaluation.evaluate
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.results import results_from_detections
-from samebox.comparing.comparison import FURTHER
+from samebox.comparing.measures import FURTHER
 from samebox.core.errors import NotHere, SameboxError
 from samebox.detector import Detector, load
 from samebox.evaluation.evaluate import NO_GROUND_TRUTH, PARTS, Pass, evaluated, not_run, run_over, scored

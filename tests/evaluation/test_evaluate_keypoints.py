@@ -8,7 +8,7 @@ import pytest
 from report_forms import differences
 from truth_runner import ROWS, TruthRunner
 
-from samebox.comparing.comparison import FURTHER
+from samebox.comparing.measures import FURTHER
 from samebox.detector import Detector
 from samebox.evaluation.evaluate import NO_KEYPOINTS, evaluated, run_over
 from samebox.predict import predict

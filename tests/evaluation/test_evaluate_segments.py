@@ -6,7 +6,7 @@ from panoptic_truth import SEGMENTS, PanopticTruth
 
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import read_evaluated, write_evaluated
-from samebox.comparing.comparison import FURTHER
+from samebox.comparing.measures import FURTHER
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
 from samebox.evaluation.evaluate import NO_SEGMENTS, evaluated, run_over
