@@ -63,8 +63,7 @@ def detections_from_results(
     Of others, the inverse of `results_from_detections`.
     """
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
-    boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = corners(np.array([result["bbox"] for result in results], np.float64))
     masked, pointed = (
         bool(results) and all(key in result for result in results) for key in ("segmentation", "keypoints")
     )
@@ -76,6 +75,12 @@ def detections_from_results(
         masks=decoded([result["segmentation"] for result in results]) if masked else None,
         keypoints=_keypoints([result["keypoints"] for result in results]) if pointed else None,
     )
+
+
+def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes x, y, width, height, [N,4] or an empty array of any shape → x1 y1 x2 y2 [N,4]."""
+    boxes = boxes.reshape(-1, 4)
+    return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
 
 
 def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from samebox.coco.results import corners
 from samebox.postprocess.keypoints import distances
+from samebox.postprocess.matching import LabelledBoxes, matched
 
-LEAST_IOU = 0.5  # detections that overlap less are not the same one
 MOVED_IOU = 0.99  # one that overlaps less has moved
 RESCORED = 1e-3  # scores further apart differ
 
@@ -99,7 +100,7 @@ class _Detections:
         self.images = np.array([result["image_id"] for result in results], np.int64)
         self.labels = np.array([result["category_id"] for result in results], np.int64)
         self.boxes = np.array([result["bbox"] for result in results], np.float64).reshape(-1, 4)
-        self.corners = np.hstack([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]])
+        self.corners = corners(self.boxes)
         self.scores = np.array([result["score"] for result in results], np.float64)
         codes = [result.get("segmentation") for result in results]
         self.masks = codes if all(codes) else []
@@ -115,51 +116,21 @@ class _Detections:
         images, starts = np.unique(self.images[order], return_index=True)
         return dict(zip(images.tolist(), np.split(order, starts)[1:], strict=True))
 
+    def boxes_at(self, places: _Indices) -> LabelledBoxes:
+        """Those at some places, as they are matched."""
+        return LabelledBoxes(self.corners[places], self.scores[places], self.labels[places])
+
 
 def _matched(ours: _Detections, theirs: _Detections) -> tuple[_Indices, _Indices, _Floats]:
-    """The pairs, by their places on either side, and the IoU of each."""
+    """The pairs of all images, by their places on either side, and the IoU of each."""
     there, nothing = theirs.by_image(), np.empty(0, np.intp)
     found = [(nothing, nothing, np.empty(0))]
     for image, here in ours.by_image().items():
         if image in there:
-            found.append(_overlapping(ours, theirs, here, there[image]))
+            rows, columns, overlap = matched(ours.boxes_at(here), theirs.boxes_at(there[image]))
+            found.append((here[rows], there[image][columns], overlap))
     rows, columns, overlap = map(np.concatenate, zip(*found, strict=True))
-    order = np.lexsort([abs(ours.scores[rows] - theirs.scores[columns]), -overlap])
-    chosen = order[_greedy(rows[order], columns[order])]
-    return rows[chosen], columns[chosen], overlap[chosen]
-
-
-def _overlapping(
-    ours: _Detections, theirs: _Detections, here: _Indices, there: _Indices
-) -> tuple[_Indices, _Indices, _Floats]:
-    """All pairs of an image that might be matched, with their IoU; equal boxes have 1, also empty ones."""
-    overlap = rle.iou(ours.boxes[here], theirs.boxes[there], [0] * len(there))
-    overlap[(ours.boxes[here, None] == theirs.boxes[there]).all(2)] = 1
-    same = ours.labels[here, None] == theirs.labels[there]
-    rows, columns = np.nonzero(same & (overlap >= LEAST_IOU))
-    return here[rows], there[columns], overlap[rows, columns]
-
-
-def _greedy(rows: _Indices, columns: _Indices) -> _Indices:
-    """Of pairs, best first, those that one would take one by one, each row and each column once.
-
-    A pair that is the best of both its row and its column is taken whatever else is: so all such are taken
-    at a time, until no pair is left.
-    """
-    left, taken = np.arange(len(rows)), []
-    while len(left):
-        best = _first(rows[left]) & _first(columns[left])
-        taken.append(left[best])
-        gone = np.isin(rows[left], rows[left[best]]) | np.isin(columns[left], columns[left[best]])
-        left = left[~gone]
-    return np.sort(np.concatenate(taken)) if taken else left
-
-
-def _first(values: _Indices) -> NDArray[np.bool_]:
-    """Where each value stands for the first time."""
-    first = np.zeros(len(values), bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
+    return rows, columns, overlap
 
 
 def _mask_iou(one: dict[str, Any], other: dict[str, Any]) -> float:

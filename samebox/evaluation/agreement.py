@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from samebox.postprocess.detections import Detections
 from samebox.postprocess.keypoints import distances
 from samebox.postprocess.masks import mask_iou
+from samebox.postprocess.matching import LabelledBoxes, matched
 from samebox.postprocess.panoptic import alike as alike_pixels
 
 # Float32 convolutions differ by less than this between runtimes, in pixels and in score; of a mask
@@ -62,15 +63,9 @@ class Agreement:
         return told
 
 
-def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) -> Agreement:
-    """Pair the detections of two answers, best overlap first, within a class and from `least_iou` on."""
-    overlap = iou(reference.boxes, found.boxes) * (reference.labels[:, None] == found.labels[None])
-    ours, theirs = [], []
-    while overlap.size and overlap.max() >= least_iou:
-        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-        ours.append(i)
-        theirs.append(j)
-        overlap[i, :] = overlap[:, j] = 0
+def agreement(reference: Detections, found: Detections) -> Agreement:
+    """The agreement of two answers, whose detections are paired as `matched` does."""
+    ours, theirs, _ = matched(_labelled_boxes(reference), _labelled_boxes(found))
     masks = keypoints = pixels = None
     if reference.masks is not None and found.masks is not None:
         masks = mask_iou(reference.masks[ours], found.masks[theirs])
@@ -89,9 +84,5 @@ def agreement(reference: Detections, found: Detections, least_iou: float = 0.5) 
     )
 
 
-def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes [N,4] and [M,4], x1 y1 x2 y2 → [N,M]."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    common = sides.clip(0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
-    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, np.finfo(np.float32).tiny)
+def _labelled_boxes(detections: Detections) -> LabelledBoxes:
+    return LabelledBoxes(detections.boxes, detections.scores, detections.labels)

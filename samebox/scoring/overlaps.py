@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 from pycocotools.coco import COCO
+
+from samebox.coco.results import corners
+from samebox.postprocess.matching import box_iou
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,14 @@ def overlaps(
     Boxes of equal score come by category, and else as they came, as in pycocotools.
     """
     images, categories = (_numbers(results, key, np.int64) for key in ("image_id", "category_id"))
-    scores, boxes = _numbers(results, "score"), _numbers(results, "bbox").reshape(-1, 4)
+    scores, boxes = _numbers(results, "score"), corners(_numbers(results, "bbox"))
     order = np.lexsort((categories, -scores, images))
     images, categories, scores, boxes = images[order], categories[order], scores[order], boxes[order]
     for image_id in image_ids:
         own = slice(*images.searchsorted([image_id, image_id + 1]))
         truth = sorted(ground_truth.imgToAnns[image_id], key=lambda entry: entry["iscrowd"])
-        targets = _numbers(truth, "bbox").reshape(-1, 4)
         yield Overlaps(
-            iou=_iou(boxes[own], targets),
+            iou=box_iou(boxes[own], corners(_numbers(truth, "bbox"))),
             scores=scores[own],
             categories=categories[own],
             objects=_numbers(truth, "category_id", np.int64),
@@ -54,9 +55,3 @@ def overlaps(
 
 def _numbers(entries: Sequence[dict[str, Any]], key: str, kind: type = np.float64) -> NDArray[Any]:
     return np.array([entry[key] for entry in entries], kind)
-
-
-def _iou(boxes: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[D,G] of boxes x, y, width, height; pycocotools gives a list where there are none of either."""
-    found = mask.iou(boxes, targets, np.zeros(len(targets), np.uint8))
-    return np.asarray(found, np.float64).reshape(len(boxes), len(targets))

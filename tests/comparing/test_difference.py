@@ -79,24 +79,6 @@ def test_the_largest_overlap_is_matched_first_and_each_detection_once():
     assert found.box == pytest.approx({"50": 5.5, "90": 9.1, "99": 9.91, "100": 10})
 
 
-def test_pairs_are_those_of_taking_the_best_one_by_one():
-    rng = np.random.default_rng(1)
-    reference = [result([*rng.uniform(0, 30, 2), 60, 60], float(rng.random())) for _ in range(40)]
-    other = [result([*rng.uniform(0, 30, 2), 60, 60], float(rng.random())) for _ in range(35)]
-    boxes, others = (np.array([one["bbox"] for one in side]) for side in (reference, other))
-    overlap, apart = rle.iou(boxes, others, [0] * len(others)), []
-    while overlap.max() >= 0.5:
-        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
-        apart.append(abs(boxes[row] - others[column]).max())
-        overlap[row], overlap[:, column] = 0, 0
-    found = difference(reference, other)
-    assert found.counts["matched"] == len(apart)
-    assert found.counts["lost"] == 40 - len(apart)
-    assert found.box == pytest.approx(
-        {str(percent): np.percentile(apart, percent) for percent in (50, 90, 99, 100)}
-    )
-
-
 def test_of_equal_boxes_the_nearest_scores_are_matched():
     box = [10, 10, 40, 40]
     found = difference([result(box, 0.9), result(box, 0.2)], [result(box, 0.2), result(box, 0.9)])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from samebox.evaluation.agreement import agreement, iou
+from samebox.evaluation.agreement import agreement
 from samebox.postprocess.detections import Detections
 from samebox.postprocess.panoptic import Panoptic, Segment
 
@@ -23,12 +23,6 @@ def filled(*boxes):
 
 
 LEFT, RIGHT = (0, 0, 10, 10, 0.9, 0), (20, 0, 40, 10, 0.5, 1)
-
-
-def test_iou_is_common_over_joined_area():
-    a = np.array([[0, 0, 10, 10], [5, 5, 5, 9]], np.float32)
-    b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [5, 5, 5, 9]], np.float32)
-    np.testing.assert_allclose(iou(a, b), [[1, 1 / 3, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
 def test_an_answer_agrees_with_itself_in_any_order():
