@@ -24,8 +24,10 @@ from omegaconf import DictConfig
 from benchmarks.common import drawn, show
 from benchmarks.sheets import Sheet, write
 from samebox.core.errors import NotHere, SameboxError
-from samebox.engine import EngineReport, Profile, engine_from_onnx
 from samebox.engine.achieved import precisions
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
+from samebox.engine.record import EngineReport
 from samebox.graph.export import export
 from samebox.graph.simplify import SimplifyReport, simplified_onnx
 from samebox.precision.precise import PrecisionReport, precise_onnx

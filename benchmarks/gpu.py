@@ -32,7 +32,8 @@ from samebox.core.environment import gpu_memory_mb, peak_memory_mb, reset_peak_m
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import read_json, write_json
 from samebox.core.gpu import gpus
-from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 from samebox.engine.session import session_from_onnx, session_of
 from samebox.evaluation.agreement import Agreement, agreement
 from samebox.graph.export import export

@@ -16,7 +16,7 @@ from pipelines.chain import form, ready, simplified
 from samebox.comparing.comparison import signed
 from samebox.comparing.measures import measure
 from samebox.core.files import read_json
-from samebox.engine import EngineReport, engine_report
+from samebox.engine.record import EngineReport, engine_report
 from stages.compose import artifact, compose, guarded
 
 DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")

@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 
 from samebox.core.errors import NotHere
 from samebox.core.files import write_text
-from samebox.engine import Profile, engine_from_onnx
-from samebox.engine.profile import canvas_ranges
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile, canvas_ranges
 from samebox.engine.session import SESSIONS, session_from_onnx
 from samebox.graph.reading import metadata, onnx_model
 from samebox.record.preprocess import Preprocess

@@ -12,7 +12,7 @@ from samebox.core.environment import hardware, versions
 from samebox.core.errors import NotHere
 from samebox.core.files import read_json
 from samebox.detector import Detector
-from samebox.engine import engine_report, sidecar
+from samebox.engine.record import engine_report, sidecar
 from samebox.evaluation.evaluate import evaluated, not_run
 from samebox.evaluation.invariance import Limits
 from stages.compose import artifact, main, plain

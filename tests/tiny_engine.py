@@ -5,7 +5,8 @@ import types
 import tensorrt_rtx
 
 from samebox.core.files import sha256, write_json
-from samebox.engine import EngineReport, Profile, sidecar
+from samebox.engine.profile import Profile
+from samebox.engine.record import EngineReport, sidecar
 
 PROFILE = Profile(batch=(1, 2, 4), height=(64, 96, 256), width=(64, 128, 512))
 TARGETS = ["SM86", "SM89", "SM120"]

@@ -63,6 +63,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def samebox_version() -> str:
+    """The version of the installed distribution, which pyproject.toml states."""
+    return metadata.version("samebox")
+
+
 def reset_peak_memory() -> None:
     """Give back what earlier work freed, and start `peak_memory_mb` anew, where Linux lets us."""
     gc.collect()

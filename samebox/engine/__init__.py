@@ -4,18 +4,3 @@ TensorRT-RTX builds ahead of time for the compute capabilities it is told of and
 builds on the GPU that the engine will run on. An engine is a pair of files: the plan, and beside it a JSON
 that says what is in the plan and carries its hash.
 """
-
-from samebox.core.errors import NotHere
-from samebox.engine.build import engine_from_onnx
-from samebox.engine.profile import Profile
-from samebox.engine.record import EngineReport, check_loadable, engine_report, sidecar
-
-__all__ = [
-    "EngineReport",
-    "NotHere",
-    "Profile",
-    "check_loadable",
-    "engine_from_onnx",
-    "engine_report",
-    "sidecar",
-]

@@ -14,15 +14,11 @@ from onnx import helper
 from samebox.core.environment import versions
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, sha256
-from samebox.engine import Profile
+from samebox.engine.profile import Profile
+from samebox.engine.providers import CUDA, TENSORRT
 from samebox.graph.reading import input_shapes, metadata, onnx_model
 
 SESSION_KEY = "samebox_session"
-
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-
-# Device → its providers, each of which is offered the nodes that those before it do not take
-PROVIDERS = {"cpu": (CPU,), "cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
 
 # Runtime → device, of the sessions that are made as engines are
 SESSIONS = {"onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}

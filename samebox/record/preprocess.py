@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from samebox.core.errors import SameboxError
@@ -41,6 +40,8 @@ def bilinear(image: Image, height: int, width: int) -> Image:
 
 def widened(image: Image, height: int, width: int) -> Image:
     """Pillow's: a triangle that covers more pixels when it shrinks an image, as Detectron's heirs have it."""
+    import PIL.Image  # 30 ms, and only detectron2's and maskrcnn-benchmark's detectors need it
+
     resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
     return np.asarray(resized)
 

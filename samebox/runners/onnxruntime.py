@@ -20,7 +20,7 @@ from samebox.core.environment import threads
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import existing
 from samebox.core.gpu import gpus
-from samebox.engine.session import CPU, CUDA, PROVIDERS, TENSORRT
+from samebox.engine.providers import CPU, CUDA, PROVIDERS, TENSORRT
 
 # What ONNX Runtime raises for a file that it does not load …
 _BROKEN = (failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument)

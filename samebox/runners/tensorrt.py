@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samebox.core.errors import NotHere, SameboxError
-from samebox.engine import Profile, check_loadable, engine_report
 from samebox.engine.cache import runtime_cache
 from samebox.engine.flavour import runtime, tensorrt_logger, tensorrt_module
+from samebox.engine.profile import Profile
+from samebox.engine.record import check_loadable, engine_report
 
 INPUTS = ("images", "sizes")
 DEVICE = torch.device("cuda")

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.core.errors import NotHere
-from samebox.engine import check_loadable, engine_report
+from samebox.engine.record import check_loadable, engine_report
 from samebox.runners.protocol import Runner
 
 

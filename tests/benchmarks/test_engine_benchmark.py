@@ -8,7 +8,8 @@ import yaml
 from benchmarks import engine
 from benchmarks.engine import BY_TARGET, DETECTORS, Measured, apart, measured, sheets
 from samebox.core.errors import NotHere, SameboxError
-from samebox.engine import EngineReport, Profile
+from samebox.engine.profile import Profile
+from samebox.engine.record import EngineReport
 from samebox.graph.simplify import SimplifyReport
 from samebox.precision.precise import PrecisionReport
 from stages.compose import CONF, compose

@@ -1,24 +1,25 @@
 import torch
 from demo_forms import CHECKPOINT
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from benchmarks.describe import description
-from benchmarks.networks import built, network_of
-from stages import networks
+from benchmarks.networks import network_of
+from samebox.networks.construct import build
 from stages.compose import compose
 
 
-def test_a_description_becomes_what_hydra_makes_of_it():
-    """This network has parts that are made later, by a `_partial_`."""
+def test_a_description_gives_the_network_that_hydra_instantiates():
+    """This network has parts that are constructed later, by `_partial_`."""
     detector = "yolov3_mobilenetv2_320"
     config = compose("export", [f"detector={detector}"])
     ours = description(detector)
     OmegaConf.update(config.detector, "num_classes", len(ours["class_names"]))
     with torch.device("meta"):
-        expected, found = networks.built(config.detector.network), built(ours["network"])
-    assert str(found) == str(expected)
-    shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (found, expected)]
-    assert shapes[0] == shapes[1]
+        networks = instantiate(config.detector.network, _convert_="all"), build(ours["network"])
+    expected, built = ({name: value.shape for name, value in n.state_dict().items()} for n in networks)
+    assert built == expected
+    assert str(networks[0]) == str(networks[1])
 
 
 def test_weights_come_from_a_checkpoint_that_is_given(shapes):

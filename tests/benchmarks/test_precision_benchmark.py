@@ -1,5 +1,6 @@
 from benchmarks import precision
-from samebox.engine import EngineReport, Profile
+from samebox.engine.profile import Profile
+from samebox.engine.record import EngineReport
 
 PROFILE = Profile((1, 1, 1), (32, 32, 32), (32, 32, 32))
 

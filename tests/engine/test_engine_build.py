@@ -12,7 +12,10 @@ from tiny_onnx import METADATA, tiny_file, tiny_model
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
 from samebox.core.gpu import Gpu
-from samebox.engine import Profile, build, engine_from_onnx, engine_report, flavour, sidecar
+from samebox.engine import build, flavour
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
+from samebox.engine.record import engine_report, sidecar
 from samebox.precision.precise import precise_onnx
 from samebox.record.spec import PRECISION_KEY
 

@@ -5,7 +5,7 @@ from tiny_engine import PROFILE, TARGETS
 from tiny_onnx import tiny_model
 
 from samebox.core.errors import SameboxError
-from samebox.engine import engine_from_onnx
+from samebox.engine.build import engine_from_onnx
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from samebox.core.errors import SameboxError
-from samebox.engine import Profile
+from samebox.engine.profile import Profile
 
 
 @pytest.mark.parametrize("height", [(2, 1, 3), (1, 4, 3), (0, 1, 2), (1, 2), (3, 2, 1)])

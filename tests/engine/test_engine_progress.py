@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.progress import Progress
 from tiny_onnx import tiny_file
 
-from samebox.engine import Profile, engine_from_onnx, progress
+from samebox.engine import progress
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 
 trt = pytest.importorskip("tensorrt_rtx")
 

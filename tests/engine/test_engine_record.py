@@ -5,7 +5,8 @@ from tiny_engine import full_tensorrt, record
 
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.gpu import Gpu
-from samebox.engine import check_loadable, engine_report, flavour, sidecar
+from samebox.engine import flavour
+from samebox.engine.record import check_loadable, engine_report, sidecar
 
 trt = pytest.importorskip("tensorrt_rtx")
 

@@ -6,8 +6,9 @@ from tiny_onnx import METADATA, tiny_file
 
 import samebox.engine.session
 from samebox.core.errors import SameboxError
-from samebox.engine import Profile
-from samebox.engine.session import CUDA, PROVIDERS, SESSION_KEY, TENSORRT, session_from_onnx, session_of
+from samebox.engine.profile import Profile
+from samebox.engine.providers import CUDA, PROVIDERS, TENSORRT
+from samebox.engine.session import SESSION_KEY, session_from_onnx, session_of
 from samebox.graph.reading import metadata
 
 PROFILE = Profile((1, 2, 4), (32, 64, 96), (32, 96, 96))

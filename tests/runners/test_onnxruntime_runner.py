@@ -11,7 +11,7 @@ from tiny_onnx import METADATA, tiny_file, tiny_model
 import samebox.runners.onnxruntime as module
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.gpu import Gpu, gpus
-from samebox.engine.session import CPU, CUDA, PROVIDERS, TENSORRT
+from samebox.engine.providers import CPU, CUDA, PROVIDERS, TENSORRT
 from samebox.graph.reading import all_nodes
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 

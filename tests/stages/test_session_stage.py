@@ -8,7 +8,8 @@ import samebox.runners.onnxruntime
 from samebox.coco.evaluated import read_evaluated
 from samebox.comparing.comparison import Comparison
 from samebox.core.errors import SameboxError
-from samebox.engine.session import CUDA, SESSIONS, TENSORRT, session_of
+from samebox.engine.providers import CUDA, TENSORRT
+from samebox.engine.session import SESSIONS, session_of
 from stages import engine, evaluate
 from stages.compose import CONF, compose
 

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 from samebox.graph.export import check_standard, onnx_from_network
 from samebox.graph.opset import at_opset
 from samebox.networks.nets.contract import Deployable, Normalize

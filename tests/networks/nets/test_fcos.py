@@ -7,7 +7,8 @@ import tiny_one_stage as tiny
 import torch
 import torch.nn.functional as F
 
-from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 from samebox.graph.export import export
 from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.networks.blocks.anchors import Points

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 import samebox.graph.export
 from samebox.coco.dataset import CocoDataset
 from samebox.detector import Detector
-from samebox.engine import engine_from_onnx
+from samebox.engine.build import engine_from_onnx
 from samebox.evaluation.agreement import agreement
 from samebox.evaluation.evaluate import run_over, scored
 from samebox.graph.export import export, onnx_from_network

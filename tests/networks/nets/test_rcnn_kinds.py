@@ -6,7 +6,8 @@ import torch
 from tiny_precision import pictures
 from tiny_rcnn import cascade_mask_rcnn, point_rend
 
-from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 from samebox.graph.export import export
 from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.networks.nets.contract import Deployable, Normalize

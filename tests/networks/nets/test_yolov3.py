@@ -4,7 +4,8 @@ import pytest
 import tiny_one_stage as tiny
 import torch
 
-from samebox.engine import Profile, engine_from_onnx
+from samebox.engine.build import engine_from_onnx
+from samebox.engine.profile import Profile
 from samebox.graph.export import export
 from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.networks.nets.yolov3 import YOLOv3Neck, decode
