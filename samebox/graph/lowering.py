@@ -140,14 +140,14 @@ class OperatorRoIAlign(nn.Module):
         return out.unflatten(0, boxes.shape[:2])
 
 
-OPERATORS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+OPERATOR_MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     GreedyNMS: OperatorNMS,
     RoIAlign: OperatorRoIAlign,
 }
 
 # The opsets at which an operator can stand, where not at all: before 16 RoiAlign knows no half pixels, and
 # that of 22 ONNX Runtime 1.31 has not on the CPU
-OPSETS: dict[Callable[[Any], nn.Module], range] = {OperatorRoIAlign: range(16, 22)}
+OPERATOR_OPSETS: dict[Callable[[Any], nn.Module], range] = {OperatorRoIAlign: range(16, 22)}
 
 
 def lowered(network: Network, lowering: str, opset: int) -> Network:
@@ -162,7 +162,7 @@ def lowered(network: Network, lowering: str, opset: int) -> Network:
         return network
     copied = copy.deepcopy(network)
     for name, module in list(copied.named_modules()):
-        operator = OPERATORS.get(type(module))
-        if operator and opset in OPSETS.get(operator, (opset,)):
+        operator = OPERATOR_MODULES.get(type(module))
+        if operator and opset in OPERATOR_OPSETS.get(operator, (opset,)):
             copied.set_submodule(name, operator(module))
     return copied

@@ -17,19 +17,19 @@ from samebox.graph.reading import all_nodes
 from samebox.graph.rewrites import TO_OLDER
 
 EXPORTER_OPSET = 18
-OLDEST = 11
+OLDEST_OPSET = 11
 
 
 @cache
-def newest() -> int:
+def newest_opset() -> int:
     """The newest opset that the installed ONNX Runtime loads, found by asking it."""
-    for opset in range(onnx.defs.onnx_opset_version(), OLDEST, -1):
+    for opset in range(onnx.defs.onnx_opset_version(), OLDEST_OPSET, -1):
         try:
             onnxruntime.InferenceSession(_identity(opset), providers=["CPUExecutionProvider"])
         except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
             continue
         return opset
-    return OLDEST
+    return OLDEST_OPSET
 
 
 def _identity(opset: int) -> bytes:
@@ -40,9 +40,9 @@ def _identity(opset: int) -> bytes:
 
 def check_opset(opset: int) -> None:
     """Raise SameboxError, naming the range, unless `opset` can be written and loaded here."""
-    if not isinstance(opset, int) or not OLDEST <= opset <= newest():
+    if not isinstance(opset, int) or not OLDEST_OPSET <= opset <= newest_opset():
         raise SameboxError(
-            f"export.opset: {opset} is outside {OLDEST}..{newest()}, what this ONNX Runtime takes"
+            f"export.opset: {opset} is outside {OLDEST_OPSET}..{newest_opset()}, what this ONNX Runtime takes"
         )
 
 

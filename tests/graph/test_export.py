@@ -19,13 +19,13 @@ import samebox.graph.export
 from samebox.core.errors import SameboxError
 from samebox.graph.export import check_standard, export, onnx_from_network
 from samebox.graph.lowering import LOWERINGS, lowered
-from samebox.graph.opset import OLDEST, newest
+from samebox.graph.opset import OLDEST_OPSET, newest_opset
 from samebox.graph.reading import all_nodes, metadata
 from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.record.preprocess import Batch, Preprocess, Resize
 from samebox.record.spec import Spec
 
-OPSETS = (OLDEST, 18, newest())
+OPSETS = (OLDEST_OPSET, 18, newest_opset())
 CLOSE = Tolerance(score=1e-5, box=1e-2)  # two implementations of the same float32 convolutions
 CANVAS = (384, 384)
 NOTHING = "a cell a level, where there is nothing"
@@ -222,8 +222,8 @@ def test_the_same_bytes_from_another_process(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"opset": 99}, f"export.opset: 99 is outside 11..{newest()}"),
-        ({"opset": 10}, f"export.opset: 10 is outside 11..{newest()}"),
+        ({"opset": 99}, f"export.opset: 99 is outside 11..{newest_opset()}"),
+        ({"opset": 10}, f"export.opset: 10 is outside 11..{newest_opset()}"),
         ({"lowering": "caffe"}, "export.lowering: 'caffe' is none of portable, onnx"),
     ],
     ids=["too new", "too old", "lowering"],

@@ -8,7 +8,14 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from samebox.core.errors import SameboxError
-from samebox.graph.lowering import LOWERINGS, OPSETS, TRANSLATIONS, OperatorNMS, OperatorRoIAlign, lowered
+from samebox.graph.lowering import (
+    LOWERINGS,
+    OPERATOR_OPSETS,
+    TRANSLATIONS,
+    OperatorNMS,
+    OperatorRoIAlign,
+    lowered,
+)
 from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.blocks.roi_align import RoIAlign
@@ -173,9 +180,9 @@ def roi_align_session(opset):
 
 
 def test_onnxruntime_runs_roi_align_up_to_the_opset_that_is_noted():
-    roi_align_session(OPSETS[OperatorRoIAlign][-1])
+    roi_align_session(OPERATOR_OPSETS[OperatorRoIAlign][-1])
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
-        roi_align_session(OPSETS[OperatorRoIAlign][-1] + 1)
+        roi_align_session(OPERATOR_OPSETS[OperatorRoIAlign][-1] + 1)
 
 
 @pytest.mark.parametrize(("within", "beyond"), [(16, 15), (21, 22)])

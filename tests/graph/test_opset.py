@@ -8,7 +8,7 @@ from tiny_onnx import METADATA, tiny_model
 
 from samebox.core.errors import SameboxError
 from samebox.graph import opset
-from samebox.graph.opset import OLDEST, at_opset, check_opset, newest
+from samebox.graph.opset import OLDEST_OPSET, at_opset, check_opset, newest_opset
 from samebox.graph.reading import all_nodes
 
 FEED = {
@@ -32,12 +32,12 @@ def one_node(text):
 
 
 def test_newest_is_the_last_that_onnxruntime_loads():
-    assert OLDEST < newest() <= onnx.defs.onnx_opset_version()
+    assert OLDEST_OPSET < newest_opset() <= onnx.defs.onnx_opset_version()
     model = tiny_model()
-    model.opset_import[0].version = newest()
+    model.opset_import[0].version = newest_opset()
     session(model)
-    model.opset_import[0].version = newest() + 1
-    with pytest.raises(Fail, match=f"Opset {newest() + 1} is under development"):
+    model.opset_import[0].version = newest_opset() + 1
+    with pytest.raises(Fail, match=f"Opset {newest_opset() + 1} is under development"):
         session(model)
 
 
@@ -45,13 +45,13 @@ def test_newest_is_the_last_that_onnxruntime_loads():
 def test_an_opset_out_of_range(version):
     with pytest.raises(SameboxError) as caught:
         check_opset(version)
-    assert str(caught.value).startswith(f"export.opset: {version} is outside 11..{newest()}")
+    assert str(caught.value).startswith(f"export.opset: {version} is outside 11..{newest_opset()}")
     assert "\n" not in str(caught.value)
     with pytest.raises(SameboxError, match="outside 11"):
         at_opset(tiny_model(), version)
 
 
-@pytest.mark.parametrize("version", range(OLDEST, newest() + 1))
+@pytest.mark.parametrize("version", range(OLDEST_OPSET, newest_opset() + 1))
 def test_the_same_answers_at(version):
     check_opset(version)
     model = at_opset(tiny_model(), version)
@@ -63,7 +63,7 @@ def test_the_same_answers_at(version):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("version", [16, 18, newest()])
+@pytest.mark.parametrize("version", [16, 18, newest_opset()])
 def test_the_model_given_stays_as_it_is(version):
     model = tiny_model()
     before = model.SerializeToString(deterministic=True)
@@ -122,7 +122,7 @@ def test_the_older_forms_together():
         }"""
     )
     feed = {"x": np.random.default_rng(0).normal(size=(1, 4, 6, 8)).astype(np.float32)}
-    older = at_opset(model, opset.OLDEST)
+    older = at_opset(model, opset.OLDEST_OPSET)
     onnx.checker.check_model(older, full_check=True)
     for found, expected in zip(session(older).run(None, feed), session(model).run(None, feed), strict=True):
         np.testing.assert_array_equal(found, expected)

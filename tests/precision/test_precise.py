@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
 
 from samebox.core.errors import SameboxError
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.precision import precise
 from samebox.precision.achieved import achieved, check_achieved
 from samebox.precision.precise import precise_onnx
@@ -96,7 +96,7 @@ def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, p
 
 
 @pytest.mark.parametrize(
-    ("precision", "opset"), [("fp16", 13), ("fp16", newest()), ("int8", 13), ("int8", newest())]
+    ("precision", "opset"), [("fp16", 13), ("fp16", newest_opset()), ("int8", 13), ("int8", newest_opset())]
 )
 def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
     model = tiny()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from alike import answered, assert_alike, assert_builds, exported, mixed
 
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.hourglass import HourglassNet
 from samebox.networks.blocks.soft_nms import SoftNMS
 from samebox.networks.nets.cornernet import CornerHead, CornerNet, running_maximum
@@ -118,7 +118,7 @@ def graph(network):
     return exported(network)
 
 
-@pytest.mark.parametrize("opset", [11, 18, newest()])
+@pytest.mark.parametrize("opset", [11, 18, newest_opset()])
 def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
     torch.manual_seed(4)
     batches = [

@@ -5,7 +5,7 @@ import torch
 from alike import answered, assert_alike, assert_builds, exported, mixed
 from tiny_rcnn import CLASSES, FOUND, STDS, STRIDES, WIDTH
 
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.anchors import Anchors, DetectronAnchors
 from samebox.networks.blocks.fpn import FPN
 from samebox.networks.blocks.nms import GreedyNMS
@@ -73,7 +73,7 @@ def graph(request):
     return exported(NETWORKS[request.param]())
 
 
-@pytest.mark.parametrize("opset", [11, 18, newest()])
+@pytest.mark.parametrize("opset", [11, 18, newest_opset()])
 def test_onnxruntime_gives_what_pytorch_gives(graph, opset):
     images = mixed(SIZES, 128, 128) * 60 + 120
     wide = mixed([[90, 200]], 96, 224) * 60 + 120

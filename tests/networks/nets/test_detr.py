@@ -3,7 +3,7 @@ import torch
 from alike import answered, assert_alike, assert_builds, exported, mixed
 
 from samebox.checkpoints.weights import rename_parameters
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.resnet import ResNet
 from samebox.networks.nets.detr import DETR, ChannelMapper, Decoder, DETRHead, Encoder
 
@@ -95,7 +95,7 @@ def graph(network):
     return exported(network)
 
 
-@pytest.mark.parametrize("opset", [11, 18, newest()])
+@pytest.mark.parametrize("opset", [11, 18, newest_opset()])
 def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
     batches = [(torch.rand(3, 3, 96, 128) * 255, SIZES), (torch.rand(1, 3, 65, 97) * 255, [[65, 97]])]
     assert_alike(graph, opset, batches, atol=2e-3)

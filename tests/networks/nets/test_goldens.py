@@ -14,7 +14,7 @@ from torch.nn import ModuleList
 
 from samebox.graph.export import check_standard, onnx_from_network
 from samebox.graph.lowering import LOWERINGS, lowered
-from samebox.graph.opset import EXPORTER_OPSET, at_opset, newest
+from samebox.graph.opset import EXPORTER_OPSET, at_opset, newest_opset
 from samebox.networks.blocks.roi_align import RoIAlign
 from samebox.postprocess.detections import detections_from_outputs
 
@@ -357,7 +357,7 @@ def traced(request, golden):
         pytest.skip(f"another case has such a graph; {EVERY_ONE}=all traces every one")
     if request.param == "onnx" and golden.loaded.spec.name not in WITH_OPERATORS:
         pytest.skip("another case has the same operators")
-    opsets = [16, EXPORTER_OPSET, newest()]
+    opsets = [16, EXPORTER_OPSET, newest_opset()]
     regions = any(isinstance(module, RoIAlign) for module in golden.loaded.network.modules())
     if request.param == "onnx" and regions:
         opsets.pop()  # ONNX Runtime has no RoiAlign of the newest opset: that graph is another one

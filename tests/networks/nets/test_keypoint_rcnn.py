@@ -18,7 +18,7 @@ from tiny_rcnn import (
 from torch import nn
 
 from samebox.checkpoints.weights import rename_parameters
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.blocks.roi_align import RoIAlign
 from samebox.networks.nets.contract import KEYPOINTS
@@ -164,7 +164,7 @@ def graph():
     return exported(SecondStage())
 
 
-@pytest.mark.parametrize("opset", [11, 18, newest()])
+@pytest.mark.parametrize("opset", [11, 18, newest_opset()])
 def test_onnxruntime_finds_what_pytorch_finds(graph, opset):
     batches = [(torch.rand(1, 3, 96, 160) * 255, [[90, 160]]), (mixed(MIXED, 128, 128) * 60, MIXED)]
     assert_alike(graph, opset, batches, atol=1e-4, rtol=1e-4)

@@ -15,8 +15,8 @@ from samebox.engine.build import engine_from_onnx
 from samebox.evaluation.agreement import agreement
 from samebox.evaluation.evaluate import run_over, scored
 from samebox.graph.export import export, onnx_from_network
-from samebox.graph.lowering import LOWERINGS, OPSETS, OperatorRoIAlign, lowered
-from samebox.graph.opset import OLDEST, newest
+from samebox.graph.lowering import LOWERINGS, OPERATOR_OPSETS, OperatorRoIAlign, lowered
+from samebox.graph.opset import OLDEST_OPSET, newest_opset
 from samebox.graph.reading import all_nodes
 from samebox.postprocess.detections import detections_from_outputs
 from samebox.precision.precise import precise_onnx
@@ -29,7 +29,7 @@ from stages.networks import load_network
 from stages.precision import rule
 
 ROOT = Path(__file__).parents[3]
-FORMS = [(lowering, opset) for lowering in LOWERINGS for opset in (OLDEST, 18, newest())]
+FORMS = [(lowering, opset) for lowering in LOWERINGS for opset in (OLDEST_OPSET, 18, newest_opset())]
 # What MMDetection 3.3.0 itself measures for this checkpoint on the demo's 200 images, in points
 MMDETECTION = {"bbox": 50.183, "segm": 47.8446}
 CLOSE = {"box": 0.05, "score": 1e-4, "mask": 0.99}
@@ -81,8 +81,8 @@ def exported(loaded, tmp_path_factory):
     @cache
     def file(lowering, opset):
         path = folder / f"{lowering}_{opset}.onnx"
-        beyond = lowering == "onnx" and opset not in OPSETS[OperatorRoIAlign]
-        model = onnx.load_from_string(traced(lowering, newest() if beyond else 18))
+        beyond = lowering == "onnx" and opset not in OPERATOR_OPSETS[OperatorRoIAlign]
+        model = onnx.load_from_string(traced(lowering, newest_opset() if beyond else 18))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(samebox.graph.export, "onnx_from_network", lambda *_arguments: model)
             export(loaded.network, loaded.spec, path, opset=opset, lowering=lowering)
@@ -107,7 +107,9 @@ class TestEveryForm:
         graph = onnx.load(exported(lowering, opset)).graph
         operators = {node.op_type for node in all_nodes(graph)}
         assert ("NonMaxSuppression" in operators) == (lowering == "onnx")
-        assert ("RoiAlign" in operators) == (lowering == "onnx" and opset in OPSETS[OperatorRoIAlign])
+        assert ("RoiAlign" in operators) == (
+            lowering == "onnx" and opset in OPERATOR_OPSETS[OperatorRoIAlign]
+        )
         assert {value.name: len(value.type.tensor_type.shape.dim) for value in graph.output} == {
             "boxes": 3,
             "scores": 2,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from samebox.graph.export import check_standard
-from samebox.graph.opset import EXPORTER_OPSET, at_opset, newest
+from samebox.graph.opset import EXPORTER_OPSET, at_opset, newest_opset
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.nets.point_rend import EAGER_BLOCK, CoarseMaskHead, PointHead, PointRendRoIHead
 
@@ -212,7 +212,7 @@ def exported():
     return program.model_proto
 
 
-@pytest.mark.parametrize("opset", [11, EXPORTER_OPSET, newest()])
+@pytest.mark.parametrize("opset", [11, EXPORTER_OPSET, newest_opset()])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_graph_gives_the_same_masks(maps, exported, opset, batch):
     copied = onnx.ModelProto()

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from alike import answered, assert_alike, assert_builds, exported, mixed
 
-from samebox.graph.opset import newest
+from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.fpn import FPN
 from samebox.networks.blocks.resnet import ResNet
 from samebox.networks.nets.contract import SEGMENTS
@@ -163,7 +163,7 @@ def graph(network):
     return exported(network)
 
 
-@pytest.mark.parametrize("opset", [11, 18, newest()])
+@pytest.mark.parametrize("opset", [11, 18, newest_opset()])
 def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
     torch.manual_seed(3)
     batches = []
