@@ -29,7 +29,7 @@ from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport
 from samebox.graph.export import export
-from samebox.graph.simplify import SimplifyReport, simplified_onnx
+from samebox.graph.simplify import SimplifyReport, simplify_onnx
 from samebox.precision.precise import PrecisionReport, precise_onnx
 from stages.compose import compose, guarded
 from stages.engine import profile
@@ -147,7 +147,7 @@ def measured(config: DictConfig, folder: Path) -> Measured:
         result.export_seconds = apart(export_seconds, result.detector, exported)
         tell(result, f"exported in {result.export_seconds:.1f} s")
         limits = config.simplify
-        result.simplify = simplified_onnx(
+        result.simplify = simplify_onnx(
             exported, path, limits.shapes[:1], seconds=limits.seconds, memory_mb=limits.memory_mb
         )
         tell(result, f"simplified in {result.simplify.seconds:.1f} s")

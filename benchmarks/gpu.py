@@ -37,7 +37,7 @@ from samebox.engine.profile import Profile
 from samebox.engine.session import session_from_onnx, session_of
 from samebox.evaluation.agreement import Agreement, agreement
 from samebox.graph.export import export
-from samebox.graph.simplify import simplified_onnx
+from samebox.graph.simplify import simplify_onnx
 from samebox.postprocess.detections import Detections, detections_from_outputs
 from samebox.precision.precise import precise_onnx
 from samebox.precision.rule import Rule
@@ -98,7 +98,7 @@ def make_simplified(case: Case) -> None:
     values = described()
     network, spec = network_of(values["networks"][case.network], case.checkpoint)
     export(network, spec, case.file("exported"), **values["export"])
-    simplified_onnx(case.file("exported"), case.file("simplified"), [tuple(s) for s in values["shapes"]])
+    simplify_onnx(case.file("exported"), case.file("simplified"), [tuple(s) for s in values["shapes"]])
 
 
 def make_fp16(case: Case) -> None:

@@ -18,7 +18,7 @@ from samebox.core.files import existing
 from samebox.detector import Detector, load
 from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, agreement
 from samebox.graph.export import export
-from samebox.graph.simplify import simplified_onnx
+from samebox.graph.simplify import simplify_onnx
 from samebox.runners.torch import TorchRunner
 from stages.compose import main
 from stages.networks import LoadedNetwork, batch_size, load_network
@@ -61,7 +61,7 @@ def checkpoint(config: DictConfig, folder: Path) -> Path:
 
 def simplify(config: DictConfig, source: Path, out: Path) -> None:
     """Simplify `source` into `out` and say what came of it."""
-    report = simplified_onnx(
+    report = simplify_onnx(
         source, out, config.limits.shapes, seconds=config.limits.seconds, memory_mb=config.limits.memory_mb
     )
     nodes = f"{sum(report.before.values())} nodes before, {sum(report.after.values())} after"

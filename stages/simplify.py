@@ -3,14 +3,14 @@
 from omegaconf import DictConfig
 
 from samebox.core.files import write_json
-from samebox.graph.simplify import simplified_onnx
+from samebox.graph.simplify import simplify_onnx
 from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:
     """Simplify, check against the unsimplified graph, and leave the report beside the file."""
     target = artifact(config, config.paths.simplified, config.paths.onnx_file)
-    report = simplified_onnx(
+    report = simplify_onnx(
         artifact(config, config.paths.onnx, config.paths.onnx_file),
         target,
         config.simplify.shapes,

@@ -79,7 +79,7 @@ def steps(monkeypatch):
     half = PrecisionReport("fp16", 18, {"fp16": 5}, {}, [], {}, 2, None)
     given = {
         "export_seconds": 2.0,
-        "simplified_onnx": SIMPLIFIED,
+        "simplify_onnx": SIMPLIFIED,
         "engine": BUILT,
         "half_precision": half,
     }
@@ -102,7 +102,7 @@ def steps(monkeypatch):
     ("step", "row"),
     [
         ("export_seconds", ["–", "–", "–", "–", "–", "–"]),
-        ("simplified_onnx", ["2.0", "–", "–", "–", "–", "–"]),
+        ("simplify_onnx", ["2.0", "–", "–", "–", "–", "–"]),
         ("engine", ["2.0", "4.3", "–", "–", "–", "–"]),
     ],
 )

@@ -20,8 +20,8 @@ from samebox.core.errors import SameboxError
 from samebox.graph.export import check_standard, export, onnx_from_network
 from samebox.graph.lowering import LOWERINGS, lowered
 from samebox.graph.opset import OLDEST_OPSET, newest_opset
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.graph.reading import all_nodes, metadata
-from samebox.graph.simplify import Tolerance, compare_answers
 from samebox.record.preprocess import Batch, Preprocess, Resize
 from samebox.record.spec import Spec
 
@@ -154,7 +154,7 @@ class TestEveryForm:
     @pytest.mark.parametrize("asking", BATCHES)
     def test_onnxruntime_finds_what_pytorch_finds(self, session, asked, expected, lowering, opset, asking):
         found = by_onnxruntime(session(lowering, opset), asked[asking])
-        same = compare_answers(expected[asking], found, CLOSE)
+        same = compare_outputs(expected[asking], found, CLOSE)
         assert same == (expected[asking]["scores"] > 0).sum()
         assert (same == 0) == (asking == NOTHING)
         spare = expected[asking]["scores"] == 0
@@ -168,7 +168,7 @@ class TestEveryForm:
         for index, image in enumerate(demo_images[:3]):
             alone = by_onnxruntime(session(lowering, opset), shapes.spec.preprocess([image], CANVAS))
             mine = {name: value[index : index + 1] for name, value in together.items()}
-            assert compare_answers(alone, mine, CLOSE) > 50
+            assert compare_outputs(alone, mine, CLOSE) > 50
 
     def test_where_there_is_nothing_it_finds_nothing(self, exported, asked, lowering, opset):
         """The class bias far down: no pair is above the threshold, and loops have nothing to do."""
@@ -198,7 +198,7 @@ def test_a_fixed_batch_and_canvas(shapes, fixed):
     assert Spec.from_metadata(metadata(onnx.load(path)), "") == spec
     expected = by_pytorch(shapes.network, batch)
     found = by_onnxruntime(onnxruntime.InferenceSession(path), batch)
-    assert compare_answers(expected, found, CLOSE) == (expected["scores"] > 0).sum() > 0
+    assert compare_outputs(expected, found, CLOSE) == (expected["scores"] > 0).sum() > 0
 
 
 def test_a_fixed_batch_takes_no_other(fixed):

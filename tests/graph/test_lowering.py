@@ -16,7 +16,7 @@ from samebox.graph.lowering import (
     OperatorRoIAlign,
     lowered,
 )
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.blocks.roi_align import RoIAlign
 
@@ -90,7 +90,7 @@ def test_every_lowering_suppresses_as_pytorch_does(session, feed):
         outputs = nms(*(torch.from_numpy(value) for value in feed.values()))
     expected = {name: output.numpy() for name, output in zip(NAMES, outputs, strict=True)}
     found = dict(zip(NAMES, session.run(None, feed), strict=True))
-    same = compare_answers(expected, found, Tolerance(score=0, box=0))
+    same = compare_outputs(expected, found, Tolerance(score=0, box=0))
     assert same == (expected["scores"] > 0).sum()
     np.testing.assert_array_equal(found["scores"], expected["scores"])
     assert not found["boxes"][found["scores"] == 0].any()

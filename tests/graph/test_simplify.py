@@ -10,7 +10,7 @@ from tiny_onnx import METADATA, tiny_file, tiny_model
 from samebox.core.errors import SameboxError
 from samebox.graph import simplify
 from samebox.graph.reading import all_nodes
-from samebox.graph.simplify import RefusedError, Tolerance, compare_answers, simplified_onnx
+from samebox.graph.simplify import simplify_onnx
 
 SHAPES = [(1, 64, 96), (3, 96, 64), (2, 128, 160)]
 
@@ -37,7 +37,7 @@ def child(monkeypatch):
 def simplified(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simplified")
     source, target = tiny_file(folder / "tiny.onnx"), folder / "simple.onnx"
-    return simplified_onnx(source, target, SHAPES), target
+    return simplify_onnx(source, target, SHAPES), target
 
 
 def test_onnxsim_takes_out_what_does_nothing(simplified):
@@ -63,28 +63,28 @@ def test_the_simplified_graph_keeps_its_promises(simplified):
 
 
 def test_the_same_bytes_every_time(simplified, source, tmp_path):
-    simplified_onnx(source, tmp_path / "again.onnx", SHAPES[:1])
+    simplify_onnx(source, tmp_path / "again.onnx", SHAPES[:1])
     assert (tmp_path / "again.onnx").read_bytes() == simplified[1].read_bytes()
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"),
-        ("import os; os.abort()", f"died of {signal.Signals.SIGABRT.name}"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
+        ("import os; os.abort()", f"killed by {signal.Signals.SIGABRT.name}"),
         (
             "from samebox.graph.simplify import _limit_memory; _limit_memory(900); bytearray(1 << 30)",
             "needs more than 900 MB",
         ),
         ("raise ValueError('first\\nlast')", "the simplifier failed: last"),
-        ("pass", "wrote nothing"),
+        ("pass", "wrote no file"),
         ("open(target, 'w').write('no model')", "invalid"),
     ],
 )
 def test_a_simplifier_that_fails_leaves_the_exported_graph(source, tmp_path, child, code, reason):
     child(code)
     target = tmp_path / "simple.onnx"
-    report = simplified_onnx(source, target, SHAPES, memory_mb=900)
+    report = simplify_onnx(source, target, SHAPES, memory_mb=900)
     assert not report.simplified
     assert reason in report.reason
     assert "\n" not in report.reason
@@ -95,8 +95,8 @@ def test_a_simplifier_that_fails_leaves_the_exported_graph(source, tmp_path, chi
 
 def test_a_simplifier_that_hangs_is_killed(source, tmp_path, child):
     child("import time; time.sleep(60)")
-    report = simplified_onnx(source, tmp_path / "simple.onnx", SHAPES, seconds=0.5)
-    assert report.reason == "the simplifier did not end within 0.5 s"
+    report = simplify_onnx(source, tmp_path / "simple.onnx", SHAPES, seconds=0.5)
+    assert report.reason == "the simplifier took more than 0.5 s"
     assert report.seconds < 10
     assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
 
@@ -159,8 +159,8 @@ def swapped_sizes(model):
         (unsorted_nodes, "the simplified graph is invalid"),
         (no_kernel, "invalid"),
         (other_scores, "at 1x3x64x96 the detection of label"),
-        (shifted_boxes, "is not found again"),
-        (swapped_sizes, "is not found again"),
+        (shifted_boxes, "is missing"),
+        (swapped_sizes, "is missing"),
     ],
 )
 def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reason):
@@ -168,7 +168,7 @@ def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reaso
     change(wrong)
     onnx.save(wrong, tmp_path / "wrong.onnx")
     child(f"import shutil; shutil.copy({str(tmp_path / 'wrong.onnx')!r}, target)")
-    report = simplified_onnx(source, tmp_path / "simple.onnx", SHAPES)
+    report = simplify_onnx(source, tmp_path / "simple.onnx", SHAPES)
     assert not report.simplified
     assert reason in report.reason
     assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
@@ -177,14 +177,14 @@ def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reaso
 def test_a_check_without_detections_proves_nothing(tmp_path, child):
     child("import shutil; shutil.copy(source, target)")
     empty = tiny_file(tmp_path / "empty.onnx", bias=-200.0)
-    report = simplified_onnx(empty, tmp_path / "simple.onnx", SHAPES)
+    report = simplify_onnx(empty, tmp_path / "simple.onnx", SHAPES)
     assert report.reason == "no detection at any shape, so the two graphs could not be compared"
 
 
 def test_fixed_dimensions_replace_those_asked_for(tmp_path, child):
     child("import shutil; shutil.copy(source, target)")
     fixed = tiny_file(tmp_path / "fixed.onnx", batch=1, height=64)
-    report = simplified_onnx(fixed, tmp_path / "simple.onnx", [(2, 96, 64), (3, 32, 64)])
+    report = simplify_onnx(fixed, tmp_path / "simple.onnx", [(2, 96, 64), (3, 32, 64)])
     assert report.simplified
     assert report.detections == 8
 
@@ -206,69 +206,5 @@ def test_what_cannot_be_simplified_at_all(source, tmp_path):
         ("tiny.onnx", [(1, 8, 8)], "does not run"),
     ]:
         with pytest.raises(SameboxError, match=fault):
-            simplified_onnx(tmp_path / name, tmp_path / "simple.onnx", shapes)
+            simplify_onnx(tmp_path / name, tmp_path / "simple.onnx", shapes)
     assert not (tmp_path / "simple.onnx").exists()
-
-
-def answers(scores, labels, extra=None):
-    """One image whose boxes tell the labels apart."""
-    labels = np.array([labels], np.int64)
-    boxes = np.repeat(labels[..., None] * 10.0, 4, -1)
-    found = {"boxes": boxes, "scores": np.array([scores]), "labels": labels}
-    return found if extra is None else found | {"masks": np.array([extra])}
-
-
-def test_equal_scores_may_change_places():
-    ours = answers([0.9, 0.50001, 0.5, 0.0], [1, 2, 3, 0], [10.0, 20.0, 30.0, 0.0])
-    theirs = answers([0.9, 0.50001, 0.5, 0.0], [1, 3, 2, 0], [10.0, 30.0, 20.0, 0.0])
-    assert compare_answers(ours, theirs, Tolerance()) == 3
-
-
-def test_the_last_place_may_go_to_an_equal_score():
-    ours, theirs = answers([0.9, 0.5], [1, 2]), answers([0.9, 0.5], [1, 3])
-    assert compare_answers(ours, theirs, Tolerance()) == 1
-
-
-@pytest.mark.parametrize(
-    ("theirs", "reason"),
-    [
-        (answers([0.9, 0.5, 0.0], [1, 3, 0], [1.0, 2.0, 0.0]), "label 2"),
-        (answers([0.9, 0.0, 0.0], [1, 0, 0], [1.0, 0.0, 0.0]), "2 detections became 1"),
-        (answers([0.9, 0.5, 0.0], [1, 2, 0], [1.0, 9.0, 0.0]), "masks differs"),
-        (answers([0.9, 0.52, 0.0], [1, 2, 0], [1.0, 2.0, 0.0]), "label 2"),
-        (answers([0.9, 0.5], [1, 2], [1.0, 2.0]), "shape"),
-    ],
-)
-def test_another_answer_is_told(theirs, reason):
-    ours = answers([0.9, 0.5, 0.0], [1, 2, 0], [1.0, 2.0, 0.0])
-    with pytest.raises(RefusedError, match=reason):
-        compare_answers(ours, theirs, Tolerance())
-
-
-def test_outputs_of_the_image_are_compared_as_they_are():
-    image = {"semantic": np.zeros((1, 4, 1000), np.int64)}
-    ours, theirs = answers([0.9], [1]) | image, answers([0.9], [1]) | {"semantic": image["semantic"].copy()}
-    theirs["semantic"][0, 0, :4] = 1
-    assert compare_answers(ours, theirs, Tolerance()) == 1
-    theirs["semantic"][0, 0, :5] = 1
-    with pytest.raises(RefusedError, match="semantic differs"):
-        compare_answers(ours, theirs, Tolerance())
-
-
-def test_detections_without_boxes_are_matched_by_score_and_label():
-    masks = np.random.default_rng(0).random((1, 3, 4, 4), np.float32)
-    ours = {
-        "scores": np.array([[0.9, 0.8, 0]], np.float32),
-        "labels": np.array([[1, 2, 0]]),
-        "masks": masks,
-    }
-    assert compare_answers(ours, ours, Tolerance()) == 2
-    with pytest.raises(RefusedError, match="masks differs"):
-        compare_answers(ours, ours | {"masks": masks[:, [1, 0, 2]]}, Tolerance())
-
-
-def test_maps_of_heads_are_compared_as_they_are():
-    ours = {"logits_8": np.zeros((1, 2, 4, 4), np.float32)}
-    assert compare_answers(ours, ours, Tolerance()) == 0
-    with pytest.raises(RefusedError, match="logits_8 differs"):
-        compare_answers(ours, {"logits_8": ours["logits_8"] + 1}, Tolerance())

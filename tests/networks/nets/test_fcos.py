@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.graph.export import export
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.blocks.anchors import Points
 from samebox.networks.blocks.resnet import ResNet
 from samebox.networks.nets.fcos import FCOSHead
@@ -121,7 +121,7 @@ def test_form_of_the_answer(answer):
 @pytest.mark.parametrize("index", range(3))
 def test_an_image_of_a_batch_gives_what_it_gives_alone(deployed, answer, index):
     alone = tiny.answered(deployed, rows(tiny.drawn(SIZES, *CANVAS), index))
-    assert compare_answers(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum() > 5
+    assert compare_outputs(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum() > 5
 
 
 def test_an_image_without_area_gives_nothing(deployed):
@@ -142,7 +142,7 @@ def test_how_far_the_canvas_is_padded(deployed, canvas):
     images[:, :, :height, :width] = image["images"]
     padded = tiny.answered(deployed, {"images": images, "sizes": image["sizes"]})
     if deployed.network.masked_norm:
-        assert compare_answers(alone, padded, CLOSE) == (alone["scores"] > 0).sum() > 5
+        assert compare_outputs(alone, padded, CLOSE) == (alone["scores"] > 0).sum() > 5
     elif canvas != (height, width):
         assert np.abs(alone["scores"] - padded["scores"]).max() > 1e-3
 
@@ -187,7 +187,7 @@ def test_onnxruntime_finds_what_pytorch_finds(exported, sizes, canvas):
     with OnnxRuntimeRunner(path) as runner:
         found = runner(inputs)
     close = Tolerance(score=1e-4, box=0.05)
-    assert compare_answers(expected, found, close) == (expected["scores"] > 0).sum() > 5
+    assert compare_outputs(expected, found, close) == (expected["scores"] > 0).sum() > 5
 
 
 def test_an_engine_of_any_batch_up_to_four_and_any_shape(exported, tmp_path):

@@ -3,7 +3,7 @@ import tiny_dense
 import tiny_one_stage as tiny
 import torch
 
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.nets.fsaf import FSAFHead
 
@@ -57,4 +57,4 @@ def test_an_image_of_a_batch_gives_what_it_gives_alone(network, index):
         for rows in (slice(index, index + 1), slice(None))
     )
     own = {name: value[index : index + 1] for name, value in batched.items()}
-    assert compare_answers(alone, own, Tolerance(score=1e-5, box=1e-2)) == (alone["scores"] > 0).sum() > 5
+    assert compare_outputs(alone, own, Tolerance(score=1e-5, box=1e-2)) == (alone["scores"] > 0).sum() > 5

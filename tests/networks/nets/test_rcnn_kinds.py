@@ -9,7 +9,7 @@ from tiny_rcnn import cascade_mask_rcnn, point_rend
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.graph.export import export
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.nets.contract import Deployable, Normalize
 from samebox.precision.precise import precise_onnx
 from samebox.record.preprocess import Preprocess, Resize
@@ -44,7 +44,7 @@ def test_onnxruntime_finds_what_pytorch_finds(form, sizes):
     with OnnxRuntimeRunner(path) as runner:
         found = runner({"images": drawn, "sizes": np.array(sizes)})
     expected = {name: output.numpy() for name, output in outputs.items()}
-    assert compare_answers(expected, found, CLOSE) == (expected["scores"] > 0).sum() > 0
+    assert compare_outputs(expected, found, CLOSE) == (expected["scores"] > 0).sum() > 0
 
 
 def test_an_engine_of_any_batch_up_to_four_and_any_shape(form, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.nets.retinanet import RetinaHead
 from samebox.record.preprocess import Batch
@@ -60,14 +60,14 @@ def test_boxes_lie_within_their_own_image(answer, mixed):
 @pytest.mark.parametrize("index", range(4))
 def test_an_image_of_a_batch_gives_what_it_gives_alone(shapes, demo_images, answer, index):
     alone = answered(shapes, shapes.spec.preprocess([demo_images[index]], canvas=CANVAS))
-    assert compare_answers(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum()
+    assert compare_outputs(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum()
 
 
 @pytest.mark.parametrize("order", [[3, 2, 1, 0], [1, 3, 0, 2]])
 def test_its_place_in_the_batch_does_not_matter(shapes, demo_images, answer, order):
     permuted = answered(shapes, shapes.spec.preprocess([demo_images[i] for i in order], canvas=CANVAS))
     for place, index in enumerate(order):
-        assert compare_answers(rows(answer, index), rows(permuted, place), CLOSE) > 50
+        assert compare_outputs(rows(answer, index), rows(permuted, place), CLOSE) > 50
 
 
 def test_what_lies_around_an_image_does_not_matter(shapes, mixed, answer):

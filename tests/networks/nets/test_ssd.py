@@ -6,7 +6,7 @@ import torch
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.graph.export import export
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
 SIZES = [(64, 64)] * 3
@@ -134,7 +134,7 @@ def test_form_of_the_answer(answer):
 def test_an_image_of_a_batch_gives_what_it_gives_alone(deployed, answer, index):
     inputs = {name: value[index : index + 1] for name, value in tiny.drawn(SIZES, 64, 64).items()}
     batched = {name: value[index : index + 1] for name, value in answer.items()}
-    assert compare_answers(tiny.answered(deployed, inputs), batched, CLOSE) == tiny.FOUND
+    assert compare_outputs(tiny.answered(deployed, inputs), batched, CLOSE) == tiny.FOUND
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_onnxruntime_finds_what_pytorch_finds(exported, batch):
     inputs = tiny.drawn(SIZES[:batch], 64, 64)
     with OnnxRuntimeRunner(path) as runner:
         found = runner(inputs)
-    assert compare_answers(tiny.answered(deployed, inputs), found, CLOSE) == batch * tiny.FOUND
+    assert compare_outputs(tiny.answered(deployed, inputs), found, CLOSE) == batch * tiny.FOUND
 
 
 def test_an_engine_of_any_batch_up_to_four(exported, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.graph.export import export
-from samebox.graph.simplify import Tolerance, compare_answers
+from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.nets.yolov3 import YOLOv3Neck, decode
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -116,7 +116,7 @@ def answer(deployed):
 def test_an_image_of_a_batch_gives_what_it_gives_alone(deployed, answer, index):
     inputs = {name: value[index : index + 1] for name, value in tiny.drawn(SIZES, *CANVAS).items()}
     batched = {name: value[index : index + 1] for name, value in answer.items()}
-    assert compare_answers(tiny.answered(deployed, inputs), batched, CLOSE) == tiny.FOUND
+    assert compare_outputs(tiny.answered(deployed, inputs), batched, CLOSE) == tiny.FOUND
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_onnxruntime_finds_what_pytorch_finds(exported, sizes, canvas):
     inputs = tiny.drawn(sizes, *canvas)
     with OnnxRuntimeRunner(path) as runner:
         found = runner(inputs)
-    assert compare_answers(tiny.answered(deployed, inputs), found, CLOSE) == len(sizes) * tiny.FOUND
+    assert compare_outputs(tiny.answered(deployed, inputs), found, CLOSE) == len(sizes) * tiny.FOUND
 
 
 def test_an_engine_of_any_batch_up_to_four_and_any_shape(exported, tmp_path):
