@@ -1,1 +1,1 @@
-"""How fast the forms of a detector are, and how much more than its network a pipeline costs."""
+"""Measured speed, memory and accuracy of forms, and what the pipeline adds to the bare network."""

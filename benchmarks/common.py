@@ -1,4 +1,4 @@
-"""What the benchmarks share: the networks they measure, how they take turns, and how they are shown."""
+"""What the benchmarks share: networks with random weights, interleaved timing, tables for a terminal."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ from samebox.record.spec import Spec
 
 
 def drawn(detector: str) -> tuple[Deployable, Spec]:
-    """The network of `conf/detector/<detector>.yaml`, its weights drawn from seed 0.
+    """The network of `conf/detector/<detector>.yaml` with random weights from seed 0.
 
-    Times do not depend on what the weights are, but for the candidates that they lead to. Raises
-    SameboxError for a detector that `conf/` does not have.
+    Times depend on the weights only through the number of candidates. Raises SameboxError for a detector
+    that `conf/` does not have.
     """
     return network_of(description(detector))
 
@@ -26,10 +26,10 @@ def drawn(detector: str) -> tuple[Deployable, Spec]:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1
 ) -> dict[str, list[float]]:
-    """The seconds of each call in each of `rounds`, in which the calls take turns.
+    """The seconds of each call in each of `rounds`; in a round every call runs once, in turn.
 
-    So what else the machine does falls on all of them alike, and a ratio within a round means something.
-    `warmup` rounds before are not counted.
+    Other load on the machine then affects all calls alike, and a ratio within a round is meaningful. The
+    first `warmup` rounds are not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for index in range(warmup + rounds):
@@ -41,18 +41,18 @@ def interleaved(
     return times
 
 
-def ratio(times: Mapping[str, Sequence[float]], one: str, other: str) -> Spread:
-    """The time of `one` over that of `other`, round by round."""
-    return Spread.of([a / b for a, b in zip(times[one], times[other], strict=True)])
+def ratio(times: Mapping[str, Sequence[float]], numerator: str, denominator: str) -> Spread:
+    """The time of `numerator` over that of `denominator`, round by round."""
+    return Spread.of([a / b for a, b in zip(times[numerator], times[denominator], strict=True)])
 
 
 def how_timed(rounds: int) -> list[str]:
-    """What every sheet of `interleaved` times has to say of them."""
+    """The notes of every sheet of `interleaved` times."""
     return [
         f"Each figure is the median of {rounds} rounds (least–largest in brackets) in one process, after one "
-        "round of warm-up. In a round all forms run in turn; a ratio is taken within each round.",
-        f"PyTorch uses {torch.get_num_threads()} threads; ONNX Runtime, where it runs, is left to its "
-        "own choice, which is one thread a core.",
+        "round of warm-up. In a round all forms run in turn; a ratio is taken within a round.",
+        f"PyTorch uses {torch.get_num_threads()} threads; ONNX Runtime, if it runs, uses its default, one "
+        "thread per core.",
     ]
 
 

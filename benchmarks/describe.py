@@ -1,4 +1,4 @@
-"""What `conf/` says of the networks of `benchmarks.gpu`, which does without Hydra, as a file of JSON.
+"""Write the configs of the networks of `benchmarks.gpu`, which runs without Hydra, to a JSON file.
 
 python -m benchmarks.describe
 """
@@ -27,7 +27,7 @@ def description(detector: str) -> dict[str, Any]:
 
 
 def descriptions() -> dict[str, Any]:
-    """All that `benchmarks.gpu` takes of `conf/`."""
+    """Everything that `benchmarks.gpu` uses from `conf/`."""
     config = compose("chain")
     rule = {name: plain(config.precision[name]) for name in ("products", "between", "keep")}
     step = {name: config.export[name] for name in ("opset", "lowering")}

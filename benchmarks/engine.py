@@ -1,6 +1,6 @@
-"""How long a detector takes from PyTorch to TensorRT-RTX engines of dynamic shape, and how much memory.
+"""Time and memory from PyTorch to TensorRT-RTX engines of dynamic shape, in fp32 and in fp16.
 
-The engines are of the simplified file, and of what it is in fp16.
+The engines are built from the simplified file and from its conversion to fp16.
 
 python -m benchmarks.engine [DETECTOR ...]
 """
@@ -64,14 +64,14 @@ DETECTORS = (
     "mb_mask_rcnn_r50_fpn_1x",
     "mb_keypoint_rcnn_r50_fpn_1x",
 )
-# The one that is also built for each target alone
+# Also built for each target alone
 BY_TARGET = "retinanet_r50_fpn"
 # The simplified file that engines are built from
 MODEL = "model.onnx"
-# The images on which the search for overflows runs, and how many of them
+# The folder and number of the images on which overflows are searched
 SEARCHED = Path(__file__).parents[1] / "demo" / "shapes" / "val"
 COUNT = 2
-# What a detector may fail of; the others are measured all the same
+# Errors that end one detector; the others are measured all the same
 FAILURES = (SameboxError, NotHere, torch.onnx.OnnxExporterError, BrokenProcessPool)
 
 Result = TypeVar("Result")
@@ -79,7 +79,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Measured:
-    """One detector on its way: what it came to, and why no further."""
+    """The steps that one detector reached, and the error that ended it."""
 
     detector: str
     export_seconds: float | None = None
@@ -90,7 +90,7 @@ class Measured:
     failure: str | None = None
 
     def row(self) -> list[str]:
-        """One line of the table, with a dash for what was not reached."""
+        """One row of the table, with a dash for steps that were not reached."""
         return [
             self.detector,
             "–" if self.export_seconds is None else f"{self.export_seconds:.1f}",
@@ -99,16 +99,16 @@ class Measured:
         ]
 
     def half_row(self) -> list[str]:
-        """The same of fp16: products with weights by precision, the build, and its layers by type."""
+        """The row for fp16: products with weights by precision, the build, and its layers by type."""
         return [
             self.detector,
             "–" if self.half is None else named_counts(self.half.products),
             *(["–"] * 4 if self.half_engine is None else figures(self.half_engine)),
-            "–" if self.half_engine is None else types_told(self.half_engine),
+            "–" if self.half_engine is None else layers_by_type(self.half_engine),
         ]
 
     def remark(self) -> str | None:
-        """What the figures do not tell, as a note."""
+        """A note if the detector was not built like the others."""
         if self.failure:
             return f"{self.detector} was not built{' in fp16' if self.engine else ''}: {self.failure}"
         if self.simplify and not self.simplify.simplified:
@@ -126,58 +126,58 @@ def figures(report: EngineReport) -> list[str]:
     ]
 
 
-def types_told(report: EngineReport) -> str:
-    """How many layers give which type of real numbers."""
+def layers_by_type(report: EngineReport) -> str:
+    """The number of layers by the type of their real-valued output."""
     return named_counts(precisions(report.types))
 
 
 def named_counts(counts: Mapping[str, int]) -> str:
-    """Counts before their names, as in 3 fp16, 1 fp32."""
+    """Counts with their names, such as "3 fp16, 1 fp32"."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def measured(config: DictConfig, folder: Path) -> Measured:
-    """The detector of `config` exported at its defaults, simplified, and built for all targets at once.
+    """Export the detector of `config` at its defaults, simplify it, and build it for all targets at once.
 
-    The simplified file is left at `folder`/MODEL.
+    The simplified file stays at `folder`/MODEL.
     """
     result = Measured(config.detector.name)
     exported, path = folder / "exported.onnx", folder / MODEL
     try:
         result.export_seconds = apart(export_seconds, result.detector, exported)
-        tell(result, f"exported in {result.export_seconds:.1f} s")
+        print_step(result, f"exported in {result.export_seconds:.1f} s")
         limits = config.simplify
         result.simplify = simplify_onnx(
             exported, path, limits.shapes[:1], seconds=limits.seconds, memory_mb=limits.memory_mb
         )
-        tell(result, f"simplified in {result.simplify.seconds:.1f} s")
+        print_step(result, f"simplified in {result.simplify.seconds:.1f} s")
         result.engine = engine(config, path, config.engine.targets)
-        tell(result, f"built in {result.engine.build_seconds:.1f} s")
+        print_step(result, f"built in {result.engine.build_seconds:.1f} s")
         half = folder / "fp16.onnx"
         result.half = apart(half_precision, result.detector, path, half)
         result.half_engine = engine(config, half, config.engine.targets)
-        tell(result, f"built in fp16 in {result.half_engine.build_seconds:.1f} s")
+        print_step(result, f"built in fp16 in {result.half_engine.build_seconds:.1f} s")
     except FAILURES as failure:
         result.failure = " ".join(str(failure).replace(f"{folder}/", "").split())
     if remark := result.remark():
-        tell(result, remark)
+        print_step(result, remark)
     return result
 
 
-def tell(result: Measured, what: str) -> None:
-    """Print how far a detector is."""
-    print(f"{result.detector}: {what}", flush=True)
+def print_step(result: Measured, step: str) -> None:
+    """Print the step that a detector has reached."""
+    print(f"{result.detector}: {step}", flush=True)
 
 
 def apart(call: Callable[..., Result], *args: object) -> Result:
-    """What `call` gives in a process of its own, whose memory, and whose first imports, are its alone."""
+    """The result of `call` in a process of its own, so that memory and imports are measured from zero."""
     quiet = partial(logging.basicConfig, level=logging.ERROR)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
         return pool.submit(call, *args).result()
 
 
 def export_seconds(detector: str, path: Path) -> float:
-    """Export the detector with drawn weights at the defaults of the stage; seconds of the export alone."""
+    """Export the detector with random weights at the stage's defaults; returns the seconds of the export."""
     step = compose("export").export
     network, spec = drawn(detector)
     started = time.perf_counter()
@@ -186,33 +186,31 @@ def export_seconds(detector: str, path: Path) -> float:
 
 
 def half_precision(detector: str, source: Path, target: Path) -> PrecisionReport:
-    """The file at `source` in fp16, at `target`, by the defaults of the stage."""
+    """Convert the file at `source` to fp16 at `target`, by the stage's defaults."""
     config = compose("precision", [f"detector={detector}"])
     return precise_onnx(source, target, "fp16", rule(config), images(SEARCHED, COUNT))
 
 
 def engine(config: DictConfig, path: Path, targets: Sequence[str]) -> EngineReport:
-    """The record of the engine of the ONNX file at `path`, at the profile of `config`."""
+    """Build the ONNX file at `path` for the profile of `config`; returns the engine's record."""
     build = partial(engine_from_onnx, targets=list(targets))
     return apart(build, path, path.with_suffix(".engine"), served(config))
 
 
 def target_by_target(config: DictConfig, path: Path) -> list[list[str]]:
-    """A line for each target that the ONNX file at `path` is built for alone."""
+    """A row for each target: the ONNX file at `path` built for it alone."""
     return [[target, *figures(engine(config, path, [target]))] for target in config.engine.targets]
 
 
 def served(config: DictConfig) -> Profile:
-    """The batches and canvases that the detector's engine is built for."""
+    """The profile of the detector's engine."""
     return profile(config, preprocess(config))
 
 
 def main() -> None:
-    """Measure one detector after another; of a run over all of them, the results are written as they come."""
+    """Measure one detector after another; a run over all of them writes its results after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "detectors", nargs="*", help="names in conf/detector, whose results are printed alone; none: all"
-    )
+    parser.add_argument("detectors", nargs="*", help="names in conf/detector, printed only; none: all")
     asked = parser.parse_args().detectors
     configs = [compose("chain", [f"detector={name}"]) for name in asked or DETECTORS]
     results: list[Measured] = []
@@ -234,7 +232,7 @@ def main() -> None:
 
 
 def sheets(results: Sequence[Measured], by_target: Sequence[Sequence[str]]) -> list[Sheet]:
-    """All detectors for all targets; and, where it was measured, one of them target by target."""
+    """All detectors for all targets and, if it was measured, one of them target by target."""
     build = ["engine s", "peak MB", "plan MB", "layers"]
     tables = [
         Sheet(
@@ -254,7 +252,7 @@ def sheets(results: Sequence[Measured], by_target: Sequence[Sequence[str]]) -> l
 
 
 def notes(configs: Sequence[DictConfig], results: Sequence[Measured]) -> list[str]:
-    """How the figures came about, and what became of the detectors that were not built as the others."""
+    """How the figures were measured, and which detectors were not built like the others."""
     profiles = dict.fromkeys(served(config) for config in configs)
     step = compose("export").export
     return [
@@ -264,13 +262,13 @@ def notes(configs: Sequence[DictConfig], results: Sequence[Measured]) -> list[st
             for one in profiles
         ),
         f"All targets: {', '.join(configs[0].engine.targets)}. The graph is the {step.lowering} one at opset "
-        f"{step.opset} with dynamic batch, height and width. Its weights are drawn, and fp32.",
-        "Simplifying includes the check that the result answers as the exported graph does, at "
+        f"{step.opset} with dynamic batch, height and width. Its weights are random, and fp32.",
+        "Simplifying includes the check that the result gives what the exported graph gives, at "
         f"{'×'.join(map(str, configs[0].simplify.shapes[0]))} (batch, height, width).",
-        f"fp16 is of the simplified file, overflows looked for on {COUNT} images. Layers are counted by the "
-        "type of their first output; those of integers and truth values are in the sum alone.",
+        f"fp16 is made from the simplified file, with overflows searched on {COUNT} images. Layers are "
+        "counted by the type of their first output; those of integers and booleans are in the total only.",
         "Engine seconds cover parsing and building. Peak MB (MiB) is the largest resident memory of the "
-        "building process, Python, the libraries and the graph included. No GPU takes part.",
+        "building process, Python, the libraries and the graph included. No GPU is involved.",
     ]
 
 

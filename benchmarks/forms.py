@@ -1,4 +1,4 @@
-"""A detector's ONNX file in ONNX Runtime beside eager PyTorch, at one canvas that an image fills.
+"""A detector in ONNX Runtime and in eager PyTorch on the CPU, at one canvas that the image fills.
 
 python -m benchmarks.forms [DETECTOR HEIGHT WIDTH] [--quick]
 """
@@ -24,7 +24,7 @@ OPSET = 18
 
 
 def row(detector: str, height: int, width: int, rounds: int) -> list[str]:
-    """The detector's milliseconds an image in either form, and their ratio."""
+    """The detector's milliseconds per image in each form, and their ratio."""
     network, spec = drawn(detector)
     inputs = filling(read_image(PICTURE), (height, width)).inputs()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -38,7 +38,7 @@ def row(detector: str, height: int, width: int, rounds: int) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print, and write down unless quick or another detector than SOLO's own is asked for."""
+    """Measure and print; write the results unless `--quick` or another detector than SOLO's is given."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forms", description=__doc__.splitlines()[0])
     parser.add_argument("asked", nargs="*", default=SOLO, metavar="DETECTOR HEIGHT WIDTH")
     parser.add_argument("--quick", action="store_true", help="3 rounds; nothing is written")
@@ -57,11 +57,11 @@ def main() -> None:
 
 
 def notes(rounds: int) -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     return [
         *how_timed(rounds),
-        "Weights are drawn. What SOLOv2 computes does not depend on what it finds: the numbers of pairs and "
-        "masks are fixed. Pre- and post-processing are not in the figures.",
+        "Weights are random. SOLOv2 computes the same number of pairs and masks for every image. Pre- and "
+        "post-processing are not in the figures.",
     ]
 
 

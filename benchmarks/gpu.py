@@ -2,8 +2,8 @@
 
 python -m benchmarks.gpu [--work FOLDER] [--images FOLDER] [--checkpoint NETWORK=FILE]
 
-It needs samebox, torch, ONNX Runtime and pycocotools, but neither Hydra nor DVC nor MLflow. Without a GPU it
-says so, measures what the CPU runs at a small canvas, and writes nothing.
+It needs samebox, torch, ONNX Runtime and pycocotools, but not Hydra, DVC or MLflow. Without a GPU it prints
+one line, measures the CPU's forms at a small canvas, and writes nothing.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.tensorrt import TensorRTRunner
 
 PICTURES = Path(__file__).parents[1] / "demo/shapes/val"
-# Two detections are the same where they differ by no more pixels, and no more in score
+# Two detections agree if they differ by at most this many pixels and this much in score
 BOX, SCORE = 1.0, 0.01
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,9 +55,9 @@ Run = Callable[[Arrays], Arrays]
 
 @dataclass(frozen=True)
 class Case:
-    """One network at one batch and canvas (height, width); its files lie in `folder`.
+    """One network at one batch and canvas (height, width); its files are in `folder`.
 
-    `images` fill the batch, repeated where they are too few; each is stretched over the canvas.
+    `images` fill the batch, repeated if they are too few; each is stretched over the canvas.
     """
 
     network: str
@@ -70,14 +70,14 @@ class Case:
     warmup: int = 10
 
     def asked(self) -> Batch:
-        """What every form is given."""
+        """The input of every form."""
         chosen = islice(cycle(self.images), self.batch)
         parts = [filling(read_image(path), self.canvas) for path in chosen]
         sizes = np.concatenate([part.sizes for part in parts])
         return Batch(np.concatenate([part.images for part in parts]), sizes, sizes)
 
     def profile(self) -> Profile:
-        """The one shape that engines are built for."""
+        """The single shape that engines are built for."""
         (height, width), batch = self.canvas, self.batch
         return Profile((batch,) * 3, (height,) * 3, (width,) * 3)
 
@@ -115,10 +115,10 @@ MAKERS = {"simplified": make_simplified, "fp16": make_fp16}
 
 @contextmanager
 def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -> Iterator[Run]:
-    """The network in PyTorch; `half` leaves it to autocast what is computed in fp16."""
+    """The network in PyTorch; with `half`, autocast decides what is computed in fp16."""
     if device == "cuda" and not torch.cuda.is_available():
         raise NotHere(f"torch {torch.__version__} does not see the GPU: install torch with CUDA")
-    torch.backends.cudnn.allow_tf32 = False  # of itself, convolutions of fp32 would be in TF32
+    torch.backends.cudnn.allow_tf32 = False  # by default, fp32 convolutions use TF32
     network, _ = network_of(described()["networks"][case.network], case.checkpoint)
     network = network.to(device)
     call = torch.compile(network) if compiled else network
@@ -127,7 +127,7 @@ def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -
         images, sizes = (torch.from_numpy(inputs[name]).to(device) for name in ("images", "sizes"))
         with torch.no_grad(), torch.autocast(device, torch.float16, enabled=half):
             outputs = call(images, sizes)
-        # autocast leaves some in fp16
+        # autocast leaves some outputs in fp16
         return {
             name: (o.float() if o.is_floating_point() else o).cpu().numpy() for name, o in outputs.items()
         }
@@ -136,7 +136,7 @@ def eager(case: Case, device: str, half: bool = False, compiled: bool = False) -
 
 
 def onnxruntime(case: Case, device: str, file: str = "simplified") -> AbstractContextManager[Run]:
-    """An ONNX file in ONNX Runtime; a GPU's in the session that the pipeline would write into it."""
+    """An ONNX file in ONNX Runtime; on a GPU with the session options that the pipeline uses."""
     if device == "cpu":
         return OnnxRuntimeRunner(case.file(file))
     target = case.own(f"{file}_{device}").with_suffix(".onnx")
@@ -147,7 +147,7 @@ def onnxruntime(case: Case, device: str, file: str = "simplified") -> AbstractCo
 
 
 def engine(case: Case, flavour: str, file: str = "simplified") -> AbstractContextManager[Run]:
-    """An engine of an ONNX file, built for the GPU here."""
+    """An engine built from an ONNX file for this machine's GPU."""
     target = case.own(f"{file}_{flavour}").with_suffix(".engine")
     # the full TensorRT builds for the GPU here and takes no targets
     targets = [gpus()[0].target] if flavour == "tensorrt_rtx" else []
@@ -158,7 +158,7 @@ def engine(case: Case, flavour: str, file: str = "simplified") -> AbstractContex
 
 @dataclass(frozen=True)
 class Form:
-    """A way to run a network, and the file that it takes, one of MAKERS, if any."""
+    """A way to run a network, and the file that it needs, one of MAKERS, or None."""
 
     open: Callable[[Case], AbstractContextManager[Run]]
     file: str | None = None
@@ -188,10 +188,10 @@ for _file, _type in (("simplified", "fp32"), ("fp16", "fp16")):
 
 @dataclass(frozen=True)
 class Figures:
-    """What a form came to, or the `reason` why it did not.
+    """The figures of a form, or the `reason` why there are none.
 
-    `median` and `p95` are milliseconds a batch, `memory` MiB; `agreeing` is the share of detections that are
-    the CPU's within BOX and SCORE, `box` and `score` the largest differences of those found again.
+    `median` and `p95` are milliseconds per batch, `memory` is in MiB; `agreeing` is the share of detections
+    that match the CPU's within BOX and SCORE, `box` and `score` the largest differences of matched ones.
     """
 
     reason: str | None = None
@@ -204,7 +204,7 @@ class Figures:
     notes: tuple[str, ...] = ()
 
     def cells(self) -> list[str]:
-        """The figures in a row; a reason stands in the first cell."""
+        """The figures as cells of a row; a reason is in the first cell."""
         if self.reason is not None:
             return [self.reason.replace("|", "/"), *["–"] * 4]
         largest = f"{self.box:.2g} px, {self.score:.2g}"
@@ -213,7 +213,7 @@ class Figures:
 
 
 def measured(case: Case, form: Form, reference: Arrays) -> Figures:
-    """The form's times, memory and agreement with the `reference`, the CPU's outputs for the same batch."""
+    """Times, memory and agreement of the form with `reference`, the CPU's outputs for the same batch."""
     batch = case.asked()
     reset_peak_memory()
     before = memory_mb()
@@ -241,7 +241,7 @@ def measured(case: Case, form: Form, reference: Arrays) -> Figures:
 
 
 def memory_mb() -> float:
-    """The memory in use on the GPU, or where torch sees none the largest of the process."""
+    """The memory in use on the GPU, or the process's peak if torch sees no GPU."""
     return gpu_memory_mb() or peak_memory_mb() or 0.0
 
 
@@ -252,7 +252,7 @@ def answers(case: Case, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> li
 
 
 def largest(found: Sequence[Agreement], what: str) -> float:
-    """The largest difference of `what`, box or score, among all pairs; 0 where there are none."""
+    """The largest difference of `what`, box or score, among all pairs; 0 without a pair."""
     return float(np.concatenate([getattr(one, what) for one in found]).max(initial=0))
 
 
@@ -263,7 +263,7 @@ def reference(case: Case) -> Arrays:
 
 
 def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """What the call gives, or else, in one line, why it failed: whatever it is, the others are measured."""
+    """The result of the call, or the reason of its failure in one line; any error lets the others go on."""
     try:
         return call(*arguments), None
     except Exception as error:  # torch's, a runtime's, the exporter's
@@ -272,7 +272,7 @@ def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
 
 
 def apart(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """What `tried` gives in a process of its own: a crash on the GPU is its alone."""
+    """The result of `tried` in a process of its own: a crash on the GPU affects no other form."""
     quiet = partial(logging.basicConfig, level=logging.CRITICAL)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
         try:
@@ -286,8 +286,7 @@ def figures(
 ) -> dict[str, Figures]:
     """The figures of each form, or the reason why there are none, printed as they come.
 
-    Those that an earlier run left in the case's folder are taken as they are; what failed then is tried
-    again.
+    Figures that an earlier run left in the case's folder are reused; forms that failed are tried again.
     """
     record = case.own("figures").with_suffix(".json")
     known = read_json(record) if record.exists() else {}
@@ -305,7 +304,7 @@ def figures(
 
 
 def made(case: Case, wanted: Set[str | None], call: Callable[..., tuple[Any, str | None]]) -> dict[str, str]:
-    """Make the files that are wanted and not there yet; the reasons why some could not be made."""
+    """Make the `wanted` files that do not exist; returns the reasons why some could not be made."""
     reasons = {}
     for name, maker in MAKERS.items():
         if name in wanted and not case.file(name).exists():
@@ -328,23 +327,23 @@ def sheet(case: Case, found: Mapping[str, Figures]) -> Sheet:
 
 
 def notes(case: Case, found: Mapping[str, Figures]) -> list[str]:
-    """What the runtimes told of where their nodes ran."""
-    told = f"{case.network}, batch {case.batch}"
-    return [f"{told}, {name}: {note}." for name, one in found.items() for note in one.notes]
+    """The runtimes' notes on where their nodes ran."""
+    about = f"{case.network}, batch {case.batch}"
+    return [f"{about}, {name}: {note}." for name, one in found.items() for note in one.notes]
 
 
 def how_measured(cases: Sequence[Case]) -> list[str]:
-    """How the figures came about."""
-    weights = {case.network: case.checkpoint.name if case.checkpoint else "drawn" for case in cases}
+    """How the figures were measured."""
+    weights = {case.network: case.checkpoint.name if case.checkpoint else "random" for case in cases}
     return [
         f"Each figure is of {cases[0].rounds} calls, one after another, after {cases[0].warmup} of warm-up, "
-        "in a process of its own, in milliseconds of the whole batch. A call takes arrays in the host's "
-        "memory and gives such arrays: the way to the GPU and back is in it, preparing images and pasting "
-        "masks is not.",
-        "Memory (MiB) is what opening and running the form adds to what the GPU has in use; where torch sees "
-        "no GPU, to the process's largest resident memory.",
-        "Agreeing is the share of detections that PyTorch in fp32 on the CPU gives, too, for the same batch, "
-        f"within {BOX:g} px and {SCORE:g} in score; the largest difference is of those that are found again.",
+        "in a process of its own, in milliseconds for the whole batch. A call takes arrays in host memory "
+        "and returns such arrays: the transfers to and from the GPU are included, preparing images and "
+        "pasting masks are not.",
+        "Memory (MiB) is what opening and running the form adds to the memory in use on the GPU; if torch "
+        "sees no GPU, to the process's largest resident memory.",
+        "Agreeing is the share of detections that PyTorch in fp32 on the CPU gives for the same batch, too, "
+        f"within {BOX:g} px and {SCORE:g} in score; the largest difference is that of matched detections.",
         f"Weights: {', '.join(f'{what} for {name}' for name, what in weights.items())}.",
         "TF32 is off in PyTorch, ONNX Runtime CUDA and engines; ONNX Runtime TensorRT has no option for it.",
         f"torch is built for CUDA {torch.version.cuda}.",
@@ -352,7 +351,7 @@ def how_measured(cases: Sequence[Case]) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print as it comes, and where there is a GPU write down."""
+    """Measure and print; on a machine with a GPU write the results."""
     asked = parsed()
     with tempfile.TemporaryDirectory() if asked.work is None else nullcontext(asked.work) as folder:
         sheets = gpu_sheets(asked, Path(folder)) if gpus() else cpu_sheets(asked, Path(folder))
@@ -360,20 +359,20 @@ def main() -> None:
 
 
 def gpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
-    """All forms at 800×1344, batch 1 and 8; what there is so far is written after each sheet."""
+    """All forms at 800×1344, batch 1 and 8; the results so far are written after each sheet."""
     every = cases(asked, folder, (1, 8), (800, 1344))
-    sheets, told = [], []
+    sheets, ran = [], []
     for case in every:
         found = figures(case, GPU_FORMS)
         sheets.append(sheet(case, found))
-        told += notes(case, found)
-        write("gpu", "On a GPU", sheets, [*how_measured(every), *told])
+        ran += notes(case, found)
+        write("gpu", "On a GPU", sheets, [*how_measured(every), *ran])
     return sheets
 
 
 def cpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
-    """What a machine without a GPU can measure."""
-    print("no NVIDIA GPU here: the forms of the CPU, at 256×320 and batch 1; nothing is written", flush=True)
+    """The forms that a machine without a GPU can measure."""
+    print("no NVIDIA GPU here: only the CPU's forms, at 256×320 and batch 1; nothing is written", flush=True)
     every = cases(asked, folder, (1,), (256, 320), rounds=5, warmup=1)
     return [sheet(case, figures(case, CPU_FORMS)) for case in every]
 
@@ -396,7 +395,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--work",
         type=Path,
-        help="keeps files and figures in this folder, and goes on from those that are there",
+        help="a folder for files and figures; existing ones are reused",
     )
     parser.add_argument(
         "--images", type=Path, default=PICTURES, help="a folder of images; default: the demo's"

@@ -1,4 +1,4 @@
-"""ONNX Runtime against eager PyTorch on the CPU, and samebox's pipeline against its bare network.
+"""ONNX Runtime against eager PyTorch on the CPU, and `samebox.load` against its bare session.
 
 python -m benchmarks.latency [--quick]
 """
@@ -35,7 +35,7 @@ from stages.compose import CONF, compose
 from stages.networks import load_network
 
 CANVASES = ((320, 416), (800, 1344))
-CANDIDATES = (300, 100_000)  # an ordinary image; one on which every level has more than `nms_pre`
+CANDIDATES = (300, 100_000)  # an ordinary image; an image on which every level exceeds `nms_pre`
 OPSET = 18
 BIAS = "network.bbox_head.retina_cls.bias"
 PICTURES = sorted((CONF.parent / "demo/shapes/val").glob("*.jpg"))
@@ -43,18 +43,18 @@ CHECKPOINT = CONF.parent / "demo/checkpoints/retinanet_shapes.pth"
 
 
 def retinanet(network: Deployable) -> RetinaNet:
-    """The network behind the normalisation."""
+    """The network after the normalisation."""
     return cast(RetinaNet, network.network)
 
 
 def class_layer(network: Deployable) -> nn.Conv2d:
-    """The convolution that gives the class logits."""
+    """The convolution that computes the class logits."""
     return retinanet(network).bbox_head.retina_cls
 
 
 @torch.inference_mode()
 def class_logits(network: Deployable, images: Tensor, sizes: Tensor) -> Tensor:
-    """The class logits [N] of all levels at `images` and `sizes`, their bias put to 0."""
+    """The class logits [N] of all levels for `images` and `sizes`, with their bias set to 0."""
     nn.init.zeros_(cast(Tensor, class_layer(network).bias))
     retina = retinanet(network)
     maps = retina.neck(retina.backbone(network.normalize(images, sizes)))
@@ -62,7 +62,7 @@ def class_logits(network: Deployable, images: Tensor, sizes: Tensor) -> Tensor:
 
 
 def bias_for(candidates: int, logits: Tensor, threshold: float) -> float:
-    """What to add to `logits` [N] so that so many of their sigmoids, and no more, exceed `threshold`."""
+    """The bias with which exactly `candidates` sigmoids of `logits` [N] exceed `threshold`."""
     last, first_out = logits.topk(candidates + 1).values[-2:].double()
     return torch.logit(torch.tensor(threshold)).item() - (last + first_out).item() / 2
 
@@ -86,7 +86,7 @@ def latency(network: Deployable, spec: Spec, files: dict[str, Path], rounds: int
 def forms_timed(
     network: Deployable, spec: Spec, files: dict[str, Path], bias: float, batch: Batch, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of PyTorch and of each lowering's file with the bias of the class logits put in."""
+    """Seconds of PyTorch and of each lowering's file with this bias of the class logits."""
     nn.init.constant_(cast(Tensor, class_layer(network).bias), bias)
     with ExitStack() as stack:
         forms: dict[str, Callable[..., object]] = {"torch": stack.enter_context(TorchRunner(network, spec))}
@@ -99,7 +99,7 @@ def forms_timed(
 
 
 def set_bias(path: Path, bias: float) -> None:
-    """Fill the bias of the class logits in an ONNX file."""
+    """Set the bias of the class logits in an ONNX file."""
     model = onnx.load(path)
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == BIAS)
     values = np.full(tensor.dims, bias, np.float32)
@@ -108,7 +108,7 @@ def set_bias(path: Path, bias: float) -> None:
 
 
 def cells(times: dict[str, list[float]]) -> list[str]:
-    """PyTorch's milliseconds, then each lowering's with its ratio to them."""
+    """PyTorch's milliseconds, then each lowering's and its ratio to PyTorch's."""
     shown = {name: f"{Spread.of([1000 * t for t in seconds]):.0f}" for name, seconds in times.items()}
     return [
         shown["torch"],
@@ -117,7 +117,7 @@ def cells(times: dict[str, list[float]]) -> list[str]:
 
 
 def pipeline(name: str, path: Path, pictures: list[Path], rounds: int) -> list[str]:
-    """One row: images/s of the bare session, and of `samebox.load(path)` given arrays and given files."""
+    """One row: images/s of the bare session, and of `samebox.load(path)` for arrays and for files."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     with load(path) as detector:
         images = [read_image(picture) for picture in pictures]
@@ -139,7 +139,7 @@ def pipeline(name: str, path: Path, pictures: list[Path], rounds: int) -> list[s
 
 
 def pipelines(folder: Path, r50: Path, rounds: int, quick: bool) -> Sheet:
-    """The demo's network on its own images and, unless quick, RetinaNet-R50 on enlarged ones."""
+    """The demo's network on the demo's images and, unless quick, RetinaNet-R50 on enlarged ones."""
     loaded = load_network(compose("export", ["detector=retinanet_shapes"]), CHECKPOINT)
     small = folder / "shapes.onnx"
     export(loaded.network, loaded.spec, small, opset=OPSET, lowering="portable")
@@ -159,14 +159,14 @@ def pipelines(folder: Path, r50: Path, rounds: int, quick: bool) -> Sheet:
 
 
 def enlarged(picture: Path, folder: Path) -> Path:
-    """The picture at 480×800, which RetinaNet's rule brings to 800×1333 on a canvas of 800×1344."""
+    """The picture at 480×800, which RetinaNet's rule resizes to 800×1333 on a canvas of 800×1344."""
     target = folder / picture.name
     write_picture(target, np.asarray(cv2.resize(read_image(picture), (800, 480)), np.uint8))
     return target
 
 
 def main() -> None:
-    """Export once a lowering, measure, print, and write down unless quick."""
+    """Export each lowering, measure, print, and write the results unless quick."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the small canvas, 3 rounds; nothing is written")
     quick = parser.parse_args().quick
@@ -186,13 +186,13 @@ def main() -> None:
 
 
 def notes(rounds: int) -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     return [
         *how_timed(rounds),
-        "RetinaNet-R50 has drawn weights; the bias of its class logits is set so that as many (anchor, "
-        "class) pairs as stated exceed the score threshold of 0.05.",
-        "Arrays are decoded images; files are read and decoded each time. Both are resized, padded, run and "
-        "brought back to the image's pixels. The bare session is given the arrays that come of it.",
+        "RetinaNet-R50 has random weights; the bias of its class logits is set so that the stated number of "
+        "(anchor, class) pairs exceeds the score threshold of 0.05.",
+        "Arrays are decoded images; files are read and decoded each time. Both are resized, padded and run, "
+        "and their boxes are scaled to the image's pixels. The bare session gets the prepared arrays.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Masks after the network on one core: samebox's pasting and run lengths against grid_sample and pycocotools.
+"""Mask pasting and run-length encoding on one core, against grid_sample and pycocotools.
 
 python -m benchmarks.masks [--quick]
 """
@@ -18,7 +18,7 @@ from samebox.coco.results import encoded
 from samebox.postprocess.masks import paste
 
 COUNT, HEIGHT, WIDTH = 100, 480, 640
-# What is pasted: sides of a map, and least and largest side of a box as a share of the image's
+# The side of a map, and the smallest and largest side of a box as a share of the image's
 CASES = {
     "28×28, boxes of 10–60 %": (28, 0.1, 0.6),
     "28×28, boxes that cover the image": (28, 1.0, 1.0),
@@ -28,7 +28,7 @@ CASES = {
 
 
 def drawn_boxes(least: float, largest: float) -> NDArray[np.float32]:
-    """Boxes [COUNT,4] somewhere in the image, x1 y1 x2 y2, their sides between two shares of the image's."""
+    """Random boxes [COUNT,4] in the image, x1 y1 x2 y2; sides between two shares of the image's."""
     generator = np.random.default_rng(0)
     image = np.array([WIDTH, HEIGHT])
     sides = generator.uniform(least, largest, (COUNT, 2)) * image
@@ -37,7 +37,7 @@ def drawn_boxes(least: float, largest: float) -> NDArray[np.float32]:
 
 
 def drawn_maps(side: int) -> NDArray[np.float32]:
-    """Probabilities [COUNT,side,side] of smooth shapes that fill a good half of their box."""
+    """Probabilities [COUNT,side,side] of smooth shapes that fill a little more than half of their box."""
     generator = torch.Generator().manual_seed(0)
     coarse = 3 * torch.randn(COUNT, 1, 6, 6, generator=generator)
     distance = torch.linspace(-1, 1, side).square()
@@ -60,7 +60,7 @@ def by_grid_sample(probabilities: NDArray[np.float32], boxes: NDArray[np.float32
 
 
 def timed(side: int, least: float, largest: float, rounds: int) -> list[str]:
-    """Milliseconds of pasting, of run lengths, of both, of the other way, and the ratio of the two ways."""
+    """Milliseconds of pasting, encoding, both, and of the other way; and the ratio of the two ways."""
     probabilities, boxes = drawn_maps(side), drawn_boxes(least, largest)
     pasted = paste(probabilities, boxes, HEIGHT, WIDTH)
     times = interleaved(
@@ -77,7 +77,7 @@ def timed(side: int, least: float, largest: float, rounds: int) -> list[str]:
 
 
 def main() -> None:
-    """Measure on one core, print, and write down unless quick."""
+    """Measure on one core, print, and write the results unless quick."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 rounds; nothing is written")
     quick = parser.parse_args().quick
@@ -100,14 +100,14 @@ def main() -> None:
 
 
 def notes(rounds: int) -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     return [
         *how_timed(rounds),
         "Everything runs on one core.",
-        "The maps are smooth random shapes; 28×28 is what a mask head gives, 224×224 what PointRend gives.",
-        "grid_sample + pycocotools is MMDetection's way on the CPU: each mask sampled in the window of its "
-        "box, then pycocotools.mask.encode over all pixels. Both give the same codes, but for pixels whose "
-        "probability is 0.5 to within rounding.",
+        "The maps are smooth random shapes; a mask head returns 28×28, PointRend 224×224.",
+        "grid_sample + pycocotools is MMDetection's way on the CPU: each mask is sampled in the window of "
+        "its box, then pycocotools.mask.encode runs over all pixels. Both give the same codes, except for "
+        "pixels whose probability is 0.5 to within rounding.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Networks with drawn weights, from a description alone: what Hydra would make of it."""
+"""Networks with random weights, from resolved configs in a JSON file, without Hydra."""
 
 import json
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ from samebox.networks.nets.contract import Deployable, Normalize
 from samebox.record.preprocess import Batch, Image, Preprocess
 from samebox.record.spec import Spec
 
-# What `benchmarks.describe` writes of conf/
+# Written by `benchmarks.describe` from conf/
 DESCRIBED = Path(__file__).parent / "networks.json"
 
 
 def described() -> dict[str, Any]:
-    """The networks by name, and the rule of precisions, as `conf/` has them."""
+    """The networks by name, and the rule of precisions, from `conf/`."""
     return json.loads(DESCRIBED.read_text(encoding="utf-8"))
 
 
 def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -> tuple[Deployable, Spec]:
-    """The network of a description and its record, with the weights of `checkpoint` or drawn from seed 0.
+    """The network of a description and its record, with the weights of `checkpoint` or random ones.
 
-    Raises SameboxError where the checkpoint is another network's.
+    Random weights are drawn from seed 0. Raises SameboxError if the checkpoint belongs to another network.
     """
     torch.manual_seed(0)
     network = build(description["network"])
@@ -55,18 +55,18 @@ def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -
 
 
 def draw(network: nn.Module) -> None:
-    """Draw weights with which maps neither fade nor grow from layer to layer, and boxes stay near anchors."""
+    """Draw weights that keep the scale of maps from layer to layer, and boxes near their anchors."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if isinstance(module, nn.BatchNorm2d):  # else each block would double what comes in
+        if isinstance(module, nn.BatchNorm2d):  # otherwise each block doubles its input
             nn.init.constant_(module.weight, 0.5)
-        if name.endswith("_reg"):  # the layers of box deltas, as all families call them
+        if name.endswith("_reg"):  # the layers of box deltas; every family names them so
             nn.init.normal_(cast(Tensor, module.weight), std=1e-3)
 
 
 def filling(image: Image, canvas: tuple[int, int]) -> Batch:
-    """A batch of the one image, stretched over the whole canvas (height, width)."""
+    """A batch of one image, stretched over the whole canvas (height, width)."""
     pixels = cv2.resize(image, canvas[::-1]).transpose(2, 0, 1)[None].astype(np.float32)
     sizes = np.array([canvas], np.int64)
     return Batch(pixels, sizes, sizes)

@@ -1,4 +1,4 @@
-"""What each precision costs in AP on the demo's images, and what its engine comes to.
+"""AP of each precision on the demo's images, and build time, size and layers of its engine.
 
 python -m benchmarks.precision [DETECTOR ...]
 """
@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from benchmarks.common import show
-from benchmarks.engine import named_counts, types_told
+from benchmarks.engine import layers_by_type, named_counts
 from benchmarks.sheets import Sheet, write
 from pipelines.chain import form, ready, simplified
 from samebox.comparing.comparison import signed
@@ -23,7 +23,7 @@ DETECTORS = ("retinanet_shapes", "mask_rcnn_shapes")
 FORMS = ("torch", "simplified", "fp16", "bf16", "int8")
 ENGINES = {"fp32": "tensorrt_rtx", **{name: f"tensorrt_rtx_{name}" for name in ("fp16", "bf16", "int8")}}
 METHODS = ("percentile", "entropy", "minmax")
-# The one that is calibrated by each
+# Calibrated by each of METHODS
 BY_METHOD = "retinanet_shapes"
 TARGET = "SM89"
 KINDS = ("bbox", "segm")
@@ -36,7 +36,7 @@ def composed(detector: str, *settings: str) -> DictConfig:
 
 
 def scores(config: DictConfig) -> list[list[str]]:
-    """A line for each of FORMS: products by precision, AP, what it lost, MB."""
+    """A row for each of FORMS: products by precision, AP and its difference, MB."""
     config = simplified(config)
     lines, reference = [], None
     for runtime in FORMS:
@@ -57,7 +57,7 @@ def scores(config: DictConfig) -> list[list[str]]:
 
 
 def figures(metrics: dict[str, Any], reference: dict[str, Any], kind: str) -> tuple[str, str]:
-    """AP in points and how far it is from the reference's; dashes where the detector gives none."""
+    """AP in points and its difference to the reference's; dashes if the detector has none of this kind."""
     value, base = (measure(one, kind, 1) for one in (metrics, reference))
     if isinstance(value, str) or isinstance(base, str):
         return "–", "–"
@@ -65,7 +65,7 @@ def figures(metrics: dict[str, Any], reference: dict[str, Any], kind: str) -> tu
 
 
 def methods(detector: str) -> list[list[str]]:
-    """A line for each way to int8's ranges."""
+    """A row for each calibration method of int8."""
     lines = []
     for method in METHODS:
         config = simplified(composed(detector, f"precision.method={method}"))
@@ -76,7 +76,7 @@ def methods(detector: str) -> list[list[str]]:
 
 
 def engines(config: DictConfig) -> list[list[str]]:
-    """A line for the engine of each precision."""
+    """A row for the engine of each precision."""
     config = simplified(config)
     lines = []
     for precision, runtime in ENGINES.items():
@@ -87,17 +87,17 @@ def engines(config: DictConfig) -> list[list[str]]:
 
 
 def engine_figures(report: EngineReport) -> list[str]:
-    """Seconds, plan MB, layers, and how many of them give which type of real numbers."""
+    """Seconds, plan MB, layers, and layers by the type of their real-valued output."""
     return [
         f"{report.build_seconds:.1f}",
         f"{report.plan_bytes / 1e6:.1f}",
         str(report.layers),
-        types_told(report),
+        layers_by_type(report),
     ]
 
 
 def sheets(detectors: Sequence[str]) -> list[Sheet]:
-    """All tables, each detector measured in turn."""
+    """All tables; the detectors are measured one after another."""
     by_method = methods(BY_METHOD) if BY_METHOD in detectors else []
     configs = [composed(name) for name in detectors]
     figures = ["box AP", "Δ", "mask AP", "Δ"]
@@ -121,25 +121,25 @@ def sheets(detectors: Sequence[str]) -> list[Sheet]:
 
 
 def notes() -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     step = compose("precision").precision
     return [
         "AP is COCO's over the 200 images of demo/shapes, at batch 1; Δ is against PyTorch, in points.",
-        f"Ranges of int8 and the search for overflows are of {step.count} images out of the same 200, evenly "
-        "spread: the demo has no other split. Weights have a scale for each channel.",
-        "fp16 and bf16 are run by fp32 kernels that round what each node of the 16-bit part gives to the "
-        "type; sums within a product stay fp32. What leaves fp32 is listed in conf/step/precision.yaml.",
+        f"int8's ranges and the overflows come from {step.count} of the same 200 images, evenly spread: the "
+        "demo has no other split. Weights have a scale for each channel.",
+        "fp16 and bf16 run in fp32 kernels, and the output of each node of the 16-bit part is rounded to the "
+        "type; sums within a product stay fp32. conf/step/precision.yaml lists what leaves fp32.",
         "Engines were built without a GPU and not run. Their layers are counted by the type of their first "
-        "output; layers of integers and truth values, most of them shapes and indices, are in the sum alone.",
+        "output; layers of integers and booleans, mostly shapes and indices, are in the total only.",
     ]
 
 
 def main() -> None:
-    """Measure and print; of all detectors, write down."""
+    """Measure and print; a run over all detectors writes the results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.precision", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("detectors", nargs="*", help="names in conf/detector, printed alone; none: both")
+    parser.add_argument("detectors", nargs="*", help="names in conf/detector, printed only; none: both")
     asked = parser.parse_args().detectors
     measured = sheets(asked or DETECTORS)
     show(measured)

@@ -1,4 +1,4 @@
-"""RoIAlign alone on the CPU: from plain operators, by ONNX's RoiAlign, and in eager PyTorch.
+"""RoIAlign alone on the CPU: in plain ONNX operators, as ONNX's RoiAlign, and in eager PyTorch.
 
 python -m benchmarks.roi_align [--quick]
 """
@@ -24,13 +24,13 @@ from samebox.networks.blocks.roi_align import RoIAlign
 
 HEIGHT, WIDTH, CHANNELS = 800, 1088, 256
 STRIDES = (4, 8, 16, 32)
-# Regions, and bins a side: what a box head and a mask head are given
+# Regions and bins per side: those of a box head and of a mask head
 CASES = ((1000, 7), (100, 14))
 INPUTS = ("p2", "p3", "p4", "p5", "boxes")
 
 
 class Aligned(nn.Module):
-    """RoIAlign with a graph's inputs: maps and boxes side by side."""
+    """RoIAlign as a graph: the maps and the boxes are its inputs."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ def drawn_maps(height: int, width: int) -> list[Tensor]:
 
 
 def drawn_regions(count: int) -> NDArray[np.float32]:
-    """Regions [count,4] in the canvas, x1 y1 x2 y2 in pixels, about as various as those of an RPN.
+    """Random regions [count,4] in the canvas, x1 y1 x2 y2 in pixels, distributed about as an RPN's.
 
     Before they are clipped to the canvas, the square root of the area is log-uniform in 16..800 pixels,
-    and the aspect ratio, of the longer side to the shorter, has quantiles 1.8 (half), 5 (90 %) and 17 (99 %).
+    and the ratio of the longer side to the shorter has quantiles 1.8 (50 %), 5 (90 %) and 17 (99 %).
     """
     generator = np.random.default_rng(0)
     sizes = np.exp(generator.uniform(np.log(16), np.log(800), count))
@@ -64,9 +64,9 @@ def drawn_regions(count: int) -> NDArray[np.float32]:
 
 
 def exported(count: int, size: int, lowering: str, path: Path) -> onnxruntime.InferenceSession:
-    """A session of RoIAlign for `count` regions, whose batch and maps are dynamic as in a network's graph."""
+    """A session of RoIAlign for `count` regions; batch and map sizes are dynamic, as in a network's graph."""
     module = lowered(Aligned(size), lowering, EXPORTER_OPSET).eval()
-    # maps of different cells in each direction, which the tracer would otherwise take for the same
+    # different heights and widths: the tracer takes equal sizes for one dimension
     traced = [torch.zeros(2, CHANNELS, 64 // s, 96 // s) for s in (1, 2, 4, 8)]
     dynamic = torch.export.Dim.DYNAMIC
     torch.onnx.export(
@@ -85,7 +85,7 @@ def exported(count: int, size: int, lowering: str, path: Path) -> onnxruntime.In
 
 @torch.inference_mode()
 def timed(maps: Sequence[Tensor], count: int, size: int, rounds: int) -> list[str]:
-    """Milliseconds of PyTorch and of both lowerings, the ratio of these, and how far they are apart."""
+    """Milliseconds of PyTorch and both lowerings, the lowerings' ratio and their largest difference."""
     inputs = [*maps, torch.from_numpy(drawn_regions(count))[None]]
     feed = dict(zip(INPUTS, (value.numpy() for value in inputs), strict=True))
     eager = Aligned(size)
@@ -99,7 +99,7 @@ def timed(maps: Sequence[Tensor], count: int, size: int, rounds: int) -> list[st
 
 
 def main() -> None:
-    """Measure each case, print, and write down unless quick."""
+    """Measure each case, print, and write the results unless quick."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.roi_align", description=__doc__.splitlines()[0]
     )
@@ -123,23 +123,23 @@ def main() -> None:
 
 
 def quieten() -> None:
-    """Keep the exporter's warnings of its own deprecations, and of what it leaves in a graph, to itself."""
+    """Silence the exporter's warnings about its own deprecations and about what it leaves in a graph."""
     warnings.simplefilter("ignore", FutureWarning)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     onnxruntime.set_default_logger_severity(3)
 
 
 def notes(rounds: int) -> list[str]:
-    """How the figures came about."""
+    """How the figures were measured."""
     return [
         *how_timed(rounds),
         f"Maps of strides {', '.join(map(str, STRIDES))} hold normal random numbers; the largest difference "
         "is between the values of the two lowerings.",
-        "Regions are drawn, about as various as an RPN's: square root of the area log-uniform in 16..800 "
+        "Regions are random, distributed about as an RPN's: square root of the area log-uniform in 16..800 "
         "pixels, long to short side 1.8 at the median, below 5 for 90 %, above 17 for 1 %, then clipped to "
         "the canvas.",
-        f"Both graphs are of opset {EXPORTER_OPSET}: portable has plain operators, onnx one RoiAlign a "
-        "level, which is asked for the regions of that level alone.",
+        f"Both graphs have opset {EXPORTER_OPSET}: portable uses plain operators, onnx one RoiAlign per "
+        "level, which gets the regions of that level only.",
     ]
 
 

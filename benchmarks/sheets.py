@@ -1,4 +1,4 @@
-"""Tables of figures, and the files that keep them."""
+"""Tables of figures, and the files in results/ that they are written to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with the least and the largest of the values it was taken of."""
+    """The median of some values, with the smallest and the largest."""
 
     median: float
     least: float
@@ -32,7 +32,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table under its title: the first column is what a row is about, the others are figures."""
+    """A table with a title: the first column names the row, the others are figures."""
 
     title: str
     headings: Sequence[str]
@@ -54,6 +54,6 @@ def write(name: str, title: str, sheets: Sequence[Sheet], notes: Sequence[str]) 
         f"Versions: {', '.join(f'{name} {version}' for name, version in versions().items())}",
     ]
     tables = "\n".join([f"# {title}\n", *(sheet.markdown() for sheet in sheets)])
-    told = "".join(f"- {line}\n" for line in [*notes, *facts])
-    write_text(RESULTS / f"{name}.md", f"{tables}\n## How it was measured\n\n{told}")
+    listed = "".join(f"- {line}\n" for line in [*notes, *facts])
+    write_text(RESULTS / f"{name}.md", f"{tables}\n## How it was measured\n\n{listed}")
     print(f"written: {RESULTS.name}/{name}.md")

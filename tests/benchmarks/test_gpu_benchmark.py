@@ -191,7 +191,7 @@ def test_on_a_gpu_every_sheet_is_written_with_what_the_runtimes_told(asked, monk
             assert f"## {name}, 800×1344, batch {batch}\n" in text
             assert f"- {name}, batch {batch}, a form: of 4 nodes.\n" in text
     assert "| other | why |" in text
-    assert "drawn for retinanet_r50_fpn" in text
+    assert "random for retinanet_r50_fpn" in text
 
 
 def test_a_checkpoint_is_a_networks(monkeypatch, capsys):
