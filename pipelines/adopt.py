@@ -19,9 +19,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from samebox.adopt import detectron2, maskrcnn_benchmark, mmdetection
-from samebox.adopt.bases import embedded_config, python_config, yaml_config
+from samebox.adopt.configs.python_files import embedded_config, python_config
+from samebox.adopt.configs.yaml_files import yaml_config
 from samebox.adopt.delta import delta
-from samebox.adopt.section import Adopted
+from samebox.adopt.result import AdoptedConfig
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, sha256, write_text
@@ -74,7 +75,7 @@ def run(request: Request) -> None:
     print("\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"]))
 
 
-def read(request: Request, checkpoint: Checkpoint) -> tuple[str, Adopted]:
+def read(request: Request, checkpoint: Checkpoint) -> tuple[str, AdoptedConfig]:
     """The name of the source config, and what it says. Raises SameboxError where there is none."""
     config = request.config
     if config is None:
@@ -82,15 +83,15 @@ def read(request: Request, checkpoint: Checkpoint) -> tuple[str, Adopted]:
         if not isinstance(text, str):
             raise SameboxError(f"{checkpoint.path}: holds no config; name its file as well: {USAGE}")
         source = f"the config in {checkpoint.path.name}"
-        return source, mmdetection.adopted(embedded_config(text, source), source)
+        return source, mmdetection.adopt(embedded_config(text, source), source)
     if config.suffix == ".py":
-        return config.name, mmdetection.adopted(python_config(config), str(config))
+        return config.name, mmdetection.adopt(python_config(config), str(config))
     if config.suffix in (".yaml", ".yml"):
         return config.name, read_yaml(config)
     raise SameboxError(f"{config}: neither .py nor .yaml; {USAGE}")
 
 
-def read_yaml(path: Path) -> Adopted:
+def read_yaml(path: Path) -> AdoptedConfig:
     """What a YAML config says, by the keys that its framework alone has."""
     config = yaml_config(path)
     model = config.get("MODEL")
@@ -98,11 +99,11 @@ def read_yaml(path: Path) -> Adopted:
         raise SameboxError(f"{path}: has no section MODEL; name a config of detectron2 or maskrcnn-benchmark")
     parts = {name: held if isinstance(held, dict) else {} for name, held in model.items()}
     benchmark = "CONV_BODY" in parts.get("BACKBONE", {}) or "USE_FPN" in parts.get("RPN", {})
-    return (maskrcnn_benchmark if benchmark else detectron2).adopted(config, str(path))
+    return (maskrcnn_benchmark if benchmark else detectron2).adopt(config, str(path))
 
 
 def detector(
-    request: Request, checkpoint: Checkpoint, adopted: Adopted, source: str, dataset: str
+    request: Request, checkpoint: Checkpoint, adopted: AdoptedConfig, source: str, dataset: str
 ) -> dict[str, Any]:
     """The detector's record and what it has beyond its family.
 
@@ -142,7 +143,7 @@ def dataset_config(name: str) -> DictConfig:
     return compose.compose("download", [f"dataset={name}"]).dataset
 
 
-def dataset_of(checkpoint: Checkpoint, adopted: Adopted, source: str) -> str:
+def dataset_of(checkpoint: Checkpoint, adopted: AdoptedConfig, source: str) -> str:
     """The choice of conf/dataset with the detector's classes, or as many where nobody names them.
 
     Test sets, which have no annotations, are left out. Raises SameboxError where there is none.

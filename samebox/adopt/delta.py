@@ -1,4 +1,4 @@
-"""What a detector's config has to say beyond its family."""
+"""The part of a detector's config that its family does not already give."""
 
 import importlib
 import inspect
@@ -6,27 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def delta(wanted: Mapping[str, Any], raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `wanted` that the family does not give already.
+def delta(values: Mapping[str, Any], raw: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `values` that differs from the family.
 
-    The family is given twice: as it is written, and with its references to other keys resolved. What it
-    leaves to the default of a constructor is left to it here as well.
+    `raw` is the family as its file has it, `resolved` the same with its references (`${…}`) resolved. A key
+    that the family leaves to a constructor's default is left out if it has that default.
     """
-    found: dict[str, Any] = {}
-    for key, value in wanted.items():
+    overrides: dict[str, Any] = {}
+    for key, value in values.items():
         if key not in raw:
-            if value != _default(wanted.get("_target_", raw.get("_target_")), key):
-                found[key] = value
+            if value != _default(values.get("_target_", raw.get("_target_")), key):
+                overrides[key] = value
         elif isinstance(value, Mapping) and isinstance(raw[key], Mapping):
             if inner := delta(value, raw[key], resolved[key]):
-                found[key] = inner
+                overrides[key] = inner
         elif value not in (raw[key], resolved[key]):
-            found[key] = value
-    return found
+            overrides[key] = value
+    return overrides
 
 
 def _default(target: str | None, key: str) -> Any:
-    """What the class or function `target` takes `key` to be where nobody gives it."""
+    """The default of parameter `key` of the class or function `target`; Parameter.empty if it has none."""
     if target is None:
         return inspect.Parameter.empty
     module, _, name = target.rpartition(".")

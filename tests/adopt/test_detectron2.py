@@ -1,14 +1,13 @@
-import copy
-
 import original_yaml as original
 import pytest
+from changes import with_value
 
 from samebox.adopt import detectron2
-from samebox.adopt.bases import yaml_config
+from samebox.adopt.configs.yaml_files import yaml_config
 from samebox.core.errors import SameboxError
 
-# Of a config as training writes it beside its weights, with every key: those of sections that are read
-WHOLE = {
+# The sections of a complete config, as training writes it beside the weights
+COMPLETE = {
     "MODEL": {
         "BACKBONE": {"FREEZE_AT": 2},
         "DEVICE": "cuda",
@@ -119,27 +118,19 @@ def config(name, tmp_path):
     return yaml_config(original.write(original.ORIGINALS[name], tmp_path))
 
 
-def filled(config, more):
-    """`config`, with what `more` has where it has nothing."""
+def completed(config, defaults):
+    """`config`, with the values of `defaults` for keys that it does not have."""
     if not isinstance(config, dict):
         return config
-    return more | {key: filled(value, more[key]) if key in more else value for key, value in config.items()}
+    return defaults | {
+        key: completed(value, defaults[key]) if key in defaults else value for key, value in config.items()
+    }
 
 
-def changed(config, path, value):
-    config = copy.deepcopy(config)
-    held = config
-    *steps, last = path.split(".")
-    for step in steps:
-        held = held.setdefault(step, {})
-    held[last] = value
-    return config
-
-
-def test_a_whole_config_says_what_a_short_one_does(tmp_path):
+def test_a_complete_config_gives_the_same_as_a_short_one(tmp_path):
     short = config("d2_mask_rcnn_r50_fpn_1x", tmp_path)
-    expected = detectron2.adopted(short, "a.yaml")
-    assert detectron2.adopted(filled(short, WHOLE), "a.yaml") == expected
+    expected = detectron2.adopt(short, "a.yaml")
+    assert detectron2.adopt(completed(short, COMPLETE), "a.yaml") == expected
 
 
 UNSUPPORTED = [
@@ -163,7 +154,7 @@ UNSUPPORTED = [
     ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG=True"),
     ("MODEL.ROI_BOX_HEAD.NOVEL", 1, "MODEL.ROI_BOX_HEAD.NOVEL"),
     ("MODEL.ROI_MASK_HEAD.NAME", "PointRendMaskHead", "MODEL.ROI_MASK_HEAD.NAME='PointRendMaskHead'"),
-    ("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT_ON='with MASK_ON'"),
+    ("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT_ON (together with MASK_ON)"),
     ("MODEL.NOVEL", {"A": 1}, "MODEL.NOVEL"),
     ("NOVEL", 1, "not supported: NOVEL;"),
     ("INPUT.FORMAT", "L", "INPUT.FORMAT='L'"),
@@ -172,17 +163,17 @@ UNSUPPORTED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "message"), UNSUPPORTED, ids=[one[0] for one in UNSUPPORTED])
-def test_what_is_not_supported_is_named(tmp_path, path, value, message):
-    held = changed(config("d2_mask_rcnn_r50_fpn_1x", tmp_path), path, value)
+@pytest.mark.parametrize(("path", "value", "message"), UNSUPPORTED, ids=[case[0] for case in UNSUPPORTED])
+def test_unsupported_keys_are_reported(tmp_path, path, value, message):
+    source = with_value(config("d2_mask_rcnn_r50_fpn_1x", tmp_path), path, value)
     with pytest.raises(SameboxError) as error:
-        detectron2.adopted(held, "a.yaml")
+        detectron2.adopt(source, "a.yaml")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_numbers_come_over(tmp_path):
-    held = config("d2_mask_rcnn_r50_fpn_1x", tmp_path)
+def test_numbers_are_adopted(tmp_path):
+    source = config("d2_mask_rcnn_r50_fpn_1x", tmp_path)
     for path, value in {
         "MODEL.ROI_HEADS.NUM_CLASSES": 7,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.3,
@@ -194,15 +185,15 @@ def test_numbers_come_over(tmp_path):
         "INPUT.FORMAT": "RGB",
         "TEST.DETECTIONS_PER_IMAGE": 50,
     }.items():
-        held = changed(held, path, value)
-    found = detectron2.adopted(held, "a.yaml")
-    network = found.values["network"]
-    assert (found.num_classes, found.family) == (7, "d2_mask_rcnn")
+        source = with_value(source, path, value)
+    adopted = detectron2.adopt(source, "a.yaml")
+    network = adopted.values["network"]
+    assert (adopted.num_classes, adopted.family) == (7, "d2_mask_rcnn")
     assert network["roi_head"]["score_threshold"] == 0.3
     assert network["roi_head"]["nms"]["count"] == 50
     align = network["roi_head"]["bbox_head"]["roi_align"]
     assert (align["samples"], align["aligned"]) == (2, False)
     assert network["backbone"]["style"] == "pytorch"
     assert network["rpn_head"]["nms"]["count"] == 500
-    assert found.values["preprocess"]["resize"]["scale"] == [1333, 600]
-    assert found.values["normalize"]["channel_order"] == "RGB"
+    assert adopted.values["preprocess"]["resize"]["scale"] == [1333, 600]
+    assert adopted.values["normalize"]["channel_order"] == "RGB"

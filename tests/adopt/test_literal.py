@@ -4,16 +4,18 @@ import subprocess
 
 import pytest
 
-from samebox.adopt.literal import Imported, Unread, expression, merged, names_of, parsed, short
+from samebox.adopt.configs.literal import parse, read_assignments, read_expression
+from samebox.adopt.configs.merge import merge
+from samebox.adopt.configs.values import ImportedName, UnreadValue, short_repr
 from samebox.core.errors import SameboxError
 
 
-def names(text, base=None, imported=None):
-    return names_of(parsed(text, "config.py"), "config.py", base or {}, imported or (lambda *_: {}))
+def assignments(text, base=None, import_config=lambda module, level: {}):
+    return read_assignments(parse(text, "config.py"), "config.py", base or {}, import_config)
 
 
-def test_data_is_read():
-    read = names(
+def test_plain_data_is_read():
+    read = assignments(
         "a = dict(x=1, y=[2., -3], z=('t', None, True))\n"
         "b = {'k': a, 0: a['y'][1]}\n"
         "c = dict(**a, w=a)\n"
@@ -31,53 +33,53 @@ def test_data_is_read():
     assert read["g"] == {"n": 0, "m": False}
 
 
-def test_a_name_is_a_copy():
-    read = names("a = dict(x=dict(y=1))\nb = a\nb.update(x=2)\n")
+def test_a_name_is_read_as_a_copy():
+    read = assignments("a = dict(x=dict(y=1))\nb = a\nb.update(x=2)\n")
     assert read == {"a": {"x": {"y": 1}}, "b": {"x": 2}}
 
 
 def test_references_to_a_base():
     base = {"model": {"neck": {"width": 256}}, "root": "data/"}
-    read = names(
+    read = assignments(
         "a = _base_.model.neck\nb = {{_base_.root}}\nc = '{{ _base_.root }}'\nd = _base_.model.head\n", base
     )
     assert (read["a"], read["b"], read["c"]) == ({"width": 256}, "data/", "data/")
-    assert str(read["d"]) == "_base_.model.head, which no _base_ has at config.py:4"
+    assert str(read["d"]) == "_base_.model.head (not in a _base_ file, config.py:4)"
 
 
-def test_what_is_imported_stands_for_its_name():
+def test_an_imported_name_is_kept_as_a_name():
     imports = "from a.b import ResNet, FPN as Neck\nimport torch.nn as nn\nimport os\n"
-    read = names(f"{imports}x = [ResNet, nn.ReLU]\ny = Neck\n")
-    assert read["x"] == [Imported("ResNet"), Imported("ReLU")]
-    assert read["y"] == Imported("FPN")
+    read = assignments(f"{imports}x = [ResNet, nn.ReLU]\ny = Neck\n")
+    assert read["x"] == [ImportedName("ResNet"), ImportedName("ReLU")]
+    assert read["y"] == ImportedName("FPN")
 
 
-def test_bases_of_the_newer_kind():
-    asked = []
+def test_imported_bases():
+    imported = []
 
-    def imported(module, level):
-        asked.append((module, level))
+    def import_config(module, level):
+        imported.append((module, level))
         return {"model": {"type": "A", "neck": {"width": 1}}, "other": 1}
 
-    read = names(
+    read = assignments(
         "from mmengine.config import read_base\n"
         "with read_base():\n    from ..base.net import *\n"
         "if '_base_':\n    from .net import other as mine\n"
         "model.merge(dict(neck=dict(depth=2)))\n"
         "model.update(dict(type='B'))\n",
-        imported=imported,
+        import_config=import_config,
     )
-    assert asked == [("base.net", 2), ("net", 1)]
+    assert imported == [("base.net", 2), ("net", 1)]
     assert read["model"] == {"type": "B", "neck": {"width": 1, "depth": 2}}
     assert (read["other"], read["mine"]) == (1, 1)
 
 
-def test_a_name_that_a_base_of_the_newer_kind_does_not_have():
-    with pytest.raises(SameboxError, match=r"config\.py:2: model: net has no such name"):
-        names("with read_base():\n    from .net import model\n")
+def test_a_name_that_an_imported_base_does_not_have():
+    with pytest.raises(SameboxError, match=r"config\.py:2: net has no name model"):
+        assignments("with read_base():\n    from .net import model\n")
 
 
-# Where a value stands, each is Unread
+# Each is read as an UnreadValue
 HOSTILE_VALUES = [
     "__import__('os').system('touch ran')",
     "open('ran', 'w')",
@@ -120,15 +122,15 @@ HOSTILE_VALUES = [
 
 
 @pytest.mark.parametrize("text", HOSTILE_VALUES)
-def test_nothing_of_a_value_is_run(text, monkeypatch, tmp_path):
+def test_values_are_not_run(text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     ran = []
     for module, name in ((os, "system"), (subprocess, "Popen"), (builtins, "eval"), (builtins, "exec")):
         monkeypatch.setattr(module, name, lambda *given: ran.append(given))
-    found = names(f"\nvalue = {text}\n")["value"]
-    assert isinstance(found, Unread)
-    assert found.place == "config.py:2"
-    assert "\n" not in str(found)
+    value = assignments(f"\nvalue = {text}\n")["value"]
+    assert isinstance(value, UnreadValue)
+    assert value.place == "config.py:2"
+    assert "\n" not in str(value)
     assert not ran
     assert not list(tmp_path.iterdir())
 
@@ -161,12 +163,12 @@ HOSTILE_STATEMENTS = [
 
 
 @pytest.mark.parametrize("text", HOSTILE_STATEMENTS)
-def test_other_statements_are_refused(text, monkeypatch, tmp_path):
+def test_other_statements_are_an_error(text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        SameboxError, match=r"^config\.py:\d: .* is no assignment of data, and nothing .*$"
+        SameboxError, match=r"^config\.py:\d: .* does not assign plain data, and configs are not run; .*$"
     ) as error:
-        names(text)
+        assignments(text)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -185,22 +187,22 @@ def test_other_statements_are_refused(text, monkeypatch, tmp_path):
     ],
     ids=["brackets", "signs", "sums", "attributes", "unfinished", "null", "digits", "long"],
 )
-def test_what_cannot_be_parsed_ends_in_one_line(text):
+def test_text_that_cannot_be_parsed_is_an_error_of_one_line(text):
     with pytest.raises(SameboxError, match=r"^config\.py[: ]") as error:
-        names(text)
+        assignments(text)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
 
 
-def test_values_that_multiply_are_refused():
+def test_too_many_values():
     doubling = "a = [1, 1]\n" + "a = [a, a]\n" * 40
-    with pytest.raises(SameboxError, match=r"config\.py: more values than any config has"):
-        names(doubling)
+    with pytest.raises(SameboxError, match=r"config\.py: more than 200000 values"):
+        assignments(doubling)
     joining = "a = [1, 1]\n" + "a = a + a\n" * 40
-    with pytest.raises(SameboxError, match=r"config\.py: more values than any config has"):
-        names(joining)
-    text = names("a = 'ab'\n" + "a = a + a\n" * 40)["a"]
-    assert isinstance(text, Unread)
+    with pytest.raises(SameboxError, match=r"config\.py: more than 200000 values"):
+        assignments(joining)
+    text = assignments("a = 'ab'\n" + "a = a + a\n" * 40)["a"]
+    assert isinstance(text, UnreadValue)
 
 
 @pytest.mark.parametrize(
@@ -216,19 +218,19 @@ def test_values_that_multiply_are_refused():
         ({"a": {"1": {"b": 2}}}, {"a": [{"b": 0}, {"b": 1, "c": 3}]}, {"a": [{"b": 0}, {"b": 2, "c": 3}]}),
     ],
 )
-def test_merging(child, base, expected):
-    assert merged(child, base, "config.py") == expected
+def test_merge(child, base, expected):
+    assert merge(child, base, "config.py") == expected
 
 
-@pytest.mark.parametrize("held", [5, [1], None, "text"])
-def test_a_mapping_does_not_inherit_from_anything_else(held):
+@pytest.mark.parametrize("base", [5, [1], None, "text"])
+def test_a_mapping_cannot_inherit_from_another_type(base):
     with pytest.raises(SameboxError, match=r"config\.py: \{'b': 1\} cannot inherit from .*_delete_=True"):
-        merged({"a": {"b": 1}}, {"a": held}, "config.py")
+        merge({"a": {"b": 1}}, {"a": base}, "config.py")
 
 
-def test_an_expression_may_be_a_list_made_of_numbers():
-    assert expression("(1, 2.5, 'a')", "line 1") == [1, 2.5, "a"]
-    assert expression("[[x, x * 2] for x in [1, 2]]", "line 1") == [[1, 2], [2, 4]]
+def test_an_expression_may_be_a_comprehension_over_a_list():
+    assert read_expression("(1, 2.5, 'a')", "line 1") == [1, 2.5, "a"]
+    assert read_expression("[[x, x * 2] for x in [1, 2]]", "line 1") == [[1, 2], [2, 4]]
 
 
 @pytest.mark.parametrize(
@@ -237,11 +239,11 @@ def test_an_expression_may_be_a_list_made_of_numbers():
 )
 def test_other_expressions_are_unread(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = expression(text, "line 1")
-    assert isinstance(found, Unread) or all(isinstance(item, Unread) for item in found)
+    value = read_expression(text, "line 1")
+    assert isinstance(value, UnreadValue) or all(isinstance(item, UnreadValue) for item in value)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_message_shows_a_value_briefly():
-    assert len(short([["x" * 500] * 500] * 500)) < 100
-    assert short(Unread("a.py:1", "'f()', which is no data")) == "'f()', which is no data at a.py:1"
+def test_short_repr():
+    assert len(short_repr([["x" * 500] * 500] * 500)) <= 80
+    assert short_repr(UnreadValue("a.py:1", "'f()'")) == "'f()' (not plain data, a.py:1)"

@@ -1,10 +1,9 @@
-import copy
-
 import original_yaml as original
 import pytest
+from changes import with_value
 
 from samebox.adopt import maskrcnn_benchmark
-from samebox.adopt.bases import yaml_config
+from samebox.adopt.configs.yaml_files import yaml_config
 from samebox.core.errors import SameboxError
 
 UNSUPPORTED = [
@@ -36,26 +35,16 @@ def config(tmp_path):
     return yaml_config(original.write(original.ORIGINALS["mb_mask_rcnn_r50_fpn_1x"], tmp_path))
 
 
-def changed(config, path, value):
-    config = copy.deepcopy(config)
-    held = config
-    *steps, last = path.split(".")
-    for step in steps:
-        held = held.setdefault(step, {})
-    held[last] = value
-    return config
-
-
-@pytest.mark.parametrize(("path", "value", "message"), UNSUPPORTED, ids=[one[0] for one in UNSUPPORTED])
-def test_what_is_not_supported_is_named(tmp_path, path, value, message):
+@pytest.mark.parametrize(("path", "value", "message"), UNSUPPORTED, ids=[case[0] for case in UNSUPPORTED])
+def test_unsupported_keys_are_reported(tmp_path, path, value, message):
     with pytest.raises(SameboxError) as error:
-        maskrcnn_benchmark.adopted(changed(config(tmp_path), path, value), "a.yaml")
+        maskrcnn_benchmark.adopt(with_value(config(tmp_path), path, value), "a.yaml")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_numbers_come_over(tmp_path):
-    held = config(tmp_path)
+def test_numbers_are_adopted(tmp_path):
+    source = config(tmp_path)
     for path, value in {
         "MODEL.ROI_BOX_HEAD.NUM_CLASSES": 8,
         "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
@@ -65,12 +54,12 @@ def test_numbers_come_over(tmp_path):
         "INPUT.PIXEL_MEAN": [1, 2, 3],
         "DATALOADER.SIZE_DIVISIBILITY": 0,
     }.items():
-        held = changed(held, path, value)
-    found = maskrcnn_benchmark.adopted(held, "a.yaml")
-    network = found.values["network"]
-    assert (found.num_classes, found.family) == (7, "mb_mask_rcnn")
+        source = with_value(source, path, value)
+    adopted = maskrcnn_benchmark.adopt(source, "a.yaml")
+    network = adopted.values["network"]
+    assert (adopted.num_classes, adopted.family) == (7, "mb_mask_rcnn")
     assert network["roi_head"]["nms"] == {"iou_threshold": 0.4, "count": 50}
     assert network["roi_head"]["bbox_head"]["roi_align"]["samples"] is None
     assert network["rpn_head"]["anchors"]["scales"] == [4.0]
-    assert found.values["normalize"]["mean"] == [1.0, 2.0, 3.0]
-    assert found.values["preprocess"]["divisor"] == 1
+    assert adopted.values["normalize"]["mean"] == [1.0, 2.0, 3.0]
+    assert adopted.values["preprocess"]["divisor"] == 1

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from pipelines import adopt
 from samebox.adopt import mmdetection
-from samebox.adopt.bases import python_config
+from samebox.adopt.configs.python_files import python_config
 from samebox.core.errors import SameboxError
 from samebox.core.files import read_json, sha256
 from stages import compose
@@ -108,7 +108,7 @@ def test_a_family_decides_only_what_mmdetections_configs_do_not_say(conf, tmp_pa
     ours = {"masked_norm", "model"}
     for name, sets in original_mmdetection.ORIGINALS.items():
         config = original_mmdetection.write(sets[0], tmp_path / name)
-        found = mmdetection.adopted(python_config(config), name)
+        found = mmdetection.adopt(python_config(config), name)
         left = undecided(OmegaConf.to_container(adopt.family_config(found.family)), found.values)
         assert {key.rpartition(".")[2] for key in left} <= follows | constant | ours
 

@@ -1,11 +1,12 @@
 import pytest
 
-from samebox.adopt.bases import embedded_config, python_config, yaml_config
+from samebox.adopt.configs.python_files import embedded_config, python_config
+from samebox.adopt.configs.yaml_files import yaml_config
 from samebox.core.errors import SameboxError
 
 
-def written(folder, **files):
-    """Files by name without suffix; the path of the first."""
+def write_files(folder, **files):
+    """Write the texts of files by their names without suffix; returns the path of the first file."""
     paths = []
     for name, text in files.items():
         path = folder / f"{name}.py"
@@ -15,7 +16,7 @@ def written(folder, **files):
     return paths[0]
 
 
-def test_bases_are_followed_and_merged(tmp_path):
+def test_bases_are_merged(tmp_path):
     own = "model = dict(depth=101)\nscale = _base_.scale\nn = {{_base_.n}}\n"
     files = {
         "net/own": f"_base_ = ['../model.py', './data.py']\n{own}",
@@ -23,19 +24,19 @@ def test_bases_are_followed_and_merged(tmp_path):
         "base/root": "model = dict(width=8)\nn = 4\n",
         "net/data": "scale = (3, 2)\n",
     }
-    path = written(tmp_path, **files)
+    path = write_files(tmp_path, **files)
     model = {"type": "A", "depth": 101, "width": 8}
     assert python_config(path) == {"model": model, "scale": [3, 2], "n": 4}
 
 
-def test_newer_configs_import_their_bases(tmp_path):
+def test_bases_that_are_imported_are_merged(tmp_path):
     imports = "from .._base_.model import *\n    from .data import scale"
     files = {
         "net/own": f"with read_base():\n    {imports}\nmodel.update(dict(depth=101))\n",
         "_base_/model": "from mmdet.models import ResNet\nmodel = dict(type=ResNet, depth=50)\n",
         "net/data": "scale = (3, 2)\nother = 1\n",
     }
-    path = written(tmp_path, **files)
+    path = write_files(tmp_path, **files)
     config = python_config(path)
     assert config["model"]["depth"] == 101
     assert config["model"]["type"].name == "ResNet"
@@ -48,65 +49,65 @@ def test_newer_configs_import_their_bases(tmp_path):
     [
         (
             {"a": "_base_ = 'b.py'\n", "b": "_base_ = './a.py'\n"},
-            r"a\.py: is based on itself, by way of b\.py",
+            r"a\.py: is based on itself through b\.py",
         ),
         ({"a": "_base_ = 'a.py'\n"}, r"a\.py: is based on itself"),
         ({"a": "with read_base():\n    from .a import *\n"}, r"a\.py: is based on itself"),
         (
             {"a": "_base_ = 'b.py'\n"},
-            r"b\.py: no such file; a\.py is based on it: fetch the framework's folder",
+            r"b\.py: no such file; a\.py is based on it: copy the framework's folder",
         ),
         (
             {"a": "_base_ = ['b.py', 'c.py']\n", "b": "x = 1\n", "c": "x = 2\n"},
-            r"two of its _base_ files give x",
+            r"two _base_ files assign x",
         ),
         ({"a": "_base_ = 5\n"}, r"_base_ is 5; give the paths of files"),
-        ({"a": "_base_ = open('b')\n"}, r"_base_ is .*open.* at .*a\.py:1; give the paths"),
-        ({"a": "_base_ = 'mmdet::net.py'\n"}, r"_base_ names 'mmdet::net\.py', which is no file"),
+        ({"a": "_base_ = open('b')\n"}, r"_base_ is .*open.*\(not plain data, .*a\.py:1\); give the paths"),
+        ({"a": "_base_ = 'mmdet::net.py'\n"}, r"the base 'mmdet::net\.py' is not a local file"),
         ({"a": "with read_base():\n    from .........x import *\n"}, r"x\.py: no such file"),
         (
             {"a": "with read_base():\n    from mmdet.x import *\n"},
-            r"imports mmdet\.x, which is no file",
+            r"imports mmdet\.x, which is not a local file",
         ),
         ({"a": "_base_ = 'b.py'\nm = dict(x=1)\n", "b": "m = 2\n"}, r"\{'x': 1\} cannot inherit from 2"),
     ],
 )
-def test_what_cannot_be_followed(tmp_path, files, message):
+def test_bases_that_cannot_be_read(tmp_path, files, message):
     with pytest.raises(SameboxError, match=message) as error:
-        python_config(written(tmp_path, **files))
+        python_config(write_files(tmp_path, **files))
     assert "\n" not in str(error.value)
 
 
-def test_a_long_row_of_bases(tmp_path):
+def test_too_long_a_chain_of_bases(tmp_path):
     files = {f"a{i}": f"_base_ = 'a{i + 1}.py'\n" for i in range(40)}
-    with pytest.raises(SameboxError, match=r"based on more than 20 files in a row"):
-        python_config(written(tmp_path, **files))
+    with pytest.raises(SameboxError, match=r"more than 20 files based on one another"):
+        python_config(write_files(tmp_path, **files))
 
 
-def test_bases_that_multiply(tmp_path):
+def test_too_many_bases(tmp_path):
     files = {f"a{i}": f"_base_ = ['a{i + 1}.py', './a{i + 1}.py']\n" for i in range(15)}
-    with pytest.raises(SameboxError, match=r"more than 200 files refer to one another"):
-        python_config(written(tmp_path, **files, a15="pass\n"))
+    with pytest.raises(SameboxError, match=r"more than 200 files based on one another"):
+        python_config(write_files(tmp_path, **files, a15="pass\n"))
 
 
 @pytest.mark.parametrize("content", [b"\x80\x04\xff\xfe", b"\0" * (2 << 20)])
-def test_no_text(tmp_path, content):
+def test_a_file_that_is_not_text(tmp_path, content):
     path = tmp_path / "a.py"
     path.write_bytes(content)
-    with pytest.raises(SameboxError, match=r"a\.py: no (text|config)"):
+    with pytest.raises(SameboxError, match=r"a\.py: not a (text|config) file"):
         python_config(path)
 
 
-def test_a_folder_is_no_config(tmp_path):
-    with pytest.raises(SameboxError, match="no config, which is a file"):
+def test_a_folder_is_not_a_config(tmp_path):
+    with pytest.raises(SameboxError, match="not a config file of at most 1 MiB"):
         python_config(tmp_path)
 
 
-def test_the_text_in_a_checkpoint():
+def test_the_config_stored_in_a_checkpoint():
     assert embedded_config("model = dict(type='A')\n", "it") == {"model": {"type": "A"}}
 
 
-def test_the_text_of_an_old_checkpoint_is_that_of_several_files():
+def test_an_old_checkpoint_stores_the_texts_of_several_files():
     text = (
         "/home/me/configs/_base_/model.py\nmodel = dict(type='A', depth=50)\nn = 2\n\n"
         "/home/me/configs/own.py\n_base_ = '_base_/model.py'\nmodel = dict(depth=101)\nm = _base_.n\n"
@@ -116,8 +117,8 @@ def test_the_text_of_an_old_checkpoint_is_that_of_several_files():
     assert config["m"] == 2
 
 
-def test_the_text_in_a_checkpoint_cannot_import():
-    with pytest.raises(SameboxError, match=r"it: imports \.\.x, which it does not hold"):
+def test_a_config_stored_in_a_checkpoint_cannot_import_others():
+    with pytest.raises(SameboxError, match=r"it: imports \.\.x, which is not stored in it"):
         embedded_config("with read_base():\n    from ..x import *\n", "it")
 
 
@@ -128,7 +129,7 @@ def test_yaml_bases_are_merged(tmp_path):
     assert config == {"MODEL": {"A": {"X": 1, "Y": [3]}}, "SIZES": [4, 8]}
 
 
-def test_yaml_that_refers_to_a_list_twice(tmp_path):
+def test_a_yaml_alias_is_read_as_a_copy(tmp_path):
     (tmp_path / "a.yaml").write_text("A: &one [1, 2]\nB: *one\n")
     assert yaml_config(tmp_path / "a.yaml") == {"A": [1, 2], "B": [1, 2]}
 
@@ -136,23 +137,23 @@ def test_yaml_that_refers_to_a_list_twice(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("A: !!python/object/apply:os.system ['touch ran']\n", r"a\.yaml:1: not a config's YAML"),
-        ("A: !!python/object/new:open ['ran', w]\n", r"a\.yaml:1: not a config's YAML"),
-        ("A: !!python/name:os.system\n", r"a\.yaml:1: not a config's YAML"),
-        ("A: !!python/object/apply:eval ['(']\n", r"a\.yaml:1: not a config's YAML \(a call\)"),
-        ("A: !!python/object/apply:eval {a: 1}\n", r"a\.yaml:1: not a config's YAML \(a call\)"),
-        ("a: &a {x: 1}\nb:\n  <<: *a\n", r"a\.yaml:3: not a config's YAML \(a merge key\)"),
-        ("a: &a [*a]\n", r"a\.yaml:1: not a config's YAML"),
-        ("a: [1\n", r"a\.yaml:2: not a config's YAML"),
-        ("a: 1\n---\nb: 2\n", r"a\.yaml:\d: not a config's YAML"),
-        ("- 1\n", r"a\.yaml: no mapping of sections"),
-        ("", r"a\.yaml: no mapping of sections"),
+        ("A: !!python/object/apply:os.system ['touch ran']\n", r"a\.yaml:1: not a YAML config"),
+        ("A: !!python/object/new:open ['ran', w]\n", r"a\.yaml:1: not a YAML config"),
+        ("A: !!python/name:os.system\n", r"a\.yaml:1: not a YAML config"),
+        ("A: !!python/object/apply:eval ['(']\n", r"a\.yaml:1: not a YAML config \(a call\)"),
+        ("A: !!python/object/apply:eval {a: 1}\n", r"a\.yaml:1: not a YAML config \(a call\)"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n", r"a\.yaml:3: not a YAML config \(a merge key\)"),
+        ("a: &a [*a]\n", r"a\.yaml:1: not a YAML config"),
+        ("a: [1\n", r"a\.yaml:2: not a YAML config"),
+        ("a: 1\n---\nb: 2\n", r"a\.yaml:\d: not a YAML config"),
+        ("- 1\n", r"a\.yaml: not a mapping of sections"),
+        ("", r"a\.yaml: not a mapping of sections"),
         ("_BASE_: a.yaml\n", r"a\.yaml: is based on itself"),
         ("_BASE_: [a.yaml]\n", r"a\.yaml: _BASE_ is \['a\.yaml'\]"),
-        ("[" * 5000, r"a\.yaml:\d+: not a config's YAML"),
+        ("[" * 5000, r"a\.yaml:\d+: not a YAML config"),
     ],
 )
-def test_yaml_that_is_no_config(tmp_path, monkeypatch, text, message):
+def test_yaml_that_is_not_a_config(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(SameboxError, match=message) as error:
@@ -161,17 +162,17 @@ def test_yaml_that_is_no_config(tmp_path, monkeypatch, text, message):
     assert not (tmp_path / "ran").exists()
 
 
-def test_yaml_values_that_multiply(tmp_path):
+def test_too_many_yaml_values(tmp_path):
     rows = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     (tmp_path / "a.yaml").write_text("a0: &a0 [1]\n" + rows)
-    with pytest.raises(SameboxError, match="more values than any config has"):
+    with pytest.raises(SameboxError, match="more than 200000 values"):
         yaml_config(tmp_path / "a.yaml")
 
 
-def test_what_yaml_would_have_evaluated_is_read_as_data(tmp_path):
+def test_an_expression_for_eval_is_read_as_data(tmp_path):
     text = 'A: !!python/object/apply:eval ["[[x, x * 2**(1.0/2)] for x in [1, 2]]"]\n'
     text += "B: !!python/object/apply:eval [\"open('ran', 'w')\"]\n"
     (tmp_path / "a.yaml").write_text(text)
     config = yaml_config(tmp_path / "a.yaml")
     assert config["A"] == [[1, 2**0.5], [2, 2 * 2**0.5]]
-    assert str(config["B"]).endswith("a.yaml:2:1")
+    assert str(config["B"]).endswith("a.yaml:2:1)")

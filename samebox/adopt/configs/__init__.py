@@ -1,0 +1,1 @@
+"""Config files, read as plain data: nothing in them is imported, called or run."""
