@@ -1,19 +1,21 @@
 # Each target does its own set-up in .venv; PYTHON names the interpreter, 3.10 or newer.
 PYTHON ?= python3
+# Not empty: ONNX Runtime's build for CUDA takes the place of the one for the CPU. Default: if the driver is loaded
+GPU ?= $(wildcard /proc/driver/nvidia/version)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Else glibc gives the memory of every large tensor back and asks the system for it anew, page by page
+# Otherwise glibc returns the memory of every large tensor to the system and requests it again, page by page
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
 .PHONY: demo test lint bench
 
-# Two processes side by side, each with a core of its own, take half the time of one after the other on both:
-# the networks are too small to share
+# Two processes with one core each take half the time of one process after the other on two cores: the networks
+# are too small to use two threads well
 demo: export OMP_NUM_THREADS ?= 1
-# The reference cases are held to at PyTorch's own number of threads; those of a test then wait for those of another,
-# which takes many times as long where they wait by spinning
+# The reference cases are compared at PyTorch's default number of threads. Test processes then share the cores, and
+# threads that wait by spinning would make the tests many times slower
 test: export OMP_WAIT_POLICY ?= PASSIVE
 
 demo: $(BIN)/.ready
@@ -37,5 +39,7 @@ bench: $(BIN)/.ready
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "samebox needs Python 3.10 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	pip install --quiet --constraint constraints.txt --editable '.[test]'
+	pip install --quiet --constraint constraints.txt --editable '.[pipeline,test]'
+	$(if $(GPU),pip uninstall --quiet --yes onnxruntime)
+	$(if $(GPU),pip install --quiet --constraint constraints.txt onnxruntime-gpu)
 	touch $@
