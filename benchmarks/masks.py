@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks.common import how_timed, interleaved, ratio, show
 from benchmarks.sheets import Sheet, Spread, write
 from samebox.coco.results import encoded
-from samebox.postprocess.masks import paste
+from samebox.postprocess.masks import paste_sampled
 
 COUNT, HEIGHT, WIDTH = 100, 480, 640
 # The side of a map, and the smallest and largest side of a box as a share of the image's
@@ -62,12 +62,12 @@ def by_grid_sample(probabilities: NDArray[np.float32], boxes: NDArray[np.float32
 def timed(side: int, least: float, largest: float, rounds: int) -> list[str]:
     """Milliseconds of pasting, encoding, both, and of the other way; and the ratio of the two ways."""
     probabilities, boxes = drawn_maps(side), drawn_boxes(least, largest)
-    pasted = paste(probabilities, boxes, HEIGHT, WIDTH)
+    pasted = paste_sampled(probabilities, boxes, HEIGHT, WIDTH)
     times = interleaved(
         {
-            "paste": lambda: paste(probabilities, boxes, HEIGHT, WIDTH),
+            "paste": lambda: paste_sampled(probabilities, boxes, HEIGHT, WIDTH),
             "encode": lambda: encoded(pasted),
-            "both": lambda: encoded(paste(probabilities, boxes, HEIGHT, WIDTH)),
+            "both": lambda: encoded(paste_sampled(probabilities, boxes, HEIGHT, WIDTH)),
             "other": lambda: rle.encode(by_grid_sample(probabilities, boxes)),
         },
         rounds,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from samebox.evaluation.agreement import agreement
 from samebox.networks.blocks.boxes import as_continuous
 from samebox.postprocess.detections import Detections
-from samebox.postprocess.masks import bounds
+from samebox.postprocess.masks import boxes_around
 from samebox.postprocess.panoptic import Panoptic, Segment
 from samebox.record.preprocess import Batch, Image, read_image
 from stages.compose import compose
@@ -165,7 +165,7 @@ class Golden:
         boxes, scores, labels = (self.outputs[f"{index}/{name}"] for name in ("boxes", "scores", "labels"))
         masks = self._masks(index)
         if masks is not None and not boxes.any():  # the original gives none
-            boxes = bounds(masks)
+            boxes = boxes_around(masks)
         return Detections(boxes, scores, labels, self.loaded.spec.class_names, masks)
 
     def _masks(self, index: int | str) -> NDArray[np.bool_] | None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from samebox.coco.results import corners
-from samebox.postprocess.keypoints import distances
-from samebox.postprocess.matching import LabelledBoxes, matched
+from samebox.postprocess.keypoints import keypoint_distances
+from samebox.postprocess.matching import LabelledBoxes, match_one_to_one
 
 MOVED_IOU = 0.99  # one that overlaps less has moved
 RESCORED = 1e-3  # scores further apart differ
@@ -66,7 +66,7 @@ def difference(reference: _Results, other: _Results) -> Difference:
         overlap = np.minimum(overlap, [_mask_iou(ours.masks[i], theirs.masks[j]) for i, j in pairs])
     if ours.keypoints is not None and theirs.keypoints is not None:
         sides = np.sqrt(ours.boxes[rows, 2:].prod(1)).clip(1)
-        astray = distances(ours.keypoints[rows], theirs.keypoints[columns]) / sides
+        astray = keypoint_distances(ours.keypoints[rows], theirs.keypoints[columns]) / sides
         overlap = np.minimum(overlap, 1 - astray.clip(0, 1))
     apart = abs(ours.corners[rows] - theirs.corners[columns]).max(1, initial=0)
     rescore = abs(ours.scores[rows] - theirs.scores[columns])
@@ -127,7 +127,7 @@ def _matched(ours: _Detections, theirs: _Detections) -> tuple[_Indices, _Indices
     found = [(nothing, nothing, np.empty(0))]
     for image, here in ours.by_image().items():
         if image in there:
-            rows, columns, overlap = matched(ours.boxes_at(here), theirs.boxes_at(there[image]))
+            rows, columns, overlap = match_one_to_one(ours.boxes_at(here), theirs.boxes_at(there[image]))
             found.append((here[rows], there[image][columns], overlap))
     rows, columns, overlap = map(np.concatenate, zip(*found, strict=True))
     return rows, columns, overlap

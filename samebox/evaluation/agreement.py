@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.postprocess.detections import Detections
-from samebox.postprocess.keypoints import distances
+from samebox.postprocess.keypoints import keypoint_distances
 from samebox.postprocess.masks import mask_iou
-from samebox.postprocess.matching import LabelledBoxes, matched
-from samebox.postprocess.panoptic import alike as alike_pixels
+from samebox.postprocess.matching import LabelledBoxes, match_one_to_one
+from samebox.postprocess.panoptic import same_class_share
 
 # Float32 convolutions differ by less than this between runtimes, in pixels and in score; of a mask
 # only pixels whose probability is nearly 0.5 differ, and few keypoints have two peaks of nearly one height
@@ -64,15 +64,15 @@ class Agreement:
 
 
 def agreement(reference: Detections, found: Detections) -> Agreement:
-    """The agreement of two answers, whose detections are paired as `matched` does."""
-    ours, theirs, _ = matched(_labelled_boxes(reference), _labelled_boxes(found))
+    """The agreement of two answers, whose detections are paired as `match_one_to_one` does."""
+    ours, theirs, _ = match_one_to_one(_labelled_boxes(reference), _labelled_boxes(found))
     masks = keypoints = pixels = None
     if reference.masks is not None and found.masks is not None:
         masks = mask_iou(reference.masks[ours], found.masks[theirs])
     if reference.keypoints is not None and found.keypoints is not None:
-        keypoints = distances(reference.keypoints[ours], found.keypoints[theirs])
+        keypoints = keypoint_distances(reference.keypoints[ours], found.keypoints[theirs])
     if reference.panoptic is not None and found.panoptic is not None:
-        pixels = alike_pixels(reference.panoptic, found.panoptic)
+        pixels = same_class_share(reference.panoptic, found.panoptic)
     return Agreement(
         len(reference),
         len(found),

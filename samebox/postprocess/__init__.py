@@ -1,1 +1,1 @@
-"""Network outputs to detections: boxes, masks, keypoints and panoptic segments in image pixels."""
+"""From network outputs to detections: boxes, masks, keypoints and panoptic segments in image pixels."""

@@ -1,4 +1,4 @@
-"""Detections of one image, brought back to its own pixels by one code for all runtimes."""
+"""The detections of one image, computed from a network's outputs by the same code for all runtimes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,23 +7,25 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.postprocess.keypoints import located
-from samebox.postprocess.masks import PASTES, bounds, spread
-from samebox.postprocess.panoptic import Panoptic, check_classes, class_map, merged
+from samebox.postprocess.keypoints import keypoints_from_heatmaps
+from samebox.postprocess.masks import PASTES, boxes_around, masks_from_canvas
+from samebox.postprocess.panoptic import Panoptic, check_classes, class_map, merge_segments
 from samebox.record.decoding import MMDETECTION, Decoding, PanopticRule
 from samebox.record.preprocess import Batch
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one image, by descending score.
+    """The detections of one image, by descending score.
 
-    `boxes` [N,4] float32, x1 y1 x2 y2 in pixels of the original image; `scores` [N] float32 in 0..1;
-    `labels` [N] int64, indices into `class_names`; `masks` [N,H,W] bool at the original size, or None
-    for a detector that gives none; `panoptic` the segments of a detector that tells every pixel's class;
-    `keypoints` [N,P,3] float32, of each x and y in pixels of the original image and a score that only ranks,
-    or None for a detector that gives none. With `inclusive`, as in maskrcnn-benchmark, coordinates count
-    whole pixels: x2 and y2 are the last ones in a box, and a keypoint lies on one.
+    `boxes` [N,4] float32: x1 y1 x2 y2 in pixels of the original image. `scores` [N] float32 in 0..1.
+    `labels` [N] int64: indices into `class_names`. `masks` [N,H,W] bool at the original size, or None if the
+    detector has no masks. `panoptic`: the segments, or None if the detector has no semantic head.
+    `keypoints` [N,P,3] float32: x and y in pixels of the original image, and a score that ranks keypoints but
+    is no probability; None if the detector has no keypoints.
+
+    If `inclusive`, as in maskrcnn-benchmark, coordinates count whole pixels: x2 and y2 are the last pixels in
+    a box, and a keypoint is the index of a pixel.
     """
 
     boxes: NDArray[np.float32]
@@ -45,31 +47,32 @@ def detections_from_outputs(
     class_names: tuple[str, ...],
     decoding: Decoding = MMDETECTION,
 ) -> list[Detections]:
-    """One `Detections` an image from a network's named outputs, in the pixels of the image as it was.
+    """One `Detections` per image from a network's named outputs, in pixels of the original image.
 
-    `outputs`: boxes [B,K,4] on the canvas, scores [B,K] where 0 is padding, which is dropped, labels [B,K];
-    from a network that gives masks also masks [B,K,M,M], the probabilities over each row's box, and so
-    keypoints [B,K,P,M,M], the logits of each. One that has masks [B,K,H/4,W/4] over the canvas and no boxes
-    gets the boxes around them. One that has semantics [B,S,H/4,W/4] gets segments, by the rule of `decoding`.
-    Raises SameboxError where the rule is for another number of classes.
+    `outputs`: boxes [B,K,4] on the canvas, scores [B,K], labels [B,K]. Rows with score 0 are padding and are
+    dropped. Optional: masks [B,K,M,M], probabilities over each row's box; keypoints [B,K,P,M,M], logits over
+    each row's box; semantics [B,S,H/4,W/4], logits over the canvas, which become segments by
+    `decoding.panoptic`. A network without boxes has masks [B,K,H/4,W/4] over the canvas; its boxes are the
+    smallest ones around the masks. Raises SameboxError if the panoptic rule names another number of classes
+    than the semantics have.
     """
-    # x and y are scaled apart: rounding made their factors differ
+    # x and y have their own factors, because rounding the resized sides made these differ
     factors = (batch.sizes / batch.originals)[:, [1, 0, 1, 0]].astype(np.float32)
-    found = []
+    detections = []
     for index, (factor, original) in enumerate(zip(factors, batch.originals.tolist(), strict=True)):
-        taken = outputs["scores"][index] > 0
-        rows = {name: output[index][taken] for name, output in outputs.items() if name != "semantics"}
+        real = outputs["scores"][index] > 0
+        rows = {name: output[index][real] for name, output in outputs.items() if name != "semantics"}
         if "boxes" in rows:
             boxes = rows["boxes"] / factor
             masks = PASTES[decoding.masks](rows["masks"], boxes, *original) if "masks" in rows else None
         else:
-            masks = spread(rows["masks"], tuple(batch.sizes[index].tolist()), *original)
-            boxes = bounds(masks)
+            masks = masks_from_canvas(rows["masks"], tuple(batch.sizes[index].tolist()), *original)
+            boxes = boxes_around(masks)
         keypoints = None
         if "keypoints" in rows:
-            keypoints = located(rows["keypoints"], rows["boxes"], decoding.keypoints)
+            keypoints = keypoints_from_heatmaps(rows["keypoints"], rows["boxes"], decoding.keypoints)
             keypoints[..., :2] /= factor[:2]
-        found.append(
+        detections.append(
             Detections(
                 boxes=boxes,
                 scores=rows["scores"],
@@ -81,20 +84,21 @@ def detections_from_outputs(
             )
         )
     if "semantics" in outputs and decoding.panoptic is not None:
-        return _with_segments(found, outputs["semantics"], batch, decoding.panoptic)
-    return found
+        return _with_segments(detections, outputs["semantics"], batch, decoding.panoptic)
+    return detections
 
 
 def _with_segments(
-    found: Sequence[Detections], semantics: NDArray[np.float32], batch: Batch, rule: PanopticRule
+    detections: Sequence[Detections], semantics: NDArray[np.float32], batch: Batch, rule: PanopticRule
 ) -> list[Detections]:
-    """The detections of each image with its segments, from logits [B,S,H/4,W/4] over the canvas."""
+    """Add the segments of each image, from logits [B,S,H/4,W/4] over the canvas."""
     check_classes(semantics, rule)
     sizes = zip(batch.sizes.tolist(), batch.originals.tolist(), strict=True)
-    whole = []
-    for one, logits, (size, original) in zip(found, semantics, sizes, strict=True):
-        names = [one.class_names[label] for label in one.labels]
+    completed = []
+    for objects, logits, (size, original) in zip(detections, semantics, sizes, strict=True):
+        names = [objects.class_names[label] for label in objects.labels]
         classes = class_map(logits, tuple(size), *original)
-        panoptic = merged(cast(NDArray[np.bool_], one.masks), one.scores, names, classes, rule)
-        whole.append(replace(one, panoptic=panoptic))
-    return whole
+        masks = cast(NDArray[np.bool_], objects.masks)
+        panoptic = merge_segments(masks, objects.scores, names, classes, rule)
+        completed.append(replace(objects, panoptic=panoptic))
+    return completed

@@ -32,7 +32,7 @@ def box_iou(a: NDArray[Any], b: NDArray[Any]) -> _Floats:
     return np.divide(common, union, out=np.zeros_like(common), where=common > 0)
 
 
-def matched(reference: LabelledBoxes, other: LabelledBoxes) -> tuple[_Indices, _Indices, _Floats]:
+def match_one_to_one(reference: LabelledBoxes, other: LabelledBoxes) -> tuple[_Indices, _Indices, _Floats]:
     """Pairs of detections of the same class: indices into `reference` and into `other` [P], box IoU [P].
 
     Greedy: the pair with the largest IoU first, down to LEAST_IOU; among pairs of equal IoU the one with the

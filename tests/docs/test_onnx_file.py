@@ -16,8 +16,8 @@ from samebox.engine.session import SESSION_KEY
 from samebox.graph.modules import MODULES_KEY
 from samebox.networks.construct import build
 from samebox.postprocess import masks
-from samebox.postprocess.keypoints import located
-from samebox.postprocess.panoptic import class_map, merged
+from samebox.postprocess.keypoints import keypoints_from_heatmaps
+from samebox.postprocess.panoptic import class_map, merge_segments
 from samebox.record.decoding import PanopticRule
 from samebox.record.preprocess import Preprocess, Resize
 from samebox.record.spec import METADATA_KEY, PRECISION_KEY, Spec
@@ -109,17 +109,17 @@ def test_masks_over_boxes(page, random, rule, side):
 def test_masks_over_the_canvas(page, random):
     maps = random.random((6, 24, 40), np.float32)
     maps[0] = 0
-    expected = masks.spread(maps, (90, 151), 77, 133)
+    expected = masks.masks_from_canvas(maps, (90, 151), 77, 133)
     found = np.array([page.spread(values, (90, 151), 77, 133) for values in maps])
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal([page.bounds(mask) for mask in found], masks.bounds(expected))
+    np.testing.assert_array_equal([page.bounds(mask) for mask in found], masks.boxes_around(expected))
 
 
 @pytest.mark.parametrize("score", ["ratio", "logit"])
 def test_keypoints(page, random, score):
     logits = random.normal(0, 4, (12, 3, 56, 56)).astype(np.float32)
     placed = boxes(random, 12, 200, 300)
-    expected = located(logits, placed, score)
+    expected = keypoints_from_heatmaps(logits, placed, score)
     found = [
         [page.keypoint(values, box, score) for values in maps]
         for maps, box in zip(logits, placed, strict=True)
@@ -132,9 +132,11 @@ def test_segments(page, random):
     classes = class_map(logits, (70, 110), 60, 95)
     np.testing.assert_array_equal(page.class_map(logits, (70, 110), 60, 95), classes)
     rule = PanopticRule(("sky", "field", "water"), stuff_area=500)
-    objects = masks.paste(random.random((8, 28, 28), np.float32) + 0.2, boxes(random, 8, 60, 95), 60, 95)
+    objects = masks.paste_sampled(
+        random.random((8, 28, 28), np.float32) + 0.2, boxes(random, 8, 60, 95), 60, 95
+    )
     scores, names = np.linspace(0.9, 0.4, 8, dtype=np.float32), list("abcdefgh")
-    expected = merged(objects, scores, names, classes, rule)
+    expected = merge_segments(objects, scores, names, classes, rule)
     ids, found = page.segments(objects, scores.tolist(), names, classes, vars(rule))
     np.testing.assert_array_equal(ids, expected.ids)
     assert found == [(segment.id, segment.class_name) for segment in expected.segments]

@@ -3,8 +3,8 @@ import pytest
 
 from samebox.core.errors import SameboxError
 from samebox.postprocess.detections import detections_from_outputs
-from samebox.postprocess.keypoints import located
-from samebox.postprocess.masks import paste
+from samebox.postprocess.keypoints import keypoints_from_heatmaps
+from samebox.postprocess.masks import paste_sampled
 from samebox.record.decoding import Decoding
 from samebox.record.preprocess import Batch
 
@@ -13,7 +13,7 @@ NAMES = ("disc", "ring")
 
 @pytest.fixture
 def batch():
-    """Two images, the first enlarged twofold in x and threefold in y, the second halved."""
+    """Two images: the first enlarged twofold in x and threefold in y, the second halved."""
     sizes, originals = np.array([[60, 40], [50, 100]]), np.array([[20, 20], [100, 200]])
     return Batch(np.zeros((2, 3, 64, 128), np.float32), sizes, originals)
 
@@ -29,14 +29,14 @@ def outputs():
     }
 
 
-def test_boxes_are_scaled_back_in_x_and_y_apart(outputs, batch):
+def test_boxes_are_scaled_by_a_factor_for_x_and_one_for_y(outputs, batch):
     first, second = detections_from_outputs(outputs, batch, NAMES)
     np.testing.assert_allclose(first.boxes, [[2, 2, 20, 20], [1, 1, 4, 3]], rtol=1e-6)
     np.testing.assert_allclose(second.boxes, [[2, 4, 6, 8]], rtol=1e-6)
     assert first.boxes.dtype == np.float32
 
 
-def test_padding_is_dropped(outputs, batch):
+def test_padding_rows_are_dropped(outputs, batch):
     first, second = detections_from_outputs(outputs, batch, NAMES)
     assert (len(first), len(second)) == (2, 1)
     np.testing.assert_array_equal(first.scores, np.array([0.9, 0.4], np.float32))
@@ -46,7 +46,7 @@ def test_padding_is_dropped(outputs, batch):
     assert first.masks is None
 
 
-def test_nothing_found(outputs, batch):
+def test_an_image_without_detections(outputs, batch):
     outputs["scores"][:] = 0
     for found in detections_from_outputs(outputs, batch, NAMES):
         assert len(found) == 0
@@ -54,41 +54,41 @@ def test_nothing_found(outputs, batch):
         assert found.labels.shape == (0,)
 
 
-def test_the_arrays_of_the_runtime_are_left_as_they_were(outputs, batch):
+def test_the_arrays_of_the_runtime_are_not_modified(outputs, batch):
     before = {name: value.copy() for name, value in outputs.items()}
     detections_from_outputs(outputs, batch, NAMES)
     for name, value in outputs.items():
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_masks_are_pasted_at_the_size_of_each_image(outputs, batch):
+def test_masks_have_the_size_of_each_image(outputs, batch):
     outputs["masks"] = np.random.default_rng(0).random((2, 3, 28, 28), np.float32)
     for index, found in enumerate(detections_from_outputs(outputs, batch, NAMES)):
         height, width = batch.originals[index]
         assert (found.masks.shape, found.masks.dtype) == ((len(found), height, width), np.bool_)
-        expected = paste(outputs["masks"][index, : len(found)], found.boxes, height, width)
+        expected = paste_sampled(outputs["masks"][index, : len(found)], found.boxes, height, width)
         np.testing.assert_array_equal(found.masks, expected)
         assert 0 < expected.sum() < expected.size
 
 
-def test_masks_fill_their_boxes_where_the_network_is_sure(outputs, batch):
+def test_masks_of_ones_fill_their_boxes(outputs, batch):
     outputs["masks"] = np.ones((2, 3, 28, 28), np.float32)
     first, second = detections_from_outputs(outputs, batch, NAMES)
-    rows, columns = np.nonzero(first.masks[0])  # of the box 2 2 20 20
+    rows, columns = np.nonzero(first.masks[0])  # the box 2 2 20 20
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 19, 2, 19)
-    assert second.masks.sum() == 4 * 4  # of the box 2 4 6 8
+    assert second.masks.sum() == 4 * 4  # the box 2 4 6 8
 
 
-def test_nothing_found_by_a_network_with_masks_is_no_mask_of_the_images_size(outputs, batch):
+def test_masks_of_an_image_without_detections_have_its_size(outputs, batch):
     outputs["scores"][:] = 0
     outputs["masks"] = np.zeros((2, 3, 28, 28), np.float32)
     shapes = [found.masks.shape for found in detections_from_outputs(outputs, batch, NAMES)]
     assert shapes == [(0, 20, 20), (0, 100, 200)]
 
 
-def test_a_detector_of_masks_alone_gets_the_boxes_around_them(batch):
+def test_a_network_without_boxes_gets_the_boxes_around_its_masks(batch):
     masks = np.zeros((2, 2, 16, 32), np.float32)
-    masks[0, 0, 3:9, 2:5] = 1  # in canvas pixels 12..36 down and 8..20 across
+    masks[0, 0, 3:9, 2:5] = 1  # canvas rows 12..36 and columns 8..20
     scores, labels = np.array([[0.9, 0], [0, 0]], np.float32), np.array([[1, 0], [0, 0]])
     first, second = detections_from_outputs(
         {"scores": scores, "labels": labels, "masks": masks}, batch, NAMES
@@ -101,14 +101,14 @@ def test_a_detector_of_masks_alone_gets_the_boxes_around_them(batch):
     assert second.masks.shape == (0, 100, 200)
 
 
-def test_keypoints_lie_in_the_boxes_of_the_network_and_are_scaled_back_like_them(outputs, batch):
-    """Decoded over the box on the canvas: its sides are rounded up there, not in the image's own pixels."""
+def test_keypoints_are_decoded_on_the_canvas_and_scaled_like_boxes(outputs, batch):
+    """The sides of a box are rounded up on the canvas, not in the original image."""
     outputs["keypoints"] = np.random.default_rng(0).standard_normal((2, 3, 5, 56, 56)).astype(np.float32)
     for rule in ("ratio", "logit"):
         found = detections_from_outputs(outputs, batch, NAMES, Decoding(keypoints=rule))
         for index, (one, factor) in enumerate(zip(found, ([2, 3], [0.5, 0.5]), strict=True)):
             rows = outputs["keypoints"][index, : len(one)], outputs["boxes"][index, : len(one)]
-            expected = located(*rows, rule)
+            expected = keypoints_from_heatmaps(*rows, rule)
             np.testing.assert_allclose(one.keypoints[..., :2] * factor, expected[..., :2], rtol=1e-6)
             np.testing.assert_array_equal(one.keypoints[..., 2], expected[..., 2])
             x, y = one.keypoints[..., 0], one.keypoints[..., 1]
@@ -117,7 +117,7 @@ def test_keypoints_lie_in_the_boxes_of_the_network_and_are_scaled_back_like_them
             assert one.masks is None
 
 
-def test_nothing_found_by_a_network_with_keypoints_has_none(outputs, batch):
+def test_an_image_without_detections_has_no_keypoints(outputs, batch):
     outputs["scores"][:] = 0
     outputs["keypoints"] = np.zeros((2, 3, 17, 56, 56), np.float32)
     assert [found.keypoints.shape for found in detections_from_outputs(outputs, batch, NAMES)] == [
@@ -126,12 +126,12 @@ def test_nothing_found_by_a_network_with_keypoints_has_none(outputs, batch):
     ]
 
 
-def test_an_unknown_score_of_keypoints_is_refused():
+def test_an_unknown_keypoint_score_is_an_error():
     with pytest.raises(SameboxError, match=r"decoding\.keypoints: 'sum' is none of ratio, logit"):
         Decoding(keypoints="sum")
 
 
-def test_detections_tell_whether_their_coordinates_count_whole_pixels(outputs, batch):
+def test_inclusive_is_that_of_the_decoding_rule(outputs, batch):
     for inclusive in (False, True):
         found = detections_from_outputs(outputs, batch, NAMES, Decoding(inclusive=inclusive))
         assert [one.inclusive for one in found] == [inclusive] * 2

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample, interpolate
 
-from samebox.postprocess.masks import bounds, mask_iou, paste, resized, spread
+from samebox.postprocess.masks import boxes_around, mask_iou, masks_from_canvas, paste_resized, paste_sampled
 
 HEIGHT, WIDTH = 60, 80
 
@@ -20,7 +20,7 @@ WITHOUT_EXTENT = [
 
 
 def maps(count, side, seed=0):
-    """Smooth blobs that touch the edges here and there, with 0 and 1 among the values."""
+    """Smooth blobs, some of which touch the edges, with values from 0 to 1."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 1, 5, 5, generator=generator) * 6
     fine = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
@@ -28,7 +28,7 @@ def maps(count, side, seed=0):
 
 
 def sampled(probabilities, boxes):
-    """What MMDetection compares with 0.5, by `grid_sample` over the whole image: [N,H,W]."""
+    """The values [N,H,W] that MMDetection compares with 0.5, by `grid_sample` over the whole image."""
     x1, y1, x2, y2 = torch.from_numpy(boxes).T[:, :, None]
     x = (torch.arange(WIDTH, dtype=torch.float32) + 0.5 - x1) / (x2 - x1) * 2 - 1
     y = (torch.arange(HEIGHT, dtype=torch.float32) + 0.5 - y1) / (y2 - y1) * 2 - 1
@@ -39,7 +39,7 @@ def sampled(probabilities, boxes):
     return values[:, 0].numpy()
 
 
-def in_window(boxes):
+def pixels_computed(boxes):
     """The pixels [N,H,W] that MMDetection computes for each box on the CPU."""
     x1, y1, x2, y2 = boxes.T[:, :, None]
     x, y = np.arange(WIDTH), np.arange(HEIGHT)
@@ -48,7 +48,7 @@ def in_window(boxes):
     return rows[:, :, None] & columns[:, None, :]
 
 
-def assert_as_sampled(masks, values):
+def assert_masks_match(masks, values):
     unclear = abs(values - 0.5) < 1e-6
     assert unclear.mean() < 0.001
     np.testing.assert_array_equal(masks[~unclear], values[~unclear] >= 0.5)
@@ -56,64 +56,64 @@ def assert_as_sampled(masks, values):
 
 @pytest.mark.parametrize("side", [28, 224])
 @pytest.mark.parametrize("boxes", [ORDINARY, LEAVING, TINY], ids=["ordinary", "leaving", "tiny"])
-def test_masks_are_those_of_grid_sample_on_the_whole_image(boxes, side):
+def test_masks_equal_grid_sample_on_the_whole_image(boxes, side):
     boxes, probabilities = np.array(boxes, np.float32), maps(len(boxes), side)
-    masks = paste(probabilities, boxes, HEIGHT, WIDTH)
+    masks = paste_sampled(probabilities, boxes, HEIGHT, WIDTH)
     assert (masks.shape, masks.dtype) == ((len(boxes), HEIGHT, WIDTH), np.bool_)
-    assert_as_sampled(masks, sampled(probabilities, boxes))
+    assert_masks_match(masks, sampled(probabilities, boxes))
 
 
 @pytest.mark.parametrize("side", [28, 224])
-def test_many_boxes_of_all_kinds(side):
+def test_many_random_boxes(side):
     corners = np.random.default_rng(side).uniform(-30, 110, (200, 2, 2))
     boxes = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
     probabilities = maps(200, side, seed=side)
-    masks = paste(probabilities, boxes, HEIGHT, WIDTH)
+    masks = paste_sampled(probabilities, boxes, HEIGHT, WIDTH)
     assert 0.02 < masks.mean() < 0.5
-    assert_as_sampled(masks, sampled(probabilities, boxes))
+    assert_masks_match(masks, sampled(probabilities, boxes))
 
 
 @pytest.mark.parametrize("side", [28, 224])
-def test_a_box_without_extent_shows_the_middle_beside_it_as_in_mmdetection(side):
+def test_a_box_without_extent_gets_the_middle_of_its_map_beside_it_as_in_mmdetection(side):
     boxes = np.array(WITHOUT_EXTENT, np.float32)
     probabilities = np.full((len(boxes), side, side), 0.9, np.float32)
     with np.errstate(all="raise"):
-        masks = paste(probabilities, boxes, HEIGHT, WIDTH)
-    # a pixel's centre on the line itself is 0 / 0, and belongs to no mask
-    expected = np.nan_to_num(sampled(probabilities, boxes)) * in_window(boxes)
-    assert_as_sampled(masks, expected)
+        masks = paste_sampled(probabilities, boxes, HEIGHT, WIDTH)
+    # a pixel whose centre is on the line is 0 / 0 and belongs to no mask
+    expected = np.nan_to_num(sampled(probabilities, boxes)) * pixels_computed(boxes)
+    assert_masks_match(masks, expected)
     assert masks[0].any(0).nonzero()[0].tolist() == [39, 40]
 
 
-def test_the_edge_of_a_sure_box_is_where_its_pixels_centres_are():
+def test_a_map_of_ones_fills_the_pixels_whose_centres_are_in_the_box():
     boxes = np.array([[10, 20, 14, 23], [10.6, 20.4, 14.4, 23.6]], np.float32)
-    masks = paste(np.ones((2, 28, 28), np.float32), boxes, HEIGHT, WIDTH)
+    masks = paste_sampled(np.ones((2, 28, 28), np.float32), boxes, HEIGHT, WIDTH)
     expected = np.zeros((2, HEIGHT, WIDTH), bool)
     expected[0, 20:23, 10:14] = True
     expected[1, 20:24, 11:14] = True
     np.testing.assert_array_equal(masks, expected)
 
 
-def test_half_is_enough_and_less_is_not():
-    boxes = np.array([[16, 16, 48, 48]] * 2, np.float32)  # a pixel a cell, and nothing to round
+def test_the_threshold_is_at_least_one_half():
+    boxes = np.array([[16, 16, 48, 48]] * 2, np.float32)  # one pixel per cell, so nothing is rounded
     probabilities = np.full((2, 32, 32), 0.5, np.float32)
     probabilities[1] = np.nextafter(np.float32(0.5), np.float32(0))
-    masks = paste(probabilities, boxes, HEIGHT, WIDTH)
+    masks = paste_sampled(probabilities, boxes, HEIGHT, WIDTH)
     assert masks[0, 16:48, 16:48].all()
     assert masks.sum() == 32 * 32
 
 
-def test_no_box_gives_no_mask():
-    masks = paste(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), HEIGHT, WIDTH)
+def test_no_boxes_give_no_masks():
+    masks = paste_sampled(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), HEIGHT, WIDTH)
     assert masks.shape == (0, HEIGHT, WIDTH)
 
 
-def test_each_mask_lies_column_by_column():
-    masks = paste(maps(2, 28), np.array(ORDINARY[:2], np.float32), HEIGHT, WIDTH)
+def test_masks_are_stored_column_by_column():
+    masks = paste_sampled(maps(2, 28), np.array(ORDINARY[:2], np.float32), HEIGHT, WIDTH)
     assert masks.transpose(0, 2, 1).flags.c_contiguous
 
 
-def test_the_iou_of_masks_is_common_over_joined_area():
+def test_mask_iou_is_intersection_over_union():
     a, b = np.zeros((3, 4, 5), bool), np.zeros((3, 4, 5), bool)
     a[0, :2], b[0, 1:] = True, True
     a[1, 0, 0] = True
@@ -121,7 +121,7 @@ def test_the_iou_of_masks_is_common_over_joined_area():
     assert mask_iou(a[:0], b[:0]).shape == (0,)
 
 
-def test_masks_over_a_canvas_are_resized_as_solo_does():
+def test_masks_over_a_canvas_are_resized_as_in_solo():
     probabilities = maps(3, 24)[:, :, :20]
     own, original = (70, 61), (105, 93)
     x = torch.nn.functional.interpolate(
@@ -129,24 +129,24 @@ def test_masks_over_a_canvas_are_resized_as_solo_does():
     )[:, :, : own[0], : own[1]]
     values = torch.nn.functional.interpolate(x, size=original, mode="bilinear", align_corners=False)[0]
     unclear = (values - 0.5).abs().numpy() < 1e-5
-    found = spread(probabilities, own, *original)
+    found = masks_from_canvas(probabilities, own, *original)
     assert found.shape == (3, *original)
     assert unclear.mean() < 0.001
     np.testing.assert_array_equal(found[~unclear], (values.numpy() > 0.5)[~unclear])
 
 
-def test_no_mask_is_spread_to_none():
-    assert spread(np.zeros((0, 8, 8), np.float32), (32, 32), 50, 40).shape == (0, 50, 40)
+def test_no_maps_over_a_canvas_give_no_masks():
+    assert masks_from_canvas(np.zeros((0, 8, 8), np.float32), (32, 32), 50, 40).shape == (0, 50, 40)
 
 
-def test_bounds_are_those_of_the_pixels():
+def test_boxes_around_masks_enclose_their_pixels():
     masks = np.zeros((3, 6, 8), bool)
     masks[0, 2:5, 3:7] = True
     masks[1, 5, 7] = True
-    np.testing.assert_array_equal(bounds(masks), [[3, 2, 7, 5], [7, 5, 8, 6], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(boxes_around(masks), [[3, 2, 7, 5], [7, 5, 8, 6], [0, 0, 0, 0]])
 
 
-def pasted_by_detectron(probabilities, box):
+def pasted_by_maskrcnn_benchmark(probabilities, box):
     """One mask [H,W] as maskrcnn-benchmark pastes it, step by step in PyTorch."""
     side = probabilities.shape[-1]
     padded = torch.zeros(side + 2, side + 2)
@@ -166,12 +166,12 @@ def pasted_by_detectron(probabilities, box):
 
 
 @pytest.mark.parametrize("boxes", [ORDINARY, LEAVING, TINY], ids=["ordinary", "leaving", "tiny"])
-def test_masks_resized_to_whole_pixels_are_maskrcnn_benchmarks(boxes):
+def test_masks_resized_to_whole_pixels_equal_maskrcnn_benchmark(boxes):
     boxes, probabilities = np.array(boxes, np.float32), maps(len(boxes), 28)
-    masks = resized(probabilities, boxes, HEIGHT, WIDTH)
+    masks = paste_resized(probabilities, boxes, HEIGHT, WIDTH)
     assert masks.shape == (len(boxes), HEIGHT, WIDTH)
     for mask, values, box in zip(masks, probabilities, boxes, strict=True):
-        expected = pasted_by_detectron(values, box)
+        expected = pasted_by_maskrcnn_benchmark(values, box)
         unclear = abs(expected - 0.5) < 1e-5
         np.testing.assert_array_equal(mask[~unclear], expected[~unclear] > 0.5)
     assert masks[0].any()

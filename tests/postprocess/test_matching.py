@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from samebox.postprocess.matching import LabelledBoxes, box_iou, matched
+from samebox.postprocess.matching import LabelledBoxes, box_iou, match_one_to_one
 
 
 def labelled(*rows):
@@ -12,7 +12,7 @@ def labelled(*rows):
 
 
 def pairs(reference, other):
-    rows, columns, _ = matched(reference, other)
+    rows, columns, _ = match_one_to_one(reference, other)
     return set(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
@@ -40,7 +40,7 @@ def test_no_boxes_give_an_empty_iou(count, others):
     assert pairs(*empty) == set()
 
 
-def test_pairs_are_those_of_taking_the_best_one_by_one():
+def test_pairs_equal_a_greedy_choice_one_by_one():
     rng = np.random.default_rng(1)
     corners = [np.hstack([at, at + 60]) for at in (rng.uniform(0, 30, (n, 2)) for n in (40, 35))]
     overlap, expected = box_iou(*corners), set()
@@ -63,5 +63,5 @@ def test_equal_boxes_are_matched_by_the_nearest_scores():
 
 
 def test_equal_boxes_without_area_are_matched():
-    rows, _, iou = matched(labelled((3, 3, 3, 3, 0.5, 0)), labelled((3, 3, 3, 3, 0.4, 0)))
+    rows, _, iou = match_one_to_one(labelled((3, 3, 3, 3, 0.5, 0)), labelled((3, 3, 3, 3, 0.4, 0)))
     assert (rows.tolist(), iou.tolist()) == ([0], [1])

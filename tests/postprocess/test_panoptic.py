@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from samebox.core.errors import SameboxError
 from samebox.postprocess.detections import detections_from_outputs
-from samebox.postprocess.panoptic import class_map, merged
+from samebox.postprocess.panoptic import class_map, merge_segments
 from samebox.record.decoding import Decoding, PanopticRule
 from samebox.record.preprocess import Batch, Preprocess, Resize
 from samebox.record.spec import METADATA_KEY, Spec
@@ -26,15 +26,16 @@ def rectangle(rows, columns):
 def segments(masks, scores, classes=NOTHING, rule=RULE):
     names = [f"object {index}" for index in range(len(masks))]
     stacked = np.array(masks, bool).reshape(-1, HEIGHT, WIDTH)
-    return merged(stacked, np.array(scores, np.float32), names, classes, rule)
+    return merge_segments(stacked, np.array(scores, np.float32), names, classes, rule)
 
 
-def told(found):
-    return [(one.class_name, one.is_thing, int((found.ids == one.id).sum())) for one in found.segments]
+def areas(panoptic):
+    """Class name, whether it is a thing, and pixels of each segment."""
+    return [(one.class_name, one.is_thing, int((panoptic.ids == one.id).sum())) for one in panoptic.segments]
 
 
 @pytest.mark.parametrize("original", [(100, 130), (61, 77), (96, 128)])
-def test_the_class_map_is_that_of_resizing_by_torch(original):
+def test_class_map_equals_resizing_in_torch(original):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 9, 24, 40, generator=generator)
     canvas = (91, 122)
@@ -43,66 +44,66 @@ def test_the_class_map_is_that_of_resizing_by_torch(original):
     expected = F.interpolate(own, size=original, mode="bilinear", align_corners=False)[0]
     found = class_map(logits[0].numpy(), canvas, *original)
     assert (found.shape, found.dtype) == (original, np.uint8)
-    # another class only where two are equal to within a rounding
+    # the classes differ only if two logits are equal except for rounding
     chosen = expected.gather(0, torch.from_numpy(found.astype(np.int64))[None])[0]
     np.testing.assert_allclose(chosen, expected.amax(0), atol=2e-5)
     assert (found == expected.argmax(0).numpy()).mean() > 0.999
 
 
-def test_of_equal_classes_the_first():
+def test_the_first_of_equal_classes_is_chosen():
     logits = np.zeros((3, 4, 4), np.float32)
     logits[1:] = 1
     assert (class_map(logits, (16, 16), 16, 16) == 1).all()
 
 
-def test_the_better_object_lies_on_top():
+def test_the_object_with_the_higher_score_is_on_top():
     upper, lower = rectangle((0, 4), (0, 4)), rectangle((3, 6), (0, 4))
     found = segments([upper, lower], [0.9, 0.8])
-    assert told(found) == [("object 0", True, 16), ("object 1", True, 8)]
+    assert areas(found) == [("object 0", True, 16), ("object 1", True, 8)]
     assert (found.ids[3, :4] == 1).all()
     assert [one.score for one in found.segments] == pytest.approx([0.9, 0.8])
 
 
-@pytest.mark.parametrize(("rows", "taken"), [((2, 6), True), ((1, 5), False)])
-def test_an_object_is_left_out_where_more_than_half_of_it_is_hidden(rows, taken):
-    """Half of four rows is hidden, or three of them."""
+@pytest.mark.parametrize(("rows", "kept"), [((2, 6), True), ((1, 5), False)])
+def test_an_object_is_dropped_if_more_than_half_of_it_is_hidden(rows, kept):
+    """Two of four rows are hidden, or three."""
     found = segments([rectangle((0, 4), (0, 8)), rectangle(rows, (0, 8))], [0.9, 0.8])
-    assert ("object 1" in [one.class_name for one in found.segments]) == taken
+    assert ("object 1" in [one.class_name for one in found.segments]) == kept
 
 
-def test_an_object_below_the_score_ends_it():
+def test_objects_below_the_score_are_dropped():
     masks = [rectangle((0, 1), (0, 8)), rectangle((1, 2), (0, 8)), rectangle((2, 3), (0, 8))]
-    assert told(segments(masks, [0.9, 0.5, 0.4999])) == [("object 0", True, 8), ("object 1", True, 8)]
+    assert areas(segments(masks, [0.9, 0.5, 0.4999])) == [("object 0", True, 8), ("object 1", True, 8)]
 
 
-def test_an_empty_mask_takes_no_id():
+def test_an_empty_mask_gets_no_id():
     found = segments([rectangle((0, 0), (0, 0)), rectangle((0, 1), (0, 8))], [0.9, 0.8])
     assert [(one.id, one.class_name) for one in found.segments] == [(1, "object 1")]
 
 
-def test_stuff_takes_what_objects_leave_in_the_order_of_classes():
+def test_stuff_gets_the_pixels_without_an_object_in_the_order_of_classes():
     classes = np.zeros((HEIGHT, WIDTH), np.uint8)
     classes[:3], classes[3:5] = 2, 1
     found = segments([rectangle((0, 1), (0, 8))], [0.9], classes)
-    assert told(found) == [("object 0", True, 8), ("sky", False, 16), ("field", False, 16)]
-    assert not found.ids[5].any()  # of class 0, which is no stuff
+    assert areas(found) == [("object 0", True, 8), ("sky", False, 16), ("field", False, 16)]
+    assert not found.ids[5].any()  # class 0 is not stuff
     assert found.segments[1].score is None
 
 
 @pytest.mark.parametrize(("least", "names"), [(5, ["water"]), (6, ["water"]), (7, [])])
-def test_too_few_pixels_of_stuff_are_nothing(least, names):
+def test_stuff_with_too_few_pixels_is_no_segment(least, names):
     classes = np.zeros((HEIGHT, WIDTH), np.uint8)
     classes[0, :6] = 3
     found = segments([], [], classes, replace(RULE, stuff_area=least))
     assert [one.class_name for one in found.segments] == names
 
 
-def test_a_class_that_is_nowhere_is_no_segment():
+def test_a_class_without_pixels_is_no_segment():
     assert segments([], [], rule=replace(RULE, stuff_area=0)).segments == ()
 
 
 def outputs():
-    """Two images on a canvas of 64 by 64; the first has one object, both are sky left and field right."""
+    """Two images on a canvas of 64x64: sky on the left, field on the right, and one object in the first."""
     semantics = np.zeros((2, 4, 16, 16), np.float32)
     semantics[:, 1, :, :8] = semantics[:, 2, :, 8:] = 5
     scores = np.array([[0.9, 0.3], [0, 0]], np.float32)
@@ -122,11 +123,11 @@ BATCH = Batch(
 )
 
 
-def test_detections_carry_segments_at_the_images_own_size():
+def test_segments_have_the_size_of_the_original_image():
     first, second = detections_from_outputs(outputs(), BATCH, ("disc", "ring"), Decoding(panoptic=RULE))
     assert len(first) == 2
     assert first.panoptic.ids.shape == first.panoptic.classes.shape == (128, 96)
-    # 64 by 64 of the canvas are sky, of which the ring of 32 by 32 has a part; the rest of 48 is field
+    # at twice the size on the canvas: 64 columns of sky, less the ring of 32x32, and 32 columns of field
     assert [
         (one.class_name, int((first.panoptic.ids == one.id).sum())) for one in first.panoptic.segments
     ] == [("ring", 32 * 32), ("sky", 128 * 64 - 32 * 32), ("field", 128 * 32)]
@@ -134,17 +135,17 @@ def test_detections_carry_segments_at_the_images_own_size():
     assert second.panoptic.stuff_class_names == RULE.stuff_class_names
 
 
-def test_without_a_rule_there_are_no_segments():
+def test_no_segments_without_a_panoptic_rule():
     assert [one.panoptic for one in detections_from_outputs(outputs(), BATCH, ("disc", "ring"))] == [None] * 2
 
 
-def test_the_names_have_to_be_as_many_as_the_classes():
+def test_the_number_of_names_must_be_that_of_the_classes():
     rule = PanopticRule(("sky", "field"))
-    with pytest.raises(SameboxError, match="2 names for a network of 3 classes of stuff"):
+    with pytest.raises(SameboxError, match="2 names for a network with 3 classes of stuff"):
         detections_from_outputs(outputs(), BATCH, ("disc", "ring"), Decoding(panoptic=rule))
 
 
-def test_the_rule_travels_in_the_metadata():
+def test_the_rule_is_part_of_the_metadata():
     decoding = Decoding(panoptic=replace(RULE, score=0.4))
     rule = Preprocess(Resize((320, 240)))
     spec = Spec("tiny", ("disc",), rule, normalize={}, checkpoint_sha256="0" * 64, decoding=decoding)
