@@ -30,7 +30,7 @@ from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport
 from samebox.graph.export import export
 from samebox.graph.simplify import SimplifyReport, simplify_onnx
-from samebox.precision.precise import PrecisionReport, precise_onnx
+from samebox.precision.convert import PrecisionReport, convert_precision
 from stages.compose import compose, guarded
 from stages.engine import profile
 from stages.networks import preprocess
@@ -188,7 +188,7 @@ def export_seconds(detector: str, path: Path) -> float:
 def half_precision(detector: str, source: Path, target: Path) -> PrecisionReport:
     """Convert the file at `source` to fp16 at `target`, by the stage's defaults."""
     config = compose("precision", [f"detector={detector}"])
-    return precise_onnx(source, target, "fp16", rule(config), images(SEARCHED, COUNT))
+    return convert_precision(source, target, "fp16", rule(config), images(SEARCHED, COUNT))
 
 
 def engine(config: DictConfig, path: Path, targets: Sequence[str]) -> EngineReport:

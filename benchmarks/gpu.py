@@ -39,8 +39,8 @@ from samebox.evaluation.agreement import Agreement, agreement
 from samebox.graph.export import export
 from samebox.graph.simplify import simplify_onnx
 from samebox.postprocess.detections import Detections, detections_from_outputs
-from samebox.precision.precise import precise_onnx
-from samebox.precision.rule import Rule
+from samebox.precision.convert import convert_precision
+from samebox.precision.rule import PrecisionRule
 from samebox.record.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.tensorrt import TensorRTRunner
@@ -103,8 +103,8 @@ def make_simplified(case: Case) -> None:
 
 def make_fp16(case: Case) -> None:
     """The simplified file in fp16, calibrated with the images."""
-    rule = Rule(**described()["rule"])
-    precise_onnx(case.file("simplified"), case.file("fp16"), "fp16", rule, case.images)
+    rule = PrecisionRule(**described()["rule"])
+    convert_precision(case.file("simplified"), case.file("fp16"), "fp16", rule, case.images)
 
 
 MAKERS = {"simplified": make_simplified, "fp16": make_fp16}

@@ -14,7 +14,7 @@ from samebox.comparing.attribution import attribution, text
 from samebox.comparing.module_values import Form, OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, write_json
-from samebox.precision.precise import PRECISIONS
+from samebox.precision.convert import PRECISIONS
 from stages.compose import artifact, main, plain
 from stages.networks import load_network
 

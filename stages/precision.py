@@ -7,16 +7,16 @@ from omegaconf import DictConfig
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
 from samebox.media.folders import pictures_in
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.precision.quantized import Calibration
-from samebox.precision.rule import Rule
+from samebox.precision.rule import PrecisionRule
 from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
     """Convert by `precision`, read back what came of it, and leave that beside the file."""
     target = artifact(config, config.precision.folder, config.paths.onnx_file)
-    report = precise_onnx(
+    report = convert_precision(
         artifact(config, config.paths.simplified, config.paths.onnx_file),
         target,
         config.precision.name,
@@ -30,10 +30,10 @@ def run(config: DictConfig) -> None:
     print(f"{target}: {report}")
 
 
-def rule(config: DictConfig) -> Rule:
+def rule(config: DictConfig) -> PrecisionRule:
     """What `precision` lets leave fp32."""
     asked = config.precision
-    return Rule(plain(asked.products), plain(asked.between), [*asked.keep, *asked.unbuilt])
+    return PrecisionRule(plain(asked.products), plain(asked.between), [*asked.keep, *asked.unbuilt])
 
 
 def images(folder: Path, count: int) -> list[Path]:

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
-from samebox.precision.rule import Rule
+from samebox.precision.rule import PrecisionRule
 from samebox.record.preprocess import Preprocess, Resize
 from samebox.record.spec import METADATA_KEY, Spec
 
-RULE = Rule(["Conv", "Gemm", "MatMul"], ["Add", "Concat", "MaxPool", "Relu", "Reshape", "Resize"])
+RULE = PrecisionRule(["Conv", "Gemm", "MatMul"], ["Add", "Concat", "MaxPool", "Relu", "Reshape", "Resize"])
 SPEC = Spec("tiny", ("a",), Preprocess(Resize((32, 32))), {}, "0" * 64, opset=18, lowering="portable")
 
 # Two convolutions with what lies between them, and a head whose logits go on to an Add and a Sigmoid; a loop

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from samebox.graph.modules import ModuleOutput, recorded
 from samebox.graph.reading import all_nodes, input_shapes, metadata, onnx_model, reads
 from samebox.networks.nets.contract import Deployable, compute_padding_rows
-from samebox.precision.achieved import CALLED, INT8, element_types
-from samebox.precision.half import HALVES, stands_for
+from samebox.precision.achieved import INT8, PRECISION_NAMES, element_types
 from samebox.precision.rounding import rounded
+from samebox.precision.sixteen_bit import SIXTEEN_BIT_TYPES, converted_tensor
 from samebox.record.spec import Spec
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
@@ -89,9 +89,9 @@ class OnnxForm:
         self.batch = max(input_shapes(model, path)["images"][0], 1)
         self._types = element_types(model)
         self._producers = {name: node for node in model.graph.node for name in node.output}
-        held = {one.tensor: stands_for(one.tensor, self._producers) for one in self.modules}
+        held = {one.tensor: converted_tensor(one.tensor, self._producers) for one in self.modules}
         self._tensors = {name: tensor for name, tensor in held.items() if tensor is not None}
-        halves = {kind for kind, _ in HALVES.values()}
+        halves = {kind for kind, _ in SIXTEEN_BIT_TYPES.values()}
         self._model = rounded(model, str(path)) if halves & set(self._types.values()) else model
 
     def __call__(self, feed: Feed, given: Values | None = None) -> Values:
@@ -120,7 +120,7 @@ class OnnxForm:
             if node is not None and node.output[0] not in inside:
                 inside[node.output[0]] = node
                 open_ends += sorted(reads(node) - ends)
-        real = (*CALLED, *INT8)
+        real = (*PRECISION_NAMES, *INT8)
         return [node for tensor, node in inside.items() if self._types.get(tensor) in real]
 
 

@@ -1,4 +1,4 @@
-"""The precisions that stand in a graph, read back from it."""
+"""The precision of the nodes of a graph, read back from the graph itself."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -8,9 +8,10 @@ import onnx
 from onnx import TensorProto
 
 from samebox.core.errors import SameboxError
-from samebox.precision.rule import Rule
+from samebox.precision.rule import PrecisionRule
 
-CALLED: dict[int, str] = {
+# ONNX type → precision
+PRECISION_NAMES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
     TensorProto.BFLOAT16: "bf16",
@@ -19,50 +20,57 @@ INT8 = (TensorProto.INT8, TensorProto.UINT8)
 
 
 @dataclass(frozen=True)
-class Achieved:
-    """What was found in a graph.
+class AchievedPrecision:
+    """The precision in which a graph computes.
 
-    `products` gives the precision of each product with stored weights, by the node's name. `operators`
-    counts the nodes that give real numbers by type and operator, subgraphs left out.
+    `products` maps the name of each product (see `PrecisionRule`) to its precision. `operators` counts, by
+    type and operator, the nodes whose first output holds real numbers, those of subgraphs excluded.
     """
 
     products: dict[str, str]
     operators: dict[str, dict[str, int]]
 
     def counts(self) -> dict[str, int]:
-        """How many products there are of each precision."""
+        """The number of products in each precision."""
         return dict(sorted(Counter(self.products.values()).items()))
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{count} in {name}" for name, count in self.counts().items())
-        return f"of {len(self.products)} products with weights {parts or 'none'}"
+        counts = ", ".join(f"{count} in {precision}" for precision, count in self.counts().items())
+        return f"{len(self.products)} products with weights: {counts or 'none'}"
 
 
-def achieved(model: onnx.ModelProto, rule: Rule) -> Achieved:
-    """What stands in `model`, whose products are those of `rule`."""
+def achieved_precision(model: onnx.ModelProto, rule: PrecisionRule) -> AchievedPrecision:
+    """The precision of the nodes of `model`; `rule` defines which nodes are products."""
     types = element_types(model)
     producers = {name: node for node in model.graph.node for name in node.output}
-    products = {node.name: _precision(node, types, producers) for node in rule.weighted(model.graph)}
+    products = {node.name: _precision(node, types, producers) for node in rule.weighted_products(model.graph)}
     operators: dict[str, Counter[str]] = defaultdict(Counter)
     for node in model.graph.node:
-        if types.get(node.output[0]) in CALLED:
-            operators[CALLED[types[node.output[0]]]][node.op_type] += 1
-    return Achieved(products, {kind: dict(sorted(found.items())) for kind, found in operators.items()})
+        precision = PRECISION_NAMES.get(types.get(node.output[0], 0))
+        if precision:
+            operators[precision][node.op_type] += 1
+    return AchievedPrecision(
+        products, {precision: dict(sorted(counts.items())) for precision, counts in operators.items()}
+    )
 
 
-def check_achieved(found: Achieved, asked: str, chosen: Collection[str], name: str) -> None:
-    """Raise SameboxError unless a product is in `asked`, and all of those `chosen` are.
+def check_achieved_precision(
+    achieved: AchievedPrecision, precision: str, converted: Collection[str], file: str
+) -> None:
+    """Raises SameboxError unless all products named in `converted`, and at least one, are in `precision`.
 
-    `name` is the file's.
+    The error starts with the name `file`.
     """
-    missing = [node for node in chosen if found.products.get(node) != asked]
-    if missing or asked not in found.products.values():
-        first = f", among the others {missing[0]}" if missing else ""
-        raise SameboxError(f"{name}: asked for {asked}, and {found}{first}; make it anew")
+    missing = [name for name in converted if achieved.products.get(name) != precision]
+    if missing or precision not in achieved.products.values():
+        example = f" ({missing[0]} is not converted)" if missing else ""
+        raise SameboxError(
+            f"{file}: {precision} was requested, but it has {achieved}{example}; create it again"
+        )
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """ONNX's type of every tensor of the graph itself, as its own inference has it."""
+    """The ONNX type of every tensor of the graph by ONNX's shape inference, those of subgraphs excluded."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     values = (*graph.input, *graph.output, *graph.value_info)
     types = {value.name: value.type.tensor_type.elem_type for value in values}
@@ -72,8 +80,8 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 def _precision(
     node: onnx.NodeProto, types: Mapping[str, int], producers: Mapping[str, onnx.NodeProto]
 ) -> str:
-    """The precision that a product computes in: int8 where both factors come out of int8."""
+    """The precision of a product: int8 if both factors are dequantized from int8, else its output's type."""
     factors = [producers.get(name) for name in node.input[:2]]
     if all(f is not None and f.op_type == "DequantizeLinear" and types[f.input[0]] in INT8 for f in factors):
         return "int8"
-    return CALLED.get(types.get(node.output[0], 0), "another type")
+    return PRECISION_NAMES.get(types.get(node.output[0], 0), "another type")

@@ -1,4 +1,4 @@
-"""Products in int8 by ONNX Runtime's quantisation, their inputs' ranges taken from real images."""
+"""Quantisation of products to int8 by ONNX Runtime, with ranges calibrated on real images."""
 
 import contextlib
 import io
@@ -23,34 +23,36 @@ from onnxruntime.quantization.calibrate import (
 
 from samebox.core.errors import SameboxError
 from samebox.precision.overflow import Feed
-from samebox.precision.rule import stored_names
+from samebox.precision.rule import constant_tensors
 
 METHODS = {"entropy": EntropyCalibrater, "percentile": PercentileCalibrater, "minmax": MinMaxCalibrater}
-# Of a histogram; the time that the entropy takes grows with the square
+# Bins of a calibration histogram. The time of the entropy method grows with the square of this number.
 BINS = 512
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a tensor's range follows from the values it takes.
+    """How the range of a tensor is derived from its values on the calibration images.
 
-    `method` is "entropy" (the range that keeps most of the distribution's information), "percentile" (the
-    range that holds `percentile` percent of the values) or "minmax" (all of them).
+    `method` is "entropy" (the range that loses the least information about the distribution), "percentile"
+    (the range that contains `percentile` percent of the values) or "minmax" (the range of all values).
+    Raises SameboxError for an unknown method, or for a percentile outside (50, 100].
     """
 
     method: str = "percentile"
     percentile: float = 99.99
 
     def __post_init__(self) -> None:
-        """Raises SameboxError for an unknown method and for a percentile that is none."""
         if self.method not in METHODS:
             raise SameboxError(f"precision.method: {self.method!r} is none of {', '.join(METHODS)}")
         if not 50 < self.percentile <= 100:
-            raise SameboxError(f"precision.percentile: {self.percentile} is not above 50 and at most 100")
+            raise SameboxError(
+                f"precision.percentile: {self.percentile}: give a number above 50, at most 100"
+            )
 
 
-class _One(CalibrationDataReader):
-    """One image at a time: a histogram's calibrator keeps all that it is handed in memory."""
+class _SingleFeedReader(CalibrationDataReader):
+    """A reader of one feed, because a calibrator holds all feeds of a reader in memory."""
 
     def __init__(self, feed: Feed) -> None:
         self._feeds = [dict(feed)]
@@ -62,22 +64,22 @@ class _One(CalibrationDataReader):
 def quantized(
     model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Feed], calibration: Calibration
 ) -> onnx.ModelProto:
-    """`model` with the products `names` between QuantizeLinear and DequantizeLinear.
+    """A copy of `model` in QDQ format: the products named in `names` read DequantizeLinear nodes.
 
-    Weights are int8 with a scale for each channel that they lead to; what multiplies them is int8 with one
-    scale, symmetric as TensorRT takes it. Biases and results stay fp32.
+    Weights are int8 with one scale per output channel. The other factor goes through QuantizeLinear and
+    DequantizeLinear with one scale, symmetric, as TensorRT requires. Biases and outputs stay fp32.
     """
     operators = sorted({node.op_type for node in model.graph.node if node.name in names})
     inferred = onnx.shape_inference.infer_shapes(model)
     _store_weights(inferred, names)
-    taken = {node.input[0] for node in inferred.graph.node if node.name in names}
+    quantized_inputs = {node.input[0] for node in inferred.graph.node if node.name in names}
     quantizer = QDQQuantizer(
         inferred,
         per_channel=True,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
-        tensors_range=_ranges(inferred, taken, feeds, calibration),
+        tensors_range=_ranges(inferred, quantized_inputs, feeds, calibration),
         nodes_to_quantize=list(names),
         nodes_to_exclude=[],
         op_types_to_quantize=operators,
@@ -90,25 +92,25 @@ def quantized(
     )
     quantizer.quantize_model()
     ordered = ir.from_proto(quantizer.model.model)
-    ordered.graph.sort()  # new nodes were added at the end
+    ordered.graph.sort()  # the quantizer appends its nodes at the end
     RemoveUnusedNodesPass()(ordered)
     return ir.to_proto(ordered)
 
 
 def _store_weights(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Store the weights of the products `names` that `model` computes from others.
+    """Store as initializers the weights of the products `names` that `model` computes from constants.
 
-    An exporter folds small constants alone, and not every file could be simplified; ONNX Runtime's
-    quantisation would look for the range of such a weight as for an activation's.
+    The exporter folds only small constants, and not every file could be simplified. ONNX Runtime's
+    quantizer would look for a calibrated range of such a weight, as for an activation.
     """
     graph = model.graph
     products = [node for node in graph.node if node.name in names]
-    computed = stored_names(graph) - {tensor.name for tensor in graph.initializer}
+    computed = constant_tensors(graph) - {tensor.name for tensor in graph.initializer}
     weights = sorted(computed.intersection(name for node in products for name in node.input[:2]))
     if not weights:
         return
-    part = onnx.utils.Extractor(model).extract_model([], weights).SerializeToString()
-    values = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"]).run(weights, {})
+    subgraph = onnx.utils.Extractor(model).extract_model([], weights).SerializeToString()
+    values = onnxruntime.InferenceSession(subgraph, providers=["CPUExecutionProvider"]).run(weights, {})
     for name, value in zip(weights, values, strict=True):
         graph.initializer.append(numpy_helper.from_array(value, f"{name}_stored"))
     for node in products:
@@ -118,30 +120,30 @@ def _store_weights(model: onnx.ModelProto, names: Sequence[str]) -> None:
 def _ranges(
     model: onnx.ModelProto, tensors: Collection[str], feeds: Iterable[Feed], calibration: Calibration
 ) -> TensorsData:
-    """The range of each of `tensors`."""
+    """The range of each of `tensors` over `feeds`."""
     options: dict[str, dict[str, Any]] = {
         "entropy": {"num_bins": BINS},
         "percentile": {"num_bins": BINS, "percentile": calibration.percentile, "symmetric": True},
         "minmax": {},
     }
-    # the calibrators print what they are at
+    # the calibrators print their progress
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
         calibrator = METHODS[calibration.method](
             path,
-            augmented_model_path=str(Path(folder) / "measuring.onnx"),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
             **options[calibration.method],
         )
-        of_all = calibrator.select_tensors_to_calibrate
+        select_all = calibrator.select_tensors_to_calibrate
 
-        def of_these(model: onnx.ModelProto) -> tuple[set[str], dict[str, onnx.ValueInfoProto]]:
-            names, infos = of_all(model)
+        def select(model: onnx.ModelProto) -> tuple[set[str], dict[str, onnx.ValueInfoProto]]:
+            names, infos = select_all(model)
             return names.intersection(tensors), infos
 
-        calibrator.select_tensors_to_calibrate = of_these
+        calibrator.select_tensors_to_calibrate = select
         calibrator.augment_graph()
         calibrator.create_inference_session()
         for feed in feeds:
-            calibrator.collect_data(_One(feed))
+            calibrator.collect_data(_SingleFeedReader(feed))
         return calibrator.compute_data()

@@ -1,48 +1,48 @@
-"""A 16-bit graph for a machine whose runtime has no kernels of that type: fp32, rounded after every step."""
+"""Emulation of a 16-bit graph in fp32, for a runtime that has no kernels for that type."""
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from samebox.core.errors import SameboxError
 from samebox.precision.achieved import element_types
-from samebox.precision.half import HALVES
+from samebox.precision.sixteen_bit import SIXTEEN_BIT_TYPES
 
-# These give values that they were given, which are rounded already
-MOVING = {
+# Operators that only select, move or clip values: their outputs are rounded because their inputs are.
+VALUE_PRESERVING = {
     *("Concat", "Flatten", "Identity", "MaxPool", "Pad", "Relu", "Reshape"),
     *("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
 }
-KINDS = [kind for kind, _ in HALVES.values()]
+ONNX_TYPES = [onnx_type for onnx_type, _ in SIXTEEN_BIT_TYPES.values()]
 
 
 def rounded(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """A copy of `model` that computes in fp32 and rounds what each of its 16-bit nodes gives to their type.
+    """A copy of `model` that computes in fp32 and rounds each output of its 16-bit nodes to their type.
 
-    ONNX Runtime's CPU provider has no bf16 kernels, and for fp16 takes its fp32 ones without rounding what
-    lies between two of them: as it is, such a graph would tell of the weights' rounding alone. Sums within a
-    product stay fp32, as a GPU has them. Raises SameboxError, naming `name`, for a graph without such.
+    ONNX Runtime's CPU provider has no bf16 kernels. For fp16 it uses its fp32 kernels and does not round
+    between two of them, so that such a graph would show the rounding of the weights only. Sums within a
+    product stay in fp32, as on a GPU. Raises SameboxError, which starts with `name`, if no node is 16-bit.
     """
     types = element_types(model)
+    if not any(types.get(node.output[0]) in ONNX_TYPES for node in model.graph.node):
+        raise SameboxError(f"{name}: no part of it is fp16 or bf16; create it with stages.precision")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        kind = types.get(node.output[0])
-        if kind not in KINDS:
-            nodes.append(node)  # a Cast to fp32, of what is rounded fp32 by now, does nothing
+        onnx_type = types.get(node.output[0])
+        if onnx_type not in ONNX_TYPES:
+            nodes.append(node)  # a Cast to fp32 stays: its input is fp32 now, so it changes nothing
         elif node.op_type == "Cast":
-            nodes += _rounding(node.input[0], node.output[0], kind)
-        elif node.op_type in MOVING:
+            nodes += _rounding(node.input[0], node.output[0], onnx_type)
+        elif node.op_type in VALUE_PRESERVING:
             nodes.append(node)
         else:
-            result = node.output[0]
-            node.output[0] = f"{result}_unrounded"
-            nodes += [node, *_rounding(node.output[0], result, kind)]
-    if not any(types.get(node.output[0]) in KINDS for node in model.graph.node):
-        raise SameboxError(f"{name}: no part of it is fp16 or bf16; make it with stages.precision")
+            output = node.output[0]
+            node.output[0] = f"{output}_unrounded"
+            nodes += [node, *_rounding(node.output[0], output, onnx_type)]
     for tensor in graph.initializer:
-        if tensor.data_type in KINDS:
+        if tensor.data_type in ONNX_TYPES:
             values = numpy_helper.to_array(tensor).astype("float32")
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     del graph.node[:]
@@ -51,10 +51,10 @@ def rounded(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return copy
 
 
-def _rounding(source: str, target: str, kind: int) -> list[onnx.NodeProto]:
-    """To the type and back."""
-    there = f"{target}_there"
+def _rounding(source: str, target: str, onnx_type: int) -> list[onnx.NodeProto]:
+    """Casts to the type and back."""
+    sixteen_bit = f"{target}_sixteen_bit"
     return [
-        helper.make_node("Cast", [source], [there], to=kind),
-        helper.make_node("Cast", [there], [target], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [source], [sixteen_bit], to=onnx_type),
+        helper.make_node("Cast", [sixteen_bit], [target], to=TensorProto.FLOAT),
     ]

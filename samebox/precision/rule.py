@@ -1,4 +1,4 @@
-"""Which nodes of a graph may leave fp32."""
+"""The rule that selects the nodes of a graph that may leave fp32."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,86 +10,92 @@ Nodes = list[onnx.NodeProto]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What may leave fp32; all else stays, the subgraphs of loops and branches among it.
+class PrecisionRule:
+    """Selects the nodes that may leave fp32. All others stay, including the subgraphs of loops and branches.
 
-    `products` are operators that multiply by stored weights: a product of two computed tensors, as in
-    RoIAlign, NMS and attention, is none. `between` are operators that follow in the same type where all that
-    they take is in it, and something that takes what they give: nothing behind the last product of a head is.
-    `keep` are patterns, as of files, of operators and of the names of nodes or weights that stay fp32.
+    A *product* is a node whose operator is in `products` (such as Conv, Gemm, MatMul) and that multiplies by
+    a stored weight. A MatMul of two computed tensors, as in RoIAlign, NMS and attention, is not a product.
+
+    `between` lists operators (such as Add, Relu, Resize) that change to a 16-bit type together with the
+    products: a node does if it reads values of that type only and if a converted node reads its output.
+    So nothing after the last product of a head is converted.
+
+    `keep` are patterns, as for file names, of operators, node names and weight names that stay in fp32.
     """
 
     products: Sequence[str]
     between: Sequence[str]
     keep: Sequence[str] = ()
 
-    def kept(self, node: onnx.NodeProto) -> bool:
-        """Whether `keep` names the node, its operator or one of its weights."""
+    def keeps_fp32(self, node: onnx.NodeProto) -> bool:
+        """Whether a pattern in `keep` matches the node's operator, its name or one of its weights."""
         names = (node.op_type, node.name, *node.input)
         return any(fnmatch(name, pattern) for name in names for pattern in self.keep)
 
-    def weighted(self, graph: onnx.GraphProto) -> Nodes:
-        """The products with stored weights, whether they are kept or not."""
-        stored = stored_names(graph)
+    def weighted_products(self, graph: onnx.GraphProto) -> Nodes:
+        """All products, including those that `keep` leaves in fp32."""
+        constants = constant_tensors(graph)
         return [
             node
             for node in graph.node
-            if node.op_type in self.products and any(name in stored for name in node.input[:2])
+            if node.op_type in self.products and any(name in constants for name in node.input[:2])
         ]
 
-    def chosen(self, graph: onnx.GraphProto, beyond: Collection[str] = ()) -> Nodes:
-        """The products that leave fp32: not kept, and touching no tensor that is `beyond` the type."""
-        return [
-            node
-            for node in self.weighted(graph)
-            if not self.kept(node) and not set(beyond).intersection((*node.input, *node.output))
-        ]
+    def converted_products(self, graph: onnx.GraphProto, overflowing: Collection[str] = ()) -> Nodes:
+        """The products to convert: those that do not match `keep` and touch no tensor in `overflowing`."""
+        return [node for node in self.weighted_products(graph) if self._may_convert(node, overflowing)]
 
-    def region(self, graph: onnx.GraphProto, opset: int, beyond: Collection[str] = ()) -> Nodes:
-        """The products that leave fp32 and what lies between them, in the graph's order."""
-        stored = stored_names(graph)
-        inside = {node.output[0] for node in self.chosen(graph, beyond)}
-        candidates = [
+    def converted_nodes(self, graph: onnx.GraphProto, opset: int, overflowing: Collection[str] = ()) -> Nodes:
+        """The products to convert to 16 bits and the nodes between them, in the graph's order."""
+        converted = {node.output[0] for node in self.converted_products(graph, overflowing)}
+        between = [
             node
             for node in graph.node
-            if node.op_type in self.between
-            and not self.kept(node)
-            and not set(beyond).intersection((*node.input, *node.output))
+            if node.op_type in self.between and self._may_convert(node, overflowing)
         ]
-        fed = set(inside)
-        for node in candidates:
-            taken = [name for name in typed(node, opset)[0] if name not in stored]
-            if taken and fed.issuperset(taken):
-                fed.add(node.output[0])
-        wanted = {name for node in graph.node if node.output[0] in inside for name in typed(node, opset)[0]}
-        for node in reversed(candidates):
-            if node.output[0] in fed and wanted.intersection(node.output):
-                inside.add(node.output[0])
-                wanted.update(typed(node, opset)[0])
-        return [node for node in graph.node if node.output[0] in inside]
+        constants = constant_tensors(graph)
+        reachable = set(converted)  # outputs computed from converted values only
+        for node in between:
+            values = [name for name in same_type_tensors(node, opset)[0] if name not in constants]
+            if values and reachable.issuperset(values):
+                reachable.add(node.output[0])
+        read = {
+            name
+            for node in graph.node
+            if node.output[0] in converted
+            for name in same_type_tensors(node, opset)[0]
+        }
+        for node in reversed(between):
+            if node.output[0] in reachable and read.intersection(node.output):
+                converted.add(node.output[0])
+                read.update(same_type_tensors(node, opset)[0])
+        return [node for node in graph.node if node.output[0] in converted]
+
+    def _may_convert(self, node: onnx.NodeProto, overflowing: Collection[str]) -> bool:
+        return not self.keeps_fp32(node) and not set(overflowing).intersection((*node.input, *node.output))
 
 
-def stored_names(graph: onnx.GraphProto) -> set[str]:
-    """The tensors that do not depend on the graph's inputs, its subgraphs left out."""
-    stored = {tensor.name for tensor in graph.initializer} | {""}
+def constant_tensors(graph: onnx.GraphProto) -> set[str]:
+    """The names of the tensors that do not depend on the graph's inputs, those of subgraphs excluded."""
+    constants = {tensor.name for tensor in graph.initializer} | {""}
     for node in graph.node:
-        subgraphs = any(attribute.HasField("g") for attribute in node.attribute)
-        if not subgraphs and stored.issuperset(node.input):
-            stored.update(node.output)
-    return stored - {""}
+        has_subgraph = any(attribute.HasField("g") for attribute in node.attribute)
+        if not has_subgraph and constants.issuperset(node.input):
+            constants.update(node.output)
+    return constants - {""}
 
 
-def typed(node: onnx.NodeProto, opset: int) -> tuple[list[str], list[str]]:
-    """The inputs and the outputs of a node that share the type of its first output.
+def same_type_tensors(node: onnx.NodeProto, opset: int) -> tuple[list[str], list[str]]:
+    """The inputs and the outputs of a node that share the type parameter of its first output.
 
-    So not the shape that a Reshape takes, nor the factors of a Resize.
+    That excludes, for example, the shape input of Reshape and the scales of Resize.
     """
     schema = onnx.defs.get_schema(node.op_type, opset)
-    kind = schema.outputs[0].type_str
+    type_parameter = schema.outputs[0].type_str
 
-    def alike(names: Sequence[str], formals: Sequence[onnx.defs.OpSchema.FormalParameter]) -> list[str]:
-        # the last formal parameter may stand for many, as that of Concat does
+    def same_type(names: Sequence[str], formals: Sequence[onnx.defs.OpSchema.FormalParameter]) -> list[str]:
+        # the last formal parameter may be variadic, as that of Concat
         declared = ((name, formals[min(index, len(formals) - 1)]) for index, name in enumerate(names))
-        return [name for name, formal in declared if name and formal.type_str == kind]
+        return [name for name, formal in declared if name and formal.type_str == type_parameter]
 
-    return alike(node.input, schema.inputs), alike(node.output, schema.outputs)
+    return same_type(node.input, schema.inputs), same_type(node.output, schema.outputs)

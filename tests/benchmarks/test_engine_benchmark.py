@@ -11,7 +11,7 @@ from samebox.core.errors import NotHere, SameboxError
 from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport
 from samebox.graph.simplify import SimplifyReport
-from samebox.precision.precise import PrecisionReport
+from samebox.precision.convert import PrecisionReport
 from stages.compose import CONF, compose
 
 SIDE = (32, 64, 128)

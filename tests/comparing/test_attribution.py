@@ -10,7 +10,7 @@ from tiny_precision import RULE, pictures
 from samebox.comparing.attribution import Clipped, Error, attribution, text
 from samebox.comparing.module_values import OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.precision.quantized import Calibration
 
 TOLERANCE = 1e-4
@@ -115,7 +115,7 @@ def test_another_shape_is_an_infinite_error_and_what_is_behind_still_runs(compar
 
 def lossy(source, images, tmp_path, precision, **settings):
     """What differs of the file in another precision."""
-    precise_onnx(source, tmp_path / "lossy.onnx", precision, RULE, images, **settings)
+    convert_precision(source, tmp_path / "lossy.onnx", precision, RULE, images, **settings)
     form = OnnxForm(tmp_path / "lossy.onnx")
     found = attribution(TorchForm(small_network(), SPEC, form.modules), form, images, TOLERANCE)
     assert len(found.boundaries) == len(MODULES)

@@ -16,7 +16,7 @@ from samebox.engine import build, flavour
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
 from samebox.engine.record import engine_report, sidecar
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.record.spec import PRECISION_KEY
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -182,7 +182,7 @@ def test_a_precision_that_no_layer_has_is_an_error(tmp_path, asked):
 def test_a_precision_that_layers_have_is_told_with_its_share(tmp_path, precision, name):
     source, precise = tiny_precision.tiny_source(tmp_path / "tiny.onnx"), tmp_path / "precise.onnx"
     images = tiny_precision.pictures(tmp_path)
-    precise_onnx(source, precise, precision, tiny_precision.RULE, images, opset=22)
+    convert_precision(source, precise, precision, tiny_precision.RULE, images, opset=22)
     small = Profile(batch=(1, 1, 1), height=(32, 64, 64), width=(32, 64, 64))
     report = engine_from_onnx(precise, tmp_path / "tiny.engine", small, targets=["SM89"])
     smaller, whole = report.types[name], report.types[name] + report.types["FLOAT"]

@@ -3,7 +3,7 @@ from dataclasses import replace
 from onnx import parser
 from tiny_precision import RULE, tiny
 
-from samebox.precision.rule import stored_names, typed
+from samebox.precision.rule import constant_tensors, same_type_tensors
 
 
 def names(nodes):
@@ -11,22 +11,29 @@ def names(nodes):
 
 
 def test_the_region_ends_with_the_last_product():
-    assert names(RULE.region(tiny().graph, 18)) == ["stem", "active", "smaller", "body", "summed", "logits"]
+    assert names(RULE.converted_nodes(tiny().graph, 18)) == [
+        "stem",
+        "active",
+        "smaller",
+        "body",
+        "summed",
+        "logits",
+    ]
 
 
 def test_a_product_without_stored_weights_stays():
     graph = parser.parse_graph(
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { a = MatMul(x, w)  y = MatMul(a, a) }"
     )
-    assert names(RULE.weighted(graph)) == ["a"]
+    assert names(RULE.weighted_products(graph)) == ["a"]
 
 
 def test_a_weight_may_be_turned_before_it_is_used():
     graph = parser.parse_graph(
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { t = Transpose(w)  y = MatMul(x, t) }"
     )
-    assert stored_names(graph) == {"w", "t"}
-    assert names(RULE.chosen(graph)) == ["y"]
+    assert constant_tensors(graph) == {"w", "t"}
+    assert names(RULE.converted_products(graph)) == ["y"]
 
 
 def test_what_joins_a_head_with_fp32_does_not_pull_it_in():
@@ -34,25 +41,25 @@ def test_what_joins_a_head_with_fp32_does_not_pull_it_in():
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}>"
         "{ a = MatMul(x, w)  r = Relu(a)  e = Exp(a)  s = Add(r, e)  y = MatMul(s, w) }"
     )
-    assert names(RULE.region(graph, 18)) == ["a", "y"]
+    assert names(RULE.converted_nodes(graph, 18)) == ["a", "y"]
 
 
 def test_keep_names_operators_nodes_and_weights():
     graph = tiny().graph
-    assert names(replace(RULE, keep=["w_h*"]).chosen(graph)) == ["stem", "body"]
-    assert names(replace(RULE, keep=["Conv"]).weighted(graph)) == ["stem", "body", "logits"]
-    assert names(replace(RULE, keep=["Conv"]).chosen(graph)) == []
-    assert names(replace(RULE, keep=["node_stem"]).chosen(graph)) == ["body", "logits"]
+    assert names(replace(RULE, keep=["w_h*"]).converted_products(graph)) == ["stem", "body"]
+    assert names(replace(RULE, keep=["Conv"]).weighted_products(graph)) == ["stem", "body", "logits"]
+    assert names(replace(RULE, keep=["Conv"]).converted_products(graph)) == []
+    assert names(replace(RULE, keep=["node_stem"]).converted_products(graph)) == ["body", "logits"]
 
 
 def test_what_touches_a_tensor_that_overflows_stays():
-    assert names(RULE.region(tiny().graph, 18, {"body"})) == ["stem", "logits"]
+    assert names(RULE.converted_nodes(tiny().graph, 18, {"body"})) == ["stem", "logits"]
 
 
 def test_factors_of_a_resize_and_shapes_are_no_values():
     node = next(node for node in tiny().graph.node if node.op_type == "Resize")
-    assert typed(node, 18) == (["active"], ["smaller"])
+    assert same_type_tensors(node, 18) == (["active"], ["smaller"])
     graph = parser.parse_graph("g (float[4] x, int64[2] s) => (float[2,2] y) { y = Reshape(x, s) }")
-    assert typed(graph.node[0], 18) == (["x"], ["y"])
+    assert same_type_tensors(graph.node[0], 18) == (["x"], ["y"])
     graph = parser.parse_graph("g (float[4] x, float[4] z) => (float[12] y) { y = Concat<axis=0>(x, z, x) }")
-    assert typed(graph.node[0], 18) == (["x", "z", "x"], ["y"])
+    assert same_type_tensors(graph.node[0], 18) == (["x", "z", "x"], ["y"])

@@ -3,7 +3,7 @@ import pytest
 from tiny_precision import RULE, pictures, tiny_source
 
 from samebox.core.errors import SameboxError
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.rounded import RoundedRunner
 
@@ -12,7 +12,7 @@ INPUTS = {"images": np.full((1, 3, 32, 32), 77.7, np.float32)}
 
 def test_a_bf16_file_runs_on_the_cpu(tmp_path):
     source, target = tiny_source(tmp_path / "tiny.onnx"), tmp_path / "bf16.onnx"
-    precise_onnx(source, target, "bf16", RULE, pictures(tmp_path), opset=22)
+    convert_precision(source, target, "bf16", RULE, pictures(tmp_path), opset=22)
     sizes = {"sizes": np.array([[32, 32]])}
     with pytest.raises(SameboxError, match="ONNX Runtime does not load it"), OnnxRuntimeRunner(target):
         pass

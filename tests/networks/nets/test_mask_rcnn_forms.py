@@ -19,7 +19,7 @@ from samebox.graph.lowering import LOWERINGS, OPERATOR_OPSETS, OperatorRoIAlign,
 from samebox.graph.opset import OLDEST_OPSET, newest_opset
 from samebox.graph.reading import all_nodes
 from samebox.postprocess.detections import detections_from_outputs
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.record.preprocess import Batch, read_image
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
@@ -171,7 +171,7 @@ def test_an_engine_in_another_precision(loaded, exported, tmp_path, name):
     low, pictures = tmp_path / "low.onnx", sorted((ROOT / "demo/shapes/val").glob("*.jpg"))[:2]
     config = compose("precision", ["detector=mask_rcnn_shapes", f"precision={name}"])
     opset = config.precision.opset
-    precise_onnx(exported("portable", 18), low, name, rule(config), pictures, opset=opset)
+    convert_precision(exported("portable", 18), low, name, rule(config), pictures, opset=opset)
     served = profile(compose("engine", ["detector=mask_rcnn_shapes"]), loaded.spec.preprocess)
     report = engine_from_onnx(low, tmp_path / "model.engine", served, targets=["SM89"])
     assert report.shares[name] > 0

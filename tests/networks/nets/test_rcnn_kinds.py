@@ -11,7 +11,7 @@ from samebox.engine.profile import Profile
 from samebox.graph.export import export
 from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.nets.contract import Deployable, Normalize
-from samebox.precision.precise import precise_onnx
+from samebox.precision.convert import convert_precision
 from samebox.record.preprocess import Preprocess, Resize
 from samebox.record.spec import Spec
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
@@ -57,5 +57,5 @@ def test_an_engine_of_int8(form, tmp_path):
     """TensorRT quantises inside of loops what they give, and fuses what lies between two products."""
     pytest.importorskip("tensorrt_rtx")
     low, asked = tmp_path / "low.onnx", rule(compose("precision", ["precision=int8"]))
-    precise_onnx(form[1], low, "int8", asked, pictures(tmp_path))
+    convert_precision(form[1], low, "int8", asked, pictures(tmp_path))
     assert engine_from_onnx(low, tmp_path / "model.engine", SERVED, targets=["SM89"]).shares["int8"] > 0

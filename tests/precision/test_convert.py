@@ -7,9 +7,9 @@ from tiny_precision import RULE, SPEC, pictures, record, tiny, tiny_source
 
 from samebox.core.errors import SameboxError
 from samebox.graph.opset import newest_opset
-from samebox.precision import precise
-from samebox.precision.achieved import achieved, check_achieved
-from samebox.precision.precise import precise_onnx
+from samebox.precision import convert
+from samebox.precision.achieved import achieved_precision, check_achieved_precision
+from samebox.precision.convert import convert_precision
 from samebox.precision.quantized import Calibration
 from samebox.precision.rounding import rounded
 from samebox.record.preprocess import read_image
@@ -29,7 +29,7 @@ def images(tmp_path):
 
 
 def answers(model, image):
-    """What ONNX Runtime gives for one image."""
+    """ONNX Runtime's outputs for one image."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     batch = SPEC.preprocess([read_image(image)])
     wanted = {value.name for value in session.get_inputs()}
@@ -37,9 +37,11 @@ def answers(model, image):
 
 
 @pytest.mark.parametrize(("precision", "opset"), [("fp16", 18), ("fp16", 24), ("bf16", 22)])
-def test_the_products_are_in_half_and_the_rest_as_it_was(source, images, tmp_path, precision, opset):
+def test_products_and_nodes_between_them_are_16_bit_and_the_rest_is_unchanged(
+    source, images, tmp_path, precision, opset
+):
     target = tmp_path / "half.onnx"
-    report = precise_onnx(source, target, precision, RULE, images, opset=opset)
+    report = convert_precision(source, target, precision, RULE, images, opset=opset)
     model = onnx.load(target)
     assert report.products == {precision: 3}
     assert set(report.operators[precision]) == {"Cast", "Conv", "Relu", "Resize", "Add"}
@@ -58,20 +60,22 @@ def test_the_products_are_in_half_and_the_rest_as_it_was(source, images, tmp_pat
     assert record(model, METADATA_KEY)["opset"] == report.opset == model.opset_import[0].version == opset
 
 
-def test_bf16_needs_an_opset_that_has_it(source, images, tmp_path):
-    with pytest.raises(SameboxError, match=r"Conv takes no bf16 at opset 18; set precision\.opset=22"):
-        precise_onnx(source, tmp_path / "half.onnx", "bf16", RULE, images)
+def test_bf16_needs_an_opset_that_supports_it(source, images, tmp_path):
+    with pytest.raises(
+        SameboxError, match=r"Conv does not support bf16 at opset 18; set precision\.opset=22"
+    ):
+        convert_precision(source, tmp_path / "half.onnx", "bf16", RULE, images)
     assert not (tmp_path / "half.onnx").exists()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, precision):
-    """Against the same convolutions in NumPy's type, products summed in fp32."""
+def test_the_rounded_graph_equals_16_bit_arithmetic_in_numpy(source, images, tmp_path, precision):
+    """Compared with the same convolutions in NumPy, rounded to the type, with sums in fp32."""
     target = tmp_path / "half.onnx"
-    precise_onnx(source, target, precision, RULE, images, opset=22)
+    convert_precision(source, target, precision, RULE, images, opset=22)
     model = rounded(onnx.load(target), "half.onnx")
     assert not [tensor for tensor in model.graph.initializer if tensor.data_type in HALF.values()]
-    dtype = precise.HALVES[precision][1]
+    dtype = convert.SIXTEEN_BIT_TYPES[precision][1]
     weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(source).graph.initializer}
 
     def low(values):
@@ -89,7 +93,7 @@ def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, p
     found, _ = answers(model, images[0])
     exact, _ = answers(onnx.load(source), images[0])
     step = {"fp16": 2**-11, "bf16": 2**-8}[precision]
-    # sums in another order may fall to the other side, in few places
+    # sums in another order may round the other way, in few places
     assert np.mean(np.abs(found - expected) < 1e-6) > 0.99
     assert np.abs(found - expected).max() < 2 * step
     assert np.abs(found - exact).max() > 1e-5
@@ -98,34 +102,36 @@ def test_the_rounded_graph_gives_what_the_type_gives(source, images, tmp_path, p
 @pytest.mark.parametrize(
     ("precision", "opset"), [("fp16", 13), ("fp16", newest_opset()), ("int8", 13), ("int8", newest_opset())]
 )
-def test_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
+def test_conversion_at_the_oldest_and_the_newest_opset(source, images, tmp_path, precision, opset):
     model = tiny()
     if opset < 18:
         del model.opset_import[:]
         model.opset_import.append(onnx.helper.make_opsetid("", opset))
     onnx.save(model, source)
-    report = precise_onnx(source, tmp_path / "low.onnx", precision, RULE, images, opset=opset)
+    report = convert_precision(source, tmp_path / "low.onnx", precision, RULE, images, opset=opset)
     assert (report.opset, report.products) == (opset, {precision: 3})
     found, exact = (answers(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
     assert np.abs(found - exact).mean() < 0.02
 
 
-def test_int8_takes_an_opset_that_knows_scales_by_channel(source, images, tmp_path):
+def test_int8_needs_an_opset_with_scales_per_channel(source, images, tmp_path):
     model = tiny()
     model.opset_import[0].version = 12
     onnx.save(model, source)
     with pytest.raises(SameboxError) as caught:
-        precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images)
+        convert_precision(source, tmp_path / "low.onnx", "int8", RULE, images)
     assert str(caught.value) == (
-        f"{source}: int8 with a scale for each channel takes opset 13, and the file is at 12; "
+        f"{source}: int8 with one scale per channel needs opset 13, and the file is at 12; "
         "set precision.opset=13"
     )
-    assert precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images, opset=13).products == {"int8": 3}
+    assert convert_precision(source, tmp_path / "low.onnx", "int8", RULE, images, opset=13).products == {
+        "int8": 3
+    }
 
 
-def test_a_weight_that_the_graph_computes_is_stored_in_int8(source, images, tmp_path):
-    """As exporters leave large ones: of DETR's attention, a transposed part of one weight of three."""
-    precise_onnx(source, tmp_path / "stored.onnx", "int8", RULE, images)
+def test_a_weight_computed_from_constants_is_stored_in_int8(source, images, tmp_path):
+    """Exporters leave large weights so: DETR's attention transposes a third of one weight."""
+    convert_precision(source, tmp_path / "stored.onnx", "int8", RULE, images)
     model = onnx.load(source)
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "w_body")
     turned = numpy_helper.to_array(weight).transpose(1, 0, 2, 3)
@@ -134,7 +140,7 @@ def test_a_weight_that_the_graph_computes_is_stored_in_int8(source, images, tmp_
         0, helper.make_node("Transpose", ["w_turned"], ["w_body"], "turn", perm=[1, 0, 2, 3])
     )
     onnx.save(model, source)
-    assert precise_onnx(source, tmp_path / "low.onnx", "int8", RULE, images).products == {"int8": 3}
+    assert convert_precision(source, tmp_path / "low.onnx", "int8", RULE, images).products == {"int8": 3}
     low, stored = (onnx.load(tmp_path / name) for name in ("low.onnx", "stored.onnx"))
     assert "Transpose" not in {node.op_type for node in low.graph.node}
     assert "w_turned" not in {tensor.name for tensor in low.graph.initializer}
@@ -142,48 +148,50 @@ def test_a_weight_that_the_graph_computes_is_stored_in_int8(source, images, tmp_
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_overflow_is_found_by_name_and_left_in_fp32(tmp_path, images):
+def test_nodes_with_an_overflowing_tensor_stay_in_fp32_and_it_is_named(tmp_path, images):
     source = tiny_source(tmp_path / "tiny.onnx", scale=1e5)
-    report = precise_onnx(source, tmp_path / "half.onnx", "fp16", RULE, images)
+    report = convert_precision(source, tmp_path / "half.onnx", "fp16", RULE, images)
     assert set(report.overflows) == {"body", "summed"}
     assert 65504 < report.overflows["body"] < np.inf
     assert report.products == {"fp16": 1, "fp32": 2}
     assert report.kept == ["node_body", "node_logits"]
     found, _ = answers(onnx.load(tmp_path / "half.onnx"), images[0])
     assert np.isfinite(found).all()
-    with pytest.raises(SameboxError, match=r"body reaches [\d.e+]+, .*beyond 65504, the largest fp16"):
-        precise_onnx(source, tmp_path / "other.onnx", "fp16", RULE, images, overflow="error")
+    with pytest.raises(SameboxError, match=r"body reaches [\d.e+]+, .*more than 65504, the largest fp16"):
+        convert_precision(source, tmp_path / "other.onnx", "fp16", RULE, images, overflow="error")
     assert not (tmp_path / "other.onnx").exists()
-    assert precise_onnx(source, tmp_path / "half.onnx", "bf16", RULE, images, opset=22).overflows == {}
+    assert convert_precision(source, tmp_path / "half.onnx", "bf16", RULE, images, opset=22).overflows == {}
 
 
-def test_a_weight_that_overflows_is_found(tmp_path, images):
+def test_an_overflowing_weight_is_reported(tmp_path, images):
     model = tiny()
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "w_head")
     tensor.CopyFrom(numpy_helper.from_array(np.full((2, 4, 1, 1), 7e4, np.float32), "w_head"))
     onnx.save(model, tmp_path / "tiny.onnx")
-    report = precise_onnx(tmp_path / "tiny.onnx", tmp_path / "half.onnx", "fp16", RULE, images)
+    report = convert_precision(tmp_path / "tiny.onnx", tmp_path / "half.onnx", "fp16", RULE, images)
     assert report.overflows["w_head"] == 7e4
     assert report.kept == ["node_logits"]
 
 
-def test_a_graph_that_stayed_fp32_is_no_fp16(source, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(precise, "put_in_half", lambda model, region, precision: None)
-    with pytest.raises(SameboxError, match=r"asked for fp16, and of 3 products with weights 3 in fp32"):
-        precise_onnx(source, tmp_path / "half.onnx", "fp16", RULE, images)
+def test_a_graph_that_is_still_fp32_is_an_error(source, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "convert_to_sixteen_bit", lambda model, region, precision: None)
+    with pytest.raises(
+        SameboxError, match=r"fp16 was requested, but it has 3 products with weights: 3 in fp32"
+    ):
+        convert_precision(source, tmp_path / "half.onnx", "fp16", RULE, images)
     assert not (tmp_path / "half.onnx").exists()
     with pytest.raises(
-        SameboxError, match=r"tiny\.onnx: asked for fp16, and of 3 products with weights 3 in fp32"
+        SameboxError, match=r"tiny\.onnx: fp16 was requested, but it has 3 products with weights: 3 in fp32"
     ):
-        check_achieved(achieved(onnx.load(source), RULE), "fp16", [], "tiny.onnx")
+        check_achieved_precision(achieved_precision(onnx.load(source), RULE), "fp16", [], "tiny.onnx")
     with pytest.raises(SameboxError, match="no part of it is fp16 or bf16"):
         rounded(onnx.load(source), "tiny.onnx")
 
 
 @pytest.mark.parametrize("method", ["entropy", "percentile", "minmax"])
-def test_products_in_int8_have_a_scale_for_each_channel(source, images, tmp_path, method):
+def test_int8_products_have_one_scale_per_channel(source, images, tmp_path, method):
     target = tmp_path / "int8.onnx"
-    report = precise_onnx(source, target, "int8", RULE, images, calibration=Calibration(method))
+    report = convert_precision(source, target, "int8", RULE, images, calibration=Calibration(method))
     model = onnx.load(target)
     assert report.products == {"int8": 3}
     assert report.calibration == Calibration(method)
@@ -201,9 +209,9 @@ def test_products_in_int8_have_a_scale_for_each_channel(source, images, tmp_path
     assert record(model, METADATA_KEY) == record(onnx.load(source), METADATA_KEY)
 
 
-def test_ranges_are_those_of_the_images_on_their_canvas(source, images, tmp_path):
+def test_ranges_come_from_the_preprocessed_images(source, images, tmp_path):
     target = tmp_path / "int8.onnx"
-    precise_onnx(source, target, "int8", RULE, images, calibration=Calibration("minmax"))
+    convert_precision(source, target, "int8", RULE, images, calibration=Calibration("minmax"))
     model = onnx.load(target)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     quantize = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "centred")
@@ -211,11 +219,11 @@ def test_ranges_are_those_of_the_images_on_their_canvas(source, images, tmp_path
     assert stored[quantize.input[1]] == pytest.approx(brightest / 127.5, rel=0.01)
 
 
-def test_the_same_bytes_every_time(source, images, tmp_path):
+def test_conversion_is_deterministic(source, images, tmp_path):
     for precision in ("fp16", "int8"):
         once, again = (tmp_path / f"{precision}_{index}.onnx" for index in range(2))
         for target in (once, again):
-            precise_onnx(source, target, precision, RULE, images)
+            convert_precision(source, target, precision, RULE, images)
         assert once.read_bytes() == again.read_bytes()
 
 
@@ -226,11 +234,11 @@ def test_the_same_bytes_every_time(source, images, tmp_path):
         ({"overflow": "ignore"}, "neither fp32 nor error"),
         ({"images": []}, "no image to calibrate with"),
         ({"opset": 17}, "at opset 18 already"),
-        ({"rule": RULE.__class__(["Conv"], [], ["*"])}, "nothing is left to convert"),
+        ({"rule": RULE.__class__(["Conv"], [], ["*"])}, "nothing to convert"),
         ({"source": "absent.onnx"}, "no such file"),
     ],
 )
-def test_what_cannot_be_converted(source, images, tmp_path, changes, fault):
+def test_invalid_arguments_and_files_are_errors(source, images, tmp_path, changes, fault):
     asked = {
         "source": source,
         "precision": "fp16",
@@ -240,11 +248,11 @@ def test_what_cannot_be_converted(source, images, tmp_path, changes, fault):
     } | changes
     asked["source"] = tmp_path / asked["source"]
     with pytest.raises(SameboxError, match=fault):
-        precise_onnx(target=tmp_path / "half.onnx", **asked)
+        convert_precision(target=tmp_path / "half.onnx", **asked)
     assert not (tmp_path / "half.onnx").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"method": "mean"}, {"percentile": 10}])
-def test_a_calibration_that_is_none(wrong):
+def test_an_invalid_calibration_is_an_error(wrong):
     with pytest.raises(SameboxError, match=f"precision.{next(iter(wrong))}"):
         Calibration(**wrong)
