@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import how_timed, interleaved, ratio, show
 from benchmarks.sheets import Sheet, Spread, write
-from samebox.coco.results import encoded
+from samebox.coco.results import encode_masks
 from samebox.postprocess.masks import paste_sampled
 
 COUNT, HEIGHT, WIDTH = 100, 480, 640
@@ -66,8 +66,8 @@ def timed(side: int, least: float, largest: float, rounds: int) -> list[str]:
     times = interleaved(
         {
             "paste": lambda: paste_sampled(probabilities, boxes, HEIGHT, WIDTH),
-            "encode": lambda: encoded(pasted),
-            "both": lambda: encoded(paste_sampled(probabilities, boxes, HEIGHT, WIDTH)),
+            "encode": lambda: encode_masks(pasted),
+            "both": lambda: encode_masks(paste_sampled(probabilities, boxes, HEIGHT, WIDTH)),
             "other": lambda: rle.encode(by_grid_sample(probabilities, boxes)),
         },
         rounds,

@@ -21,7 +21,7 @@ import stages.export
 import stages.precision
 import stages.simplify
 from samebox.coco.dataset import dataset_of
-from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.comparison import Comparison
 from samebox.comparing.gate import chance_notes, check_drop, check_invariance
 from samebox.comparing.other_canvases import checked_against_reference
@@ -57,7 +57,7 @@ def run(config: DictConfig) -> None:
     judge(config, comparison)
 
 
-def compared(config: DictConfig, forms: Sequence[Evaluated]) -> Comparison:
+def compared(config: DictConfig, forms: Sequence[EvaluatedForm]) -> Comparison:
     """The forms beside each other, the first being the reference, and how much of a difference is chance."""
     dataset, settings, limits = dataset_of(plain(config.dataset)), config.differences, config.compare
     within = intervals(forms, dataset, settings.resamples, settings.seed)
@@ -72,7 +72,7 @@ def judge(config: DictConfig, comparison: Comparison) -> None:
     check_invariance(comparison)
 
 
-def chain(config: DictConfig) -> Iterator[Evaluated]:
+def chain(config: DictConfig) -> Iterator[EvaluatedForm]:
     """The forms in `runtimes`, each as soon as it is measured, with every step before that it needs."""
     check_runtimes(config.runtimes)
     config = simplified(config) if any(map(of_onnx, config.runtimes)) else fetched(config)
@@ -140,7 +140,7 @@ def opened(config: DictConfig) -> Runner:
         raise SameboxError(f"{config.runtime.title}: {error}; name another form with runtime=") from None
 
 
-def form(config: DictConfig, runtime: str) -> Evaluated:
+def form(config: DictConfig, runtime: str) -> EvaluatedForm:
     """One form, evaluated."""
     config = ready(config, runtime)
     inputs = {

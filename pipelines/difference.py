@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from pipelines.chain import chain, compared
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.results import detections_from_results
 from samebox.comparing.difference import MOVED_IOU, RESCORED, Difference, difference
 from samebox.core.errors import SameboxError
@@ -41,7 +41,7 @@ def run(config: DictConfig) -> None:
         write_picture(out / "gallery.jpg", gallery(forms, dataset, shown, config.compare.score))
 
 
-def measured(config: DictConfig) -> list[Evaluated]:
+def measured(config: DictConfig) -> list[EvaluatedForm]:
     """The two forms. Raises SameboxError for one that this machine cannot run."""
     config = config.copy()
     config.runtimes = [config["from"], config.to]
@@ -64,7 +64,7 @@ def told(found: Difference, most: Sequence[tuple[ImageRecord, float]]) -> Iterat
 
 
 def gallery(
-    forms: Sequence[Evaluated], dataset: CocoDataset, records: Sequence[ImageRecord], threshold: float
+    forms: Sequence[EvaluatedForm], dataset: CocoDataset, records: Sequence[ImageRecord], threshold: float
 ) -> Image:
     """The images below each other, each with the detections of either form from `threshold` on."""
     categories = dataset.category_ids(dataset.class_names)

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.chain import chain, compared, judge
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.core.environment import hardware, versions
 from samebox.core.errors import SameboxError
@@ -73,7 +73,7 @@ def done(config: DictConfig, path: Path) -> bool:
 def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     """How far the chain came at a point, with the reason if that is not its end."""
     began = time.time()
-    forms: list[Evaluated] = []
+    forms: list[EvaluatedForm] = []
     intervals: Intervals = {}
     status, reason = "failed", None
     try:

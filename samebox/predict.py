@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samebox.coco.panoptic import Category, CategorySet, PanopticResults
-from samebox.coco.results import results_from_detections, results_written
+from samebox.coco.results import results_from_detections, results_writer
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
-from samebox.media.folders import SUFFIXES, pictures_in
+from samebox.media.folders import SUFFIXES, images_in
 from samebox.media.videos import SUFFIXES as VIDEOS
-from samebox.media.videos import Footage, video_written
+from samebox.media.videos import Footage, video_writer
 from samebox.record.preprocess import Image, read_image
 
 
@@ -63,7 +63,7 @@ def predict(
     """
     _check_targets(inputs, out)
     stop, done = stop or Event(), Done()
-    with results_written(out / "detections.json") as add, _bars() as bars:
+    with results_writer(out / "detections.json") as add, _bars() as bars:
         work = _Work(detector, out, threshold, add)
         for one in bars.track(inputs, description="inputs"):
             try:
@@ -101,16 +101,16 @@ class _Work:
     def video(self, footage: Footage, frames: int | None, stop: Event, bars: Progress) -> str:
         """Run a video or camera to its end, to `frames` of them or to the `stop`; what came of it."""
         target = _target(footage, self.out)
-        with footage, video_written(target, footage.rate, footage.size) as write:
-            task = bars.add_task(footage.name, total=frames or footage.announced)
+        with footage, video_writer(target, footage.rate, footage.size) as write:
+            task = bars.add_task(footage.name, total=frames or footage.frame_count)
             for number, frame in enumerate(islice(footage, frames)):
                 self.image_id += 1
                 write(self.drawn(frame, footage.name, number))
                 bars.advance(task)
                 if stop.is_set():
                     break
-        count, announced = number + 1, footage.announced or 0
-        return f"{target}: {count}{f' of {announced}' if count < announced else ''} frames"
+        count, expected = number + 1, footage.frame_count or 0
+        return f"{target}: {count}{f' of {expected}' if count < expected else ''} frames"
 
     def drawn(self, image: Image, name: str, frame: int | None = None) -> Image:
         """The image with its detections, which are kept as results of the file `name`, or a frame of it."""
@@ -181,7 +181,7 @@ def inputs_of(asked: Sequence[str]) -> list[Path | Footage]:
 
 
 def _images(folder: Path) -> list[Path]:
-    images = pictures_in(folder)
+    images = images_in(folder)
     if not images:
         raise SameboxError(f"{folder}: a folder without images ({', '.join(sorted(SUFFIXES))}); give another")
     return images

@@ -24,7 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Row
 from samebox.core.errors import SameboxError
 from samebox.reporting import markdown, values
@@ -41,7 +41,7 @@ _FILE_STORE = "sqlite:///"
 
 def track(
     comparison: Comparison,
-    forms: Sequence[Evaluated],
+    forms: Sequence[EvaluatedForm],
     *,
     store: str,
     key: str,
@@ -259,7 +259,7 @@ def _form_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _track_form(
-    form: Evaluated,
+    form: EvaluatedForm,
     row: Row,
     experiment: str,
     tags: Mapping[str, str],
@@ -286,7 +286,7 @@ def _cut(value: Any) -> str:
     return str(value)[:MAX_PARAM_VAL_LENGTH]
 
 
-def _log_comparison(comparison: Comparison, forms: Sequence[Evaluated]) -> None:
+def _log_comparison(comparison: Comparison, forms: Sequence[EvaluatedForm]) -> None:
     rows = values.json(comparison)["rows"]
     mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, "comparison.json")
     mlflow.log_text(markdown.markdown(comparison), "comparison.md")

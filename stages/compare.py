@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from samebox.coco.dataset import dataset_of
-from samebox.coco.evaluated import Evaluated, read_evaluated
+from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.difference import Difference
 from samebox.comparing.gate import chance_notes, check_drop, check_invariance
 from samebox.comparing.other_canvases import checked_against_reference
@@ -65,7 +65,7 @@ def differences(config: DictConfig) -> dict[str, Any]:
     return read_json(existing(path, "run stages.differences first"))
 
 
-def forms(config: DictConfig) -> list[Evaluated]:
+def forms(config: DictConfig) -> list[EvaluatedForm]:
     """The evaluated forms of the detector in the order of `runtimes`, the first the reference.
 
     Their entries of invariance include those against the reference.

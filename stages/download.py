@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from samebox.coco.archive import provide
+from samebox.coco.archive import download_archive
 from samebox.core.fetch import fetch
 from stages.compose import artifact, main
 
@@ -12,7 +12,7 @@ def run(config: DictConfig) -> None:
     target = artifact(config, config.paths.torch, config.paths.checkpoint_file)
     fetch(config.detector.source, target, config.detector.sha256)
     for archive in config.dataset.archives:
-        provide(archive)
+        download_archive(archive)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from samebox.coco.dataset import dataset_of
-from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from samebox.core.environment import hardware, versions
 from samebox.core.errors import NotHere
 from samebox.core.files import read_json
@@ -23,7 +23,7 @@ def run(config: DictConfig) -> None:
     write_evaluated(artifact(config, config.paths.evaluated, config.runtime.name), evaluate(config))
 
 
-def evaluate(config: DictConfig) -> Evaluated:
+def evaluate(config: DictConfig) -> EvaluatedForm:
     """The form measured, or the reason why it was not."""
     path = artifact(config, config.runtime.folder, config.runtime.file)
     dataset = dataset_of(plain(config.dataset))

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
-from samebox.media.folders import pictures_in
+from samebox.media.folders import images_in
 from samebox.precision.convert import convert_precision
 from samebox.precision.quantized import Calibration
 from samebox.precision.rule import PrecisionRule
@@ -43,7 +43,7 @@ def images(folder: Path, count: int) -> list[Path]:
     """
     if count < 1:
         raise SameboxError(f"precision.count: {count}: give a number from 1 up")
-    found = pictures_in(folder)
+    found = images_in(folder)
     return [found[index * len(found) // count] for index in range(count)] if len(found) > count else found
 
 

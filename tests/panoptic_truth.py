@@ -46,7 +46,7 @@ class PanopticTruth(TruthRunner):
         return answer | {"semantics": semantics}
 
     def _classes(self, image_id):
-        truth = self._truth.segmented(image_id)
+        truth = self._truth.segment_map(image_id)
         if self._none:
             return np.full(truth.ids.shape, 1 + STUFF.index("sky"))
         numbers = dict(zip(self._truth.category_ids(STUFF, is_thing=False), range(1, 4), strict=True))

@@ -1,6 +1,6 @@
 """Evaluated forms written by hand, as the tests of the report take them: figures chosen, nothing run."""
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.difference import difference
 from samebox.reporting.plots import LEVELS
 
@@ -64,10 +64,10 @@ def all_forms(**changes):
 def evaluated(form, results=()):
     """A form with its curves, and with results where it was measured."""
     if form["status"] != "measured":
-        return Evaluated(form)
+        return EvaluatedForm(form)
     recall = [index / 100 for index in range(101)]
     curve = {"recall": recall, **{level: [1 - one for one in recall] for level in LEVELS}}
-    return Evaluated(form, dict.fromkeys(form["score"]["1"], curve), list(results))
+    return EvaluatedForm(form, dict.fromkeys(form["score"]["1"], curve), list(results))
 
 
 def differences(forms):

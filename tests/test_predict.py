@@ -15,11 +15,11 @@ from truth_runner import TruthRunner
 
 from samebox import predict
 from samebox.coco.panoptic import PanopticSet
-from samebox.coco.results import decoded
+from samebox.coco.results import decode_masks
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
-from samebox.media.videos import Footage, video_written
+from samebox.media.videos import Footage, video_writer
 from samebox.record.preprocess import read_image
 from samebox.runners.torch import TorchRunner
 
@@ -90,7 +90,7 @@ def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
     name = f"0001_{images[0].name}"
     masked, bare = (read_image(tmp_path / kind / name).astype(int) for kind in ("true", "None"))
     apart = np.abs(masked - bare).max(-1) > 50
-    inside = decoded([result["segmentation"] for result in found if result["image_id"] == 1]).any(0)
+    inside = decode_masks([result["segmentation"] for result in found if result["image_id"] == 1]).any(0)
     assert apart[inside].mean() > 0.3
     assert apart[~inside].mean() < 0.02
 
@@ -107,7 +107,7 @@ def test_segments_are_written_as_coco_has_them(tmp_path):
     ]
     for number, path in enumerate(images, start=1):
         expected = again(path).panoptic
-        segmented = found.segmented(number)
+        segmented = found.segment_map(number)
         assert (segmented.ids == expected.ids).all()
         told = {one.id: 1 + names.index(one.class_name) for one in expected.segments}
         assert segmented.categories == told
@@ -164,7 +164,7 @@ def detector(shapes):
 def clip(tmp_path):
     """A video of the first two images and of the first one again, in turn: 9 frames."""
     images = [cv2.resize(read_image(path), (160, 120)) for path in (FIRST, SECOND, FIRST)]
-    with video_written(tmp_path / "given/clip.mp4", 12.5, (120, 160)) as add:
+    with video_writer(tmp_path / "given/clip.mp4", 12.5, (120, 160)) as add:
         for image in images * 3:
             add(image)
     return tmp_path / "given/clip.mp4"
@@ -200,7 +200,7 @@ def test_of_a_video_each_frame_is_run_and_drawn(tmp_path, detector, clip):
     ]  # fmt: skip
     given, drawn = frames_of(clip), frames_of(tmp_path / "out/clip.mp4")
     with Footage(tmp_path / "out/clip.mp4") as footage:
-        assert (footage.rate, footage.size, footage.announced) == (12.5, (120, 160), 9)
+        assert (footage.rate, footage.size, footage.frame_count) == (12.5, (120, 160), 9)
     expected = [detector(frame) for frame in given]
     for shown, frame, answer in zip(drawn, given, expected, strict=True):
         lost, drawn_on = (np.abs(shown.astype(int) - one).mean() for one in (draw(frame, answer), frame))

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from samebox import tracking
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.core.errors import SameboxError
 
@@ -29,13 +29,13 @@ def measured(runtime, title, detector):
         "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8, "published": None, "notes": [],
         "hardware": {"cpu": "some CPU", "cores": 2}, "versions": {"torch": "2.9"},
     }  # fmt: skip
-    return Evaluated(metrics, {"bbox": CURVE})
+    return EvaluatedForm(metrics, {"bbox": CURVE})
 
 
 def not_run(detector):
     nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
     change = {"status": "not run", "reason": "no GPU here"}
-    return Evaluated({**measured("engine", "TensorRT-RTX fp32", detector).metrics, **nothing, **change})
+    return EvaluatedForm({**measured("engine", "TensorRT-RTX fp32", detector).metrics, **nothing, **change})
 
 
 def three_forms(detector):

@@ -12,7 +12,7 @@ from samebox.core.fetch import fetch
 from samebox.core.files import atomic_write
 
 
-def provide(archive: Mapping[str, Any]) -> None:
+def download_archive(archive: Mapping[str, Any]) -> None:
     """Unpack the zip at `archive["source"]` into `archive["folder"]`, unless that was done before.
 
     `bytes` is the size that the zip must have. `only` names the entries that are wanted, all where it is

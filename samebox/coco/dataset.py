@@ -58,7 +58,7 @@ class CocoDataset:
         }
         self.class_names = tuple(self._ids)
         self.annotated = bool(document.get("annotations"))
-        self.ground_truth = indexed(document)
+        self.ground_truth = coco_index(document)
 
     @cached_property
     def panoptic(self) -> PanopticSet | None:
@@ -99,7 +99,7 @@ def dataset_of(record: Mapping[str, Any]) -> CocoDataset:
     return CocoDataset(Path(record["images"]), Path(record["annotations"]), segments)
 
 
-def indexed(document: dict[str, Any]) -> COCO:
+def coco_index(document: dict[str, Any]) -> COCO:
     """The pycocotools object over a COCO document, made without its messages on stdout."""
     coco = COCO()
     coco.dataset = document

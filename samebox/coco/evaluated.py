@@ -13,7 +13,7 @@ _KEYS = ("detector", "model", "runtime", "title", "dataset", "status", "reason",
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedForm:
     """One form of a detector: its metrics and, where it was measured, its curves and results.
 
     `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
@@ -39,16 +39,16 @@ class Evaluated:
         return self.metrics["title"]
 
 
-def read_evaluated(folder: str | Path) -> Evaluated:
+def read_evaluated(folder: str | Path) -> EvaluatedForm:
     """The evaluated form in a folder. Raises SameboxError where a file or one of its keys is missing."""
     folder = Path(folder)
     metrics = read_json(folder / "metrics.json")
     if missing := [key for key in _KEYS if key not in metrics]:
         raise SameboxError(f"{folder / 'metrics.json'}: no `{missing[0]}`; evaluate again")
     if metrics["status"] != "measured":
-        return Evaluated(metrics)
+        return EvaluatedForm(metrics)
     segments = folder / "panoptic.json"
-    return Evaluated(
+    return EvaluatedForm(
         metrics,
         read_json(folder / "curves.json"),
         read_results(folder / "detections.json.gz"),
@@ -63,7 +63,7 @@ def _other_canvases(path: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     return {check: {int(number): found for number, found in by_image.items()} for check, by_image in checks}
 
 
-def write_evaluated(folder: str | Path, evaluated: Evaluated) -> None:
+def write_evaluated(folder: str | Path, evaluated: EvaluatedForm) -> None:
     """Leave the form in a folder, as `read_evaluated` reads it; metrics.json last, so that it vouches.
 
     The detections stand there twice: compressed, and as plain JSON for any other COCO tool. Segments are in

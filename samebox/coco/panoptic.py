@@ -33,7 +33,7 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Segmented:
+class SegmentMap:
     """What a PNG file and its entry say of an image: `ids` [H,W] int64, and of each id its category.
 
     `crowds` are the ids that stand for a group of objects.
@@ -86,16 +86,16 @@ class PanopticSet(CategorySet):
         for image_id in image_ids:
             self._entry(image_id)
 
-    def segmented(self, image_id: int) -> Segmented:
+    def segment_map(self, image_id: int) -> SegmentMap:
         """The segments of an image. Raises SameboxError where it has none, or a file that cannot be read."""
         path, segments = self._entry(image_id)
         crowds = frozenset(segment["id"] for segment in segments if segment.get("iscrowd"))
         categories = {segment["id"]: segment["category_id"] for segment in segments}
-        return Segmented(_ids(path), categories, crowds)
+        return SegmentMap(_ids(path), categories, crowds)
 
     def panoptic(self, image_id: int) -> Panoptic:
         """The segments of an image as a detector gives them; the classes beneath objects are 0."""
-        truth, by_id = self.segmented(image_id), {one.id: one for one in self.categories}
+        truth, by_id = self.segment_map(image_id), {one.id: one for one in self.categories}
         stuff = [one.id for one in self.categories if not one.is_thing]
         classes = np.zeros(truth.ids.shape, np.uint16)
         for number, category in truth.categories.items():
@@ -135,12 +135,12 @@ class PanopticResult:
         """That of the PNG file in a folder of results."""
         return f"{self.image_id:012d}.png"
 
-    def segmented(self) -> Segmented:
+    def segment_map(self) -> SegmentMap:
         """As the ground truth says it."""
         categories = {segment["id"]: segment["category_id"] for segment in self.segments}
-        return Segmented(_numbers(_decoded(self.png)), categories)
+        return SegmentMap(_numbers(_decoded(self.png)), categories)
 
-    def stuff(self) -> NDArray[np.unsignedinteger]:
+    def stuff_map(self) -> NDArray[np.unsignedinteger]:
         """The category of stuff of each pixel [H,W], 0 for objects."""
         return _decoded(self.classes, cv2.IMREAD_UNCHANGED)
 

@@ -42,7 +42,7 @@ def results_from_detections(
         )
     ]
     if detections.masks is not None:
-        for result, code in zip(results, encoded(detections.masks), strict=True):
+        for result, code in zip(results, encode_masks(detections.masks), strict=True):
             result["segmentation"] = code
     if detections.keypoints is not None:
         centre = (0.0, 0.0, 0.0) if detections.inclusive else PIXEL_CENTRE
@@ -72,7 +72,7 @@ def detections_from_results(
         scores=np.array([result["score"] for result in results], np.float32),
         labels=np.array([labels[result["category_id"]] for result in results], np.int64),
         class_names=tuple(class_names),
-        masks=decoded([result["segmentation"] for result in results]) if masked else None,
+        masks=decode_masks([result["segmentation"] for result in results]) if masked else None,
         keypoints=_keypoints([result["keypoints"] for result in results]) if pointed else None,
     )
 
@@ -94,7 +94,7 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def results_written(path: str | Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+def results_writer(path: str | Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     """A function that adds results to the JSON file at `path`, which is there, whole, when the block ends.
 
     The bytes are those of `write_results`; the memory does not grow with them.
@@ -125,7 +125,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     return results
 
 
-def encoded(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """COCO's run-length codes of masks [N,H,W]: `pycocotools.mask.encode`'s, their counts as text for JSON.
 
     Fast where each mask lies in memory column by column, as `masks.paste` leaves it; others are copied into
@@ -140,7 +140,7 @@ def encoded(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
     return [{"size": code["size"], "counts": code["counts"].decode()} for code in codes]
 
 
-def decoded(codes: list[dict[str, Any]]) -> NDArray[np.bool_]:
+def decode_masks(codes: list[dict[str, Any]]) -> NDArray[np.bool_]:
     """Masks [N,H,W] from run-length codes, one or more of the same size; the inverse of `encoded`."""
     return rle.decode(codes).transpose(2, 0, 1).astype(np.bool_)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.results import detections_from_results
 from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, Agreement, agreement
 from samebox.evaluation.checks import agreeing, check_entry, check_note
@@ -21,7 +21,7 @@ USUAL = 20  # images at most that measure how far a form departs from the refere
 _Answers = dict[int, list[dict[str, Any]]]  # COCO results by image id
 
 
-def checked_against_reference(forms: Iterable[Evaluated]) -> Iterator[Evaluated]:
+def checked_against_reference(forms: Iterable[EvaluatedForm]) -> Iterator[EvaluatedForm]:
     """The forms, each as soon as it comes; the first is the reference.
 
     The metrics of the others gain the entries of `reference_checks`, and a note for each failed check.
@@ -32,7 +32,7 @@ def checked_against_reference(forms: Iterable[Evaluated]) -> Iterator[Evaluated]
         reference = reference or form
 
 
-def _with_entries(form: Evaluated, entries: Sequence[dict[str, Any]]) -> Evaluated:
+def _with_entries(form: EvaluatedForm, entries: Sequence[dict[str, Any]]) -> EvaluatedForm:
     if not entries:
         return form
     failed = [check_note(entry["check"], entry["reason"]) for entry in entries if not entry["passed"]]
@@ -43,7 +43,7 @@ def _with_entries(form: Evaluated, entries: Sequence[dict[str, Any]]) -> Evaluat
     return replace(form, metrics=form.metrics | added)
 
 
-def reference_checks(form: Evaluated, reference: Evaluated) -> list[dict[str, Any]]:
+def reference_checks(form: EvaluatedForm, reference: EvaluatedForm) -> list[dict[str, Any]]:
     """An entry for each check on other canvases that both forms answered.
 
     A runtime and a precision round in their own way on every canvas. So the form must agree with the

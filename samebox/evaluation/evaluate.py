@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.panoptic import PanopticResults
 from samebox.coco.results import results_from_detections
 from samebox.core.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory, resident_memory_mb
@@ -186,7 +186,7 @@ def evaluated(
     batches: Sequence[int],
     warmup: int,
     limits: Limits | None = None,
-) -> Evaluated:
+) -> EvaluatedForm:
     """A form measured over `dataset` at each of `batches`; times, images a second and results at the first.
 
     `facts` are what its metrics start from: who, what, where. The memory is what opening and running the
@@ -233,7 +233,7 @@ def evaluated(
         "invariance": checks.entries,
     }
     curves = {kind: s.precision for kind, s in scores[batches[0]].items() if s.precision}
-    return Evaluated(facts | metrics, curves, first.results, first.panoptic, other_canvases)
+    return EvaluatedForm(facts | metrics, curves, first.results, first.panoptic, other_canvases)
 
 
 def _checked(
@@ -277,12 +277,12 @@ def check_run(done: Pass, dataset: CocoDataset, name: str) -> None:
         raise SameboxError(f"{name}: not one of its images could be run: {reason}")
 
 
-def not_run(facts: dict[str, Any], reason: str) -> Evaluated:
+def not_run(facts: dict[str, Any], reason: str) -> EvaluatedForm:
     """A form that this machine cannot run, with the reason that fills its cells."""
     unmeasured = dict.fromkeys(
         ("images", "score", "timing", "images_per_second", "peak_mb", "device_peak_mb", "invariance")
     )
-    return Evaluated(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
+    return EvaluatedForm(facts | unmeasured | {"status": "not run", "reason": reason, "skipped": []})
 
 
 # What the table says of masks, keypoints and segments that there is nothing to hold against

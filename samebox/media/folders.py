@@ -7,7 +7,7 @@ from samebox.core.files import existing
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The images of a folder by name, those of its own folders left out.
 
     Raises SameboxError where the folder is absent.

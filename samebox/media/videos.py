@@ -41,7 +41,7 @@ class Footage:
         self.size = self._first.shape[:2]
         told = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = told if told > 0 else _UNKNOWN_RATE
-        self.announced = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+        self.frame_count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
         return self
 
     def _mend(self) -> str:
@@ -65,7 +65,7 @@ class Footage:
 
 
 @contextmanager
-def video_written(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[Image], None]]:
+def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[Image], None]]:
     """A function that adds a frame [H,W,3] RGB to the MP4 file at `path`, which is there when the block ends.
 
     `rate` is in frames a second, `size` (height, width) that of every frame. MPEG-4 has even sides alone: at

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.coco.dataset import CocoDataset, ImageRecord
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import detections_from_results
 from samebox.comparing.difference import difference
@@ -28,7 +28,7 @@ class _Choice:
     """An image to show, and the form to show beside the reference, None where there is no other."""
 
     record: ImageRecord
-    other: Evaluated | None
+    other: EvaluatedForm | None
 
 
 def pictures(section: Section, count: int, threshold: float) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def _chosen(section: Section, count: int) -> list[_Choice]:
         for rank, (image, amount) in enumerate(found.images)
         if image in records
     )
-    chosen: dict[int, Evaluated | None] = {}
+    chosen: dict[int, EvaluatedForm | None] = {}
     for _, _, image, runtime in ranked:
         chosen.setdefault(image, forms[runtime])
     objects = section.dataset.ground_truth.imgToAnns
@@ -81,7 +81,7 @@ def _chosen(section: Section, count: int) -> list[_Choice]:
 
 def _side(
     dataset: CocoDataset,
-    form: Evaluated,
+    form: EvaluatedForm,
     record: ImageRecord,
     image: Image,
     results: _Results,

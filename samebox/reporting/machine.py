@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 
 
-def environment(forms: Sequence[Evaluated]) -> dict[str, dict[str, str]]:
+def environment(forms: Sequence[EvaluatedForm]) -> dict[str, dict[str, str]]:
     """Hardware and versions: one value where the forms agree, else each with the forms that it is of."""
     return {part: _merged(part, forms) for part in ("hardware", "versions")}
 
 
-def _merged(part: str, forms: Sequence[Evaluated]) -> dict[str, str]:
+def _merged(part: str, forms: Sequence[EvaluatedForm]) -> dict[str, str]:
     found: dict[str, dict[str, list[str]]] = {}
     known = [form for form in forms if form.metrics[part]]
     for form in known:

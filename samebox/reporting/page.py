@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import signed
 from samebox.comparing.measures import KINDS, PER_CLASS
 from samebox.reporting.gallery import pictures
@@ -107,7 +107,7 @@ def _quantiles(values: Mapping[str, float]) -> str:
     return " / ".join(f"{value:.2g}" for _, value in sorted(values.items(), key=lambda one: int(one[0])))
 
 
-def _milliseconds(form: Evaluated) -> float:
+def _milliseconds(form: EvaluatedForm) -> float:
     return sum(form.metrics["timing"][step]["median"] for step in _STEPS)
 
 

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import TIMES, Comparison
 from samebox.comparing.measures import KINDS, main_measure, named
 from samebox.reporting.values import numbers
@@ -27,7 +27,9 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 INK = "#5a6570"
 
 
-def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str] = tuple(LEVELS)) -> Figure:
+def precision_recall(
+    forms: Sequence[EvaluatedForm], kind: str, levels: Sequence[str] = tuple(LEVELS)
+) -> Figure:
     """Precision over recall of each measured form that has the kind of IoU, one panel a level."""
     figure = Figure(figsize=(4.2 * len(levels), 3.6), layout="constrained")
     drawn = [form for form in forms if kind in form.curves]
@@ -41,7 +43,7 @@ def precision_recall(forms: Sequence[Evaluated], kind: str, levels: Sequence[str
     return figure
 
 
-def plot_data(forms: Sequence[Evaluated], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
+def plot_data(forms: Sequence[EvaluatedForm], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
     """The points of each plot that DVC draws, by the plot's name: `curves`, `scores` and `times`.
 
     Precision and recall are from 0 to 1, scores in points, times in milliseconds an image, as the table
@@ -54,7 +56,7 @@ def plot_data(forms: Sequence[Evaluated], comparison: Comparison) -> dict[str, l
     }
 
 
-def _curve_points(forms: Sequence[Evaluated]) -> Iterator[dict[str, Any]]:
+def _curve_points(forms: Sequence[EvaluatedForm]) -> Iterator[dict[str, Any]]:
     for form in forms:
         for kind, curve in form.curves.items():
             for level, told in LEVELS.items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from samebox.coco.dataset import CocoDataset
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.comparing.difference import Difference
 
@@ -17,7 +17,7 @@ class Section:
     `commands` are shell lines. `differences` from the reference are by runtime, `intervals` those of ΔAP.
     """
 
-    forms: Sequence[Evaluated]
+    forms: Sequence[EvaluatedForm]
     dataset: CocoDataset
     commands: Sequence[str]
     differences: Mapping[str, Difference] = field(default_factory=dict)
@@ -29,6 +29,6 @@ class Section:
         return Comparison([form.metrics for form in self.forms], self.intervals)
 
     @property
-    def measured(self) -> list[Evaluated]:
+    def measured(self) -> list[EvaluatedForm]:
         """The forms that were run."""
         return [form for form in self.forms if form.measured]

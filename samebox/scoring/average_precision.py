@@ -10,7 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from samebox.coco.dataset import indexed
+from samebox.coco.dataset import coco_index
 from samebox.coco.results import GEOMETRY
 from samebox.core.errors import SameboxError
 
@@ -83,7 +83,7 @@ def _loaded(ground_truth: COCO, results: Sequence[dict[str, Any]], iou_type: str
     if unknown := {result["image_id"] for result in results} - set(ground_truth.imgs):
         raise SameboxError(f"results for image {min(unknown)}, which the annotations lack; evaluate again")
     if not results:  # loadRes looks at the first to tell the kind
-        return indexed({**ground_truth.dataset, "annotations": []})
+        return coco_index({**ground_truth.dataset, "annotations": []})
     with contextlib.redirect_stdout(io.StringIO()):
         return ground_truth.loadRes([{key: result[key] for key in kept} for result in results])
 

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import Params
 
 from samebox.coco.dataset import CocoDataset
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.core.errors import SameboxError
 from samebox.scoring.average_precision import evaluation
 
@@ -167,7 +167,7 @@ def ap_intervals(
 
 
 def intervals(
-    forms: Sequence[Evaluated], dataset: CocoDataset, resamples: int = 1000, seed: int = 0
+    forms: Sequence[EvaluatedForm], dataset: CocoDataset, resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, Interval]]:
     """The intervals of ΔAP of every measured form against the first, by runtime and kind.
 

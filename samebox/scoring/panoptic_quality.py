@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.coco.panoptic import Category, PanopticResult, PanopticSet, Segmented
+from samebox.coco.panoptic import Category, PanopticResult, PanopticSet, SegmentMap
 from samebox.core.errors import SameboxError
 from samebox.scoring.average_precision import Scores
 
@@ -45,8 +45,8 @@ def panoptic_scores(
     tallies = {category.id: _Tally() for category in dataset.categories}
     classes = _Classes(dataset.categories)
     for image in image_ids:
-        truth, result = dataset.segmented(image), by_image.get(image)
-        found = Segmented(np.zeros_like(truth.ids), {}) if result is None else result.segmented()
+        truth, result = dataset.segment_map(image), by_image.get(image)
+        found = SegmentMap(np.zeros_like(truth.ids), {}) if result is None else result.segment_map()
         if truth.ids.shape != found.ids.shape:
             sizes = (" by ".join(map(str, one.ids.shape)) for one in (truth, found))
             raise SameboxError(
@@ -54,7 +54,7 @@ def panoptic_scores(
             )
         places = _places(truth)
         _count(truth, found, places, tallies)
-        classes.count(truth, places, None if result is None else result.stuff())
+        classes.count(truth, places, None if result is None else result.stuff_map())
     return {"panoptic": _quality(dataset.categories, tallies), "semantics": classes.scores()}
 
 
@@ -70,7 +70,7 @@ def _quality(categories: Sequence[Category], tallies: Mapping[int, _Tally]) -> S
 
 
 def _count(
-    truth: Segmented, found: Segmented, places: NDArray[np.intp], tallies: Mapping[int, _Tally]
+    truth: SegmentMap, found: SegmentMap, places: NDArray[np.intp], tallies: Mapping[int, _Tally]
 ) -> None:
     """Add one image. Two segments of a category match where their IoU, void pixels aside, is above 0.5.
 
@@ -112,7 +112,7 @@ class _Classes:
         self.pixels = np.zeros((len(self.names) + 1,) * 2, np.int64)
 
     def count(
-        self, truth: Segmented, places: NDArray[np.intp], stuff: NDArray[np.unsignedinteger] | None
+        self, truth: SegmentMap, places: NDArray[np.intp], stuff: NDArray[np.unsignedinteger] | None
     ) -> None:
         """Add one image: its true segments, and the category of stuff found in each pixel."""
         none = len(self.names)
@@ -133,7 +133,7 @@ class _Classes:
         return Scores({"mIoU": float(iou[occurs].mean()) if occurs.any() else None}, per_class, precision={})
 
 
-def _places(segmented: Segmented) -> NDArray[np.intp]:
+def _places(segmented: SegmentMap) -> NDArray[np.intp]:
     """Each pixel's segment, by its place among the categories from 1 on; 0 for void."""
     numbers = np.array([0, *segmented.categories])
     order = numbers.argsort()

@@ -3,7 +3,7 @@ import pytest
 from pycocotools import mask as rle
 
 from benchmarks.masks import COUNT, HEIGHT, WIDTH, by_grid_sample, drawn_boxes, drawn_maps
-from samebox.coco.results import encoded
+from samebox.coco.results import encode_masks
 from samebox.postprocess.masks import paste_sampled
 
 
@@ -19,7 +19,7 @@ def test_boxes_lie_in_the_image_and_are_as_large_as_said(share):
 
 def test_both_ways_give_the_same_codes():
     probabilities, boxes = drawn_maps(28), drawn_boxes(0.1, 0.6)
-    ours = encoded(paste_sampled(probabilities, boxes, HEIGHT, WIDTH))
+    ours = encode_masks(paste_sampled(probabilities, boxes, HEIGHT, WIDTH))
     theirs = rle.encode(by_grid_sample(probabilities, boxes))
     same = [code["counts"].encode() == other["counts"] for code, other in zip(ours, theirs, strict=True)]
     assert np.mean(same) >= 0.98

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from samebox.coco import archive
-from samebox.coco.archive import provide, unpack
+from samebox.coco.archive import download_archive, unpack
 from samebox.core.errors import SameboxError
 
 FILES = {"val/1.jpg": b"first" * 1000, "val/2.jpg": b"second" * 1000, "annotations/val.json": b"{}"}
@@ -33,24 +33,24 @@ def unpacked(folder):
 
 
 def test_an_archive_is_unpacked_and_not_kept(packed, tmp_path):
-    provide(record(packed, tmp_path / "data"))
+    download_archive(record(packed, tmp_path / "data"))
     assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
     assert packed.exists()
 
 
 def test_what_is_done_is_not_done_again(packed, tmp_path):
     asked = record(packed, tmp_path / "data")
-    provide(asked)
+    download_archive(asked)
     (tmp_path / "data/val/1.jpg").write_bytes(b"my own")
     packed.unlink()
-    provide(asked)
+    download_archive(asked)
     assert (tmp_path / "data/val/1.jpg").read_bytes() == b"my own"
 
 
 def test_two_archives_share_a_folder(packed, tmp_path):
     other = pack(tmp_path / "source" / "more.zip", {"val/3.jpg": b"third"})
     for source in (packed, other):
-        provide(record(source, tmp_path / "data"))
+        download_archive(record(source, tmp_path / "data"))
     assert {name for name in unpacked(tmp_path / "data") if "unpacked" not in name} == {*FILES, "val/3.jpg"}
 
 
@@ -62,7 +62,7 @@ def zips_within(folder):
 
 def test_of_an_archive_only_what_is_wanted_and_the_zips_within(tmp_path):
     wanted = {"only": ["annotations/val.json", "annotations/val.zip"]}
-    provide(record(zips_within(tmp_path), tmp_path / "data") | wanted)
+    download_archive(record(zips_within(tmp_path), tmp_path / "data") | wanted)
     assert unpacked(tmp_path / "data") == {
         "annotations/val.json": b"{}",
         "annotations/png/1.png": b"one",
@@ -74,14 +74,14 @@ def test_of_an_archive_only_what_is_wanted_and_the_zips_within(tmp_path):
 def test_an_entry_that_is_wanted_and_not_there_is_named(tmp_path):
     asked = record(zips_within(tmp_path), tmp_path / "data") | {"only": ["annotations/test.json"]}
     with pytest.raises(SameboxError, match=r"set\.zip: no entry annotations/test\.json"):
-        provide(asked)
+        download_archive(asked)
     assert not (tmp_path / "data/set.zip.unpacked").exists()
 
 
 def test_an_archive_of_another_size_is_refused(packed, tmp_path):
     asked = record(packed, tmp_path / "data") | {"bytes": 12}
     with pytest.raises(SameboxError, match=r"set\.zip: \d+ bytes instead of 12; delete it and try again"):
-        provide(asked)
+        download_archive(asked)
     assert not (tmp_path / "data/val").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_zip_that_lies_there_whole_is_not_fetched_again(packed, tmp_path):
     asked = record(packed, tmp_path / "data")
     (tmp_path / "data").mkdir()
     packed.rename(tmp_path / "data" / packed.name)
-    provide(asked)
+    download_archive(asked)
     assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
 
 
@@ -97,7 +97,7 @@ def test_a_zip_that_lies_there_whole_is_not_fetched_again(packed, tmp_path):
 def test_an_entry_that_leads_out_is_refused(tmp_path, name):
     evil = pack(tmp_path / "source" / "evil.zip", {name: b"x"})
     with pytest.raises(SameboxError, match=r"evil\.zip: the entry .*outside\.txt' leads out of .*; refused"):
-        provide(record(evil, tmp_path / "data"))
+        download_archive(record(evil, tmp_path / "data"))
     assert not list(tmp_path.rglob("outside.txt"))
     assert not Path("/outside.txt").exists()
     assert not (tmp_path / "data/evil.zip.unpacked").exists()
@@ -113,7 +113,7 @@ def test_a_damaged_archive_is_told_of_and_never_counts_as_done(packed, tmp_path,
     with pytest.raises(
         SameboxError, match=r"set\.zip: a damaged archive .*; delete it and try again"
     ) as told:
-        provide(record(packed, tmp_path / "data"))
+        download_archive(record(packed, tmp_path / "data"))
     assert "\n" not in str(told.value)
     assert set(unpacked(tmp_path / "data")) <= {"set.zip"}  # no half of the entry that is damaged
 

@@ -24,7 +24,7 @@ def found():
 
 
 def test_an_id_is_a_colour_of_three_bytes(dataset):
-    truth = dataset.segmented(IMAGE)
+    truth = dataset.segment_map(IMAGE)
     assert truth.ids.tolist() == (np.array([[0, 1, 2, 2], [0, 1, 3, 3]]) * (SHIFT + 1)).tolist()
     assert truth.categories == {SHIFT + 1: 1, 2 * (SHIFT + 1): 3, 3 * (SHIFT + 1): 8}
     assert truth.crowds == {2 * (SHIFT + 1)}
@@ -33,7 +33,7 @@ def test_an_id_is_a_colour_of_three_bytes(dataset):
 def test_red_is_the_lowest_byte(tmp_path):
     dataset = panoptic_set(tmp_path, np.zeros((1, 3), int), {})
     cv2.imwrite(str(tmp_path / f"png/{IMAGE}.png"), np.array([[[0, 0, 5], [0, 5, 0], [5, 0, 0]]], np.uint8))
-    assert dataset.segmented(IMAGE).ids.tolist() == [[5, 5 * 256, 5 * 65536]]
+    assert dataset.segment_map(IMAGE).ids.tolist() == [[5, 5 * 256, 5 * 65536]]
 
 
 def test_categories_are_matched_by_name_and_kind(dataset):
@@ -46,8 +46,8 @@ def test_categories_are_matched_by_name_and_kind(dataset):
 def test_a_result_comes_back_as_it_was(dataset):
     result = panoptic_result(IMAGE, found(), dataset)
     assert result.segments == [{"id": 1, "category_id": 1}, {"id": 70000, "category_id": 9}]
-    assert (result.segmented().ids == found().ids).all()
-    assert result.stuff().tolist() == [[8, 0, 0, 9]] * 2
+    assert (result.segment_map().ids == found().ids).all()
+    assert result.stuff_map().tolist() == [[8, 0, 0, 9]] * 2
 
 
 def test_results_are_written_in_the_format_that_is_read(dataset, tmp_path):
@@ -57,8 +57,8 @@ def test_results_are_written_in_the_format_that_is_read(dataset, tmp_path):
     assert [path.name for path in (tmp_path / "out/found").iterdir()] == ["000000000007.png"]
     again = PanopticSet(tmp_path / "out/found.json", tmp_path / "out/found")
     assert again.categories == dataset.categories
-    assert (again.segmented(IMAGE).ids == found().ids).all()
-    assert again.segmented(IMAGE).categories == {1: 1, 70000: 9}
+    assert (again.segment_map(IMAGE).ids == found().ids).all()
+    assert again.segment_map(IMAGE).categories == {1: 1, 70000: 9}
 
 
 def test_categories_are_ordered_by_id(tmp_path):
@@ -69,7 +69,7 @@ def test_categories_are_ordered_by_id(tmp_path):
 def test_the_demo_has_segments_for_every_image():
     shapes = Path(__file__).parents[2] / "demo/shapes"
     dataset = PanopticSet(shapes / "annotations/panoptic_val.json", shapes / "panoptic_val")
-    truth = dataset.segmented(20000000)
+    truth = dataset.segment_map(20000000)
     assert truth.ids.shape == (172, 229)
     assert set(np.unique(truth.ids).tolist()) == set(truth.categories)
     assert [one.name for one in dataset.categories if not one.is_thing] == ["sky", "field", "water"]
@@ -101,7 +101,7 @@ def test_an_image_without_segments_and_one_without_a_file(dataset, tmp_path):
         dataset.check([IMAGE, 8])
     (tmp_path / "png/7.png").write_text("no image")
     with pytest.raises(SameboxError, match=r"7\.png: no PNG image"):
-        dataset.segmented(IMAGE)
+        dataset.segment_map(IMAGE)
     (tmp_path / "png/7.png").unlink()
     with pytest.raises(SameboxError, match=r"7\.png: no such file"):
-        dataset.segmented(IMAGE)
+        dataset.segment_map(IMAGE)

@@ -1,6 +1,6 @@
 import pytest
 
-from samebox.coco.evaluated import Evaluated, read_evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, read_evaluated, write_evaluated
 from samebox.coco.results import write_results
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
@@ -16,13 +16,13 @@ def test_a_measured_form_is_read_with_its_curves_and_results(tmp_path):
     write_json(tmp_path / "curves.json", {"bbox": {"recall": [0.0]}})
     write_results(tmp_path / "detections.json.gz", [{"image_id": 1}])
     form = read_evaluated(tmp_path)
-    assert form == Evaluated(METRICS, {"bbox": {"recall": [0.0]}}, [{"image_id": 1}])
+    assert form == EvaluatedForm(METRICS, {"bbox": {"recall": [0.0]}}, [{"image_id": 1}])
     assert form.measured
     assert form.title == "PyTorch"
 
 
 def test_answers_on_other_canvases_are_written_and_read(tmp_path):
-    form = Evaluated(METRICS, other_canvases={"padding grown": {7: [{"image_id": 7}], 12: []}})
+    form = EvaluatedForm(METRICS, other_canvases={"padding grown": {7: [{"image_id": 7}], 12: []}})
     write_evaluated(tmp_path, form)
     assert read_evaluated(tmp_path) == form
 

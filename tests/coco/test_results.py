@@ -7,12 +7,12 @@ import pytest
 from pycocotools import mask as rle
 
 from samebox.coco.results import (
-    decoded,
+    decode_masks,
     detections_from_results,
-    encoded,
+    encode_masks,
     read_results,
     results_from_detections,
-    results_written,
+    results_writer,
     write_results,
 )
 from samebox.core.errors import SameboxError
@@ -84,12 +84,12 @@ def columnwise(masks):
 @pytest.mark.parametrize("enlarged", [1, 30])
 def test_run_lengths_are_pycocotools_own_however_masks_lie_in_memory(laid, enlarged):
     masks = masks_of_all_kinds().repeat(enlarged, 1).repeat(enlarged, 2)
-    codes = encoded(laid(masks))
+    codes = encode_masks(laid(masks))
     theirs = rle.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
     assert [(code["size"], code["counts"].encode()) for code in codes] == [
         (code["size"], code["counts"]) for code in theirs
     ]
-    np.testing.assert_array_equal(decoded(codes), masks)
+    np.testing.assert_array_equal(decode_masks(codes), masks)
 
 
 def test_no_detection_gives_no_result():
@@ -133,7 +133,7 @@ def test_the_suffix_decides_the_compression(tmp_path):
 def test_results_added_bit_by_bit_are_the_same_bytes(tmp_path, counts):
     results = results_from_detections(5, detections(some_masks()), [1, 2])
     parts = [results[:1] * count for count in counts]
-    with results_written(tmp_path / "bits.json") as add:
+    with results_writer(tmp_path / "bits.json") as add:
         for part in parts:
             add(part)
     write_results(tmp_path / "whole.json", [result for part in parts for result in part])
@@ -141,7 +141,7 @@ def test_results_added_bit_by_bit_are_the_same_bytes(tmp_path, counts):
 
 
 def test_results_of_a_run_that_fails_are_not_there(tmp_path):
-    with pytest.raises(KeyError), results_written(tmp_path / "bits.json") as add:
+    with pytest.raises(KeyError), results_writer(tmp_path / "bits.json") as add:
         add([{"image_id": {}["none"]}])
     assert list(tmp_path.iterdir()) == []
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.results import encoded
 from samebox.comparing.other_canvases import checked_against_reference, reference_checks
 from samebox.evaluation.invariance import MIXED, PADDING, SHAPES
@@ -23,7 +23,7 @@ def results(image, shift=0.0, count=10, score=0.0):
 def form(usual=(), padding=None, shapes=None, title="ONNX Runtime"):
     """`usual`, `padding` and `shapes`: what each answer of ten detections an image differs by."""
     elsewhere = {PADDING: padding, SHAPES: shapes}
-    return Evaluated(
+    return EvaluatedForm(
         {"title": title, "invariance": [{"check": MIXED, "passed": True}], "notes": ["a note"]},
         results=[one for image in range(8) for one in results(image, **dict(usual))],
         other_canvases={
@@ -74,7 +74,7 @@ def test_masks_count_too():
 
 
 def test_the_first_form_is_the_reference_of_the_others():
-    bare = Evaluated({"title": "TensorRT", "invariance": None, "notes": []})
+    bare = EvaluatedForm({"title": "TensorRT", "invariance": None, "notes": []})
     wrong = form(padding={"shift": 1.0}, shapes={})
     first, second, third = checked_against_reference([REFERENCE, wrong, bare])
     assert (first, third) == (REFERENCE, bare)

@@ -66,7 +66,7 @@ def test_the_results_can_be_read_by_other_tools_and_again(done, tmp_path, datase
     again = read_evaluated(tmp_path)
     for result, record in zip(done.panoptic.results, dataset.images, strict=True):
         assert result.image_id == record.id
-        assert (again.panoptic.segmented(record.id).ids == result.segmented().ids).all()
+        assert (again.panoptic.segment_map(record.id).ids == result.segment_map().ids).all()
     assert again.panoptic.categories == dataset.panoptic.categories
     assert len(list((tmp_path / "panoptic").iterdir())) == len(dataset.images)
 

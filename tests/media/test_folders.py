@@ -1,7 +1,7 @@
 import pytest
 
 from samebox.core.errors import SameboxError
-from samebox.media.folders import pictures_in
+from samebox.media.folders import images_in
 
 
 def test_the_images_of_a_folder_by_name(tmp_path):
@@ -9,9 +9,9 @@ def test_the_images_of_a_folder_by_name(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert pictures_in(tmp_path) == [tmp_path / "a.tif", tmp_path / "b.JPG"]
+    assert images_in(tmp_path) == [tmp_path / "a.tif", tmp_path / "b.JPG"]
 
 
 def test_a_folder_that_is_absent_is_named(tmp_path):
     with pytest.raises(SameboxError, match="absent: no such file"):
-        pictures_in(tmp_path / "absent")
+        images_in(tmp_path / "absent")

@@ -4,7 +4,7 @@ import pytest
 
 from samebox.core.errors import SameboxError
 from samebox.media import videos as footage
-from samebox.media.videos import Footage, video_written
+from samebox.media.videos import Footage, video_writer
 
 
 def frames(count, height=48, width=64):
@@ -16,7 +16,7 @@ def frames(count, height=48, width=64):
 
 
 def written(path, images, rate=12.5):
-    with video_written(path, rate, images[0].shape[:2]) as add:
+    with video_writer(path, rate, images[0].shape[:2]) as add:
         for image in images:
             add(image)
     return path
@@ -25,7 +25,7 @@ def written(path, images, rate=12.5):
 def test_what_is_written_is_read_again(tmp_path):
     made = frames(20)
     with Footage(written(tmp_path / "made" / "clip.mp4", made)) as read:
-        assert (read.rate, read.size, read.announced) == (12.5, (48, 64), 20)
+        assert (read.rate, read.size, read.frame_count) == (12.5, (48, 64), 20)
         assert (read.name, read.stem) == (str(tmp_path / "made" / "clip.mp4"), "clip")
         found = np.stack(list(read))
     assert found.shape == made.shape
@@ -38,7 +38,7 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_frames_a_second_are_kept(tmp_path, rate):
     with Footage(written(tmp_path / "clip.mp4", frames(4), rate)) as read:
         assert read.rate == pytest.approx(rate, rel=1e-3)
-        assert read.announced == 4
+        assert read.frame_count == 4
 
 
 def test_of_an_odd_side_no_pixel_is_lost(tmp_path):
@@ -61,7 +61,7 @@ def test_a_frame_of_another_size_is_told_of_and_nothing_is_left(tmp_path):
 def test_what_the_format_does_not_take_is_told_of(tmp_path, rate, size, said):
     with (
         pytest.raises(SameboxError, match=rf"clip\.mp4: OpenCV writes no MP4 of {said} frames/s"),
-        video_written(tmp_path / "clip.mp4", rate, size),
+        video_writer(tmp_path / "clip.mp4", rate, size),
     ):
         pytest.fail("opened")
     assert list(tmp_path.iterdir()) == []
@@ -106,5 +106,5 @@ def test_of_what_tells_no_rate_it_is_25(tmp_path, monkeypatch):
     capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     with Footage(0) as read:
-        assert (read.rate, read.announced) == (25, None)
+        assert (read.rate, read.frame_count) == (25, None)
         assert len(list(read)) == 2

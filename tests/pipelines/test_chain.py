@@ -13,7 +13,7 @@ import stages.export
 import stages.precision
 import stages.simplify
 from pipelines import chain
-from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from samebox.core.errors import SameboxError
 from stages.compose import artifact, compose
 from stages.precision import rule
@@ -134,7 +134,7 @@ def ran(monkeypatch):
     def evaluate(config):
         done.append(f"evaluate {config.runtime.name}")
         metrics = METRICS | {"runtime": config.runtime.name, "title": config.runtime.title}
-        write_evaluated(artifact(config, config.paths.evaluated, config.runtime.name), Evaluated(metrics))
+        write_evaluated(artifact(config, config.paths.evaluated, config.runtime.name), EvaluatedForm(metrics))
 
     for name, place in {
         "download": lambda config: (config.paths.torch, config.paths.checkpoint_file),

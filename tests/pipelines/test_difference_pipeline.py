@@ -12,7 +12,7 @@ import pipelines.difference
 import stages.compare
 import stages.differences
 from samebox.coco.dataset import CocoDataset
-from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from samebox.core.errors import SameboxError
 from samebox.scoring.average_precision import score
 from stages.compose import compose
@@ -48,7 +48,7 @@ def form(dataset, runtime, results, **changes):
         "images_per_second": 40.0, "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8,
         "published": None, "notes": [], "hardware": {}, "versions": {}, **changes,
     }  # fmt: skip
-    return Evaluated(metrics, {"bbox": found.precision}, results)
+    return EvaluatedForm(metrics, {"bbox": found.precision}, results)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def forms(dataset):
 def not_run(measured, runtime="simplified"):
     nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
     named = {"runtime": runtime, "title": runtime, "status": "not run", "reason": "no GPU here"}
-    return Evaluated(measured.metrics | nothing | named)
+    return EvaluatedForm(measured.metrics | nothing | named)
 
 
 def test_the_figures_and_the_pictures(place, forms, tmp_path, monkeypatch, capsys):

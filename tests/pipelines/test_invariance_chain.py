@@ -1,5 +1,5 @@
 from pipelines import chain
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from stages.compose import compose
 
 LEFT = {"torch": 10, "onnx": 10, "simplified": 12}
@@ -7,7 +7,7 @@ LEFT = {"torch": 10, "onnx": 10, "simplified": 12}
 
 def form(config, runtime):
     found = {"image_id": 1, "category_id": 1, "bbox": [LEFT[runtime], 10, 20, 20], "score": 0.5}
-    return Evaluated({"invariance": [], "notes": []}, other_canvases={"other shapes": {1: [found]}})
+    return EvaluatedForm({"invariance": [], "notes": []}, other_canvases={"other shapes": {1: [found]}})
 
 
 def test_the_forms_of_a_chain_are_held_against_its_first(monkeypatch):

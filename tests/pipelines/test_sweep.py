@@ -11,7 +11,7 @@ from demo_forms import ROOT, small_set
 
 from pipelines import sweep
 from samebox import tracking
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.core.errors import SameboxError
 from stages.compose import compose
 
@@ -49,7 +49,7 @@ def points(tmp_path, asked, monkeypatch):
                 raise SameboxError("export.opset: 13 is outside")
             if config.export.opset == 14 and runtime == "onnx":
                 raise ValueError("first line\nsecond line")
-            yield Evaluated(METRICS | {"runtime": runtime, "title": runtime})
+            yield EvaluatedForm(METRICS | {"runtime": runtime, "title": runtime})
 
     def run(*opsets):
         ran.clear()

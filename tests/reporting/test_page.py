@@ -11,7 +11,7 @@ import pytest
 from report_forms import differences
 
 from samebox.coco.dataset import CocoDataset
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.panoptic import PanopticSet
 from samebox.coco.results import encoded
 from samebox.core.errors import SameboxError
@@ -43,13 +43,13 @@ def measured(dataset, title, results, kinds=("bbox",), **changes):
         "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 4.8, "published": None, "notes": [],
         "hardware": {"cpu": "some CPU"}, "versions": {"torch": "2.9"}, **changes,
     }  # fmt: skip
-    return Evaluated(metrics, {kind: one.precision for kind, one in found.items()}, results)
+    return EvaluatedForm(metrics, {kind: one.precision for kind, one in found.items()}, results)
 
 
 def not_run(form, title="TensorRT-RTX fp32"):
     nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "artifact_mb"))
     change = {"runtime": title, "title": title, "status": "not run", "reason": REASON}
-    return Evaluated({**form.metrics, **nothing, **change})
+    return EvaluatedForm({**form.metrics, **nothing, **change})
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,8 @@ def test_the_environment_tells_apart_what_differs(html):
 
 def test_several_detectors_are_linked_from_the_top(dataset, forms):
     other = [
-        Evaluated({**form.metrics, "detector": "fcos_shapes"}, form.curves, form.results) for form in forms
+        EvaluatedForm({**form.metrics, "detector": "fcos_shapes"}, form.curves, form.results)
+        for form in forms
     ]
     both = page([Section(forms, dataset, []), Section(other, dataset, [])], images=0)
     assert '<a href="#detector-2">fcos_shapes</a>' in both

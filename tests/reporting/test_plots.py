@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import report_forms
 
-from samebox.coco.evaluated import Evaluated
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.reporting.plots import LEVELS, plot_data, precision_recall, svg
 
@@ -12,7 +12,7 @@ RECALL = [index / 100 for index in range(101)]
 
 def form(title, height, kinds=("bbox",)):
     curves = {level: [height * (1 - recall) for recall in RECALL] for level in LEVELS}
-    return Evaluated({"title": title}, {kind: {"recall": RECALL, **curves} for kind in kinds})
+    return EvaluatedForm({"title": title}, {kind: {"recall": RECALL, **curves} for kind in kinds})
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def forms():
     return [
         form("PyTorch", 1.0, ("bbox", "segm")),
         form("ONNX <b> & Runtime", 0.9),
-        Evaluated({"title": "engine"}),
+        EvaluatedForm({"title": "engine"}),
     ]
 
 

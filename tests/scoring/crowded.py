@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from samebox.coco.dataset import indexed
+from samebox.coco.dataset import coco_index
 
 IMAGES, CLASSES = 40, 3
 IDS = range(1, IMAGES + 1)
@@ -30,7 +30,7 @@ def truth(rng):
 
 
 def of(objects):
-    return indexed(
+    return coco_index(
         {
             "images": [{"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 200} for i in IDS],
             "categories": [{"id": c, "name": f"class {c}"} for c in range(1, CLASSES + 1)],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from samebox.coco.dataset import CocoDataset, indexed
+from samebox.coco.dataset import CocoDataset, coco_index
 from samebox.core.errors import SameboxError
 from samebox.scoring.average_precision import STATS, score
 
@@ -35,7 +35,7 @@ def ids(dataset):
 
 def tiny(boxes):
     """One image and one class with the boxes (x, y, width, height) as objects."""
-    return indexed(
+    return coco_index(
         {
             "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}],
             "categories": [{"id": 7, "name": "disc"}, {"id": 9, "name": "absent"}],
@@ -133,7 +133,7 @@ def test_masks_are_sorted_by_their_own_area():
     ground_truth = tiny([[0, 0, 40, 40]])
     ground_truth.dataset["annotations"] = [{**entry, "bbox": [0, 0, 40, 40], "area": 40}]
     scores = score(
-        indexed(ground_truth.dataset), [{**result([0, 0, 40, 40], 1.0), "segmentation": code}], [1], "segm"
+        coco_index(ground_truth.dataset), [{**result([0, 0, 40, 40], 1.0), "segmentation": code}], [1], "segm"
     )
     assert (scores.stats["APs"], scores.stats["APm"]) == (pytest.approx(100), None)
 

@@ -3,7 +3,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.cocoeval import Params
 
-from samebox.coco.dataset import indexed
+from samebox.coco.dataset import coco_index
 from samebox.core.errors import SameboxError
 from samebox.scoring.average_precision import KEYPOINTS, score
 from samebox.scoring.bootstrap import ClassMatches, ap_intervals, matches, resampled
@@ -49,7 +49,7 @@ def made(seed=0):
 
 
 def truth(images, objects):
-    return indexed(
+    return coco_index(
         {
             "images": [{"id": i, "file_name": f"{i}.jpg", "width": SIDE, "height": SIDE} for i in images],
             "categories": [{"id": c, "name": f"class {c}"} for c in range(1, CLASSES + 1)],

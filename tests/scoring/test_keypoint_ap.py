@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samebox.coco.dataset import indexed
+from samebox.coco.dataset import coco_index
 from samebox.coco.results import results_from_detections
 from samebox.core.errors import SameboxError
 from samebox.postprocess.detections import Detections
@@ -25,7 +25,7 @@ def person(x, y, seen=KEYPOINTS):
 
 def truth(*people):
     """One image with people of (keypoints, area)."""
-    return indexed(
+    return coco_index(
         {
             "images": [{"id": 1, "file_name": "a.jpg", "width": 640, "height": 480}],
             "categories": [{"id": 1, "name": "person"}],

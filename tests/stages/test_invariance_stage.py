@@ -1,4 +1,4 @@
-from samebox.coco.evaluated import Evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from stages.compare import forms
 from stages.compose import compose
 from stages.evaluate import limits
@@ -23,7 +23,7 @@ def test_a_precision_has_limits_of_its_own():
 def test_forms_are_held_against_the_first(tmp_path):
     for runtime, left in (("torch", 10), ("onnx", 10), ("simplified", 11), ("tensorrt_rtx", 10)):
         found = {"image_id": 1, "category_id": 1, "bbox": [left, 10, 20, 20], "score": 0.5}
-        form = Evaluated(
+        form = EvaluatedForm(
             METRICS | {"runtime": runtime, "title": runtime}, other_canvases={"padding grown": {1: [found]}}
         )
         write_evaluated(tmp_path / "retinanet_shapes" / runtime, form)

@@ -12,7 +12,7 @@ import demo_forms
 import pytest
 from mlflow import MlflowClient
 
-from samebox.coco.evaluated import Evaluated, read_evaluated, write_evaluated
+from samebox.coco.evaluated import EvaluatedForm, read_evaluated, write_evaluated
 from stages.axes import axis
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
@@ -132,7 +132,7 @@ def test_runs_are_recorded_once_whatever_was_killed_before(calm, tmp_path):
     shutil.copytree(calm / "simplified", tmp_path / "simplified")
     form = read_evaluated(calm / "evaluated/retinanet_shapes/onnx")
     for name in axis("runtimes"):
-        copy = Evaluated(form.metrics | {"runtime": name, "title": name}, form.curves, form.results)
+        copy = EvaluatedForm(form.metrics | {"runtime": name, "title": name}, form.curves, form.results)
         write_evaluated(tmp_path / "evaluated/retinanet_shapes" / name, copy)
     shutil.copytree(calm / "set", tmp_path / "set")
     finish(command(tmp_path, "differences"))
