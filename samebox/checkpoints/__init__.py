@@ -1,1 +1,1 @@
-"""Checkpoints: safe reading, strict loading."""
+"""Reading checkpoints without running their code, and loading them strictly into a network."""

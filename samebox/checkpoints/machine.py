@@ -1,10 +1,10 @@
-"""A pickle machine that cannot run code: it makes plain values and inert placeholders, nothing else.
+"""A pickle machine that cannot run code: it creates plain values and inert placeholders, nothing else.
 
-The standard `pickle.Unpickler` is not made for hostile files even with a strict `find_class`: BUILD calls
-`__setstate__` or writes attributes of whatever lies on the stack, extension codes answer from a global
-cache before `find_class` is asked, a large memo index allocates gigabytes, and a deeply nested tuple used
-as a key overflows the C stack when hashed. Here the standard library's `pickletools` only takes the stream
-apart into opcodes; what an opcode may do is written below and is all that a file can make happen.
+The standard `pickle.Unpickler` is not safe with hostile files, even with a strict `find_class`: BUILD calls
+`__setstate__` or sets attributes of any object on the stack, extension codes are looked up in a global cache
+without `find_class`, a large memo index allocates gigabytes, and hashing a deeply nested tuple as a key
+overflows the C stack. Here the standard library's `pickletools` only splits the stream into opcodes. The
+effects of all opcodes are defined below, and a file cannot do anything else.
 """
 
 import mmap
@@ -14,50 +14,54 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import IO, Any, cast
 
-_MOST_OPCODES = 2_000_000  # a detector's checkpoint has some ten thousand
-# Calls may make this many bytes for each byte read: one text, encoded again and again, would add up.
-_MOST_GROWTH = 16
+_MAX_OPCODES = 2_000_000  # a detector's checkpoint has about ten thousand
+# Calls may create _FREE_BYTES, and _MAX_GROWTH bytes more for each byte read. Without the limit, a file that
+# encodes one text again and again would fill the memory.
+_MAX_GROWTH = 16
 _FREE_BYTES = 1 << 20
 _KEY_TYPES = (str, bytes, int, float, bool, type(None))
 
 
 class BrokenPickleError(ValueError):
-    """The stream is no pickle of a checkpoint: damaged, or made to attack its reader."""
+    """The stream is not the pickle of a checkpoint: it is damaged, or made to attack its reader."""
 
 
 class Placeholder:
-    """What stands for an object that is not rebuilt: it can be called and given state, to no effect."""
+    """Stands for an object that is not rebuilt. Calling it and setting its state have no effect."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.memo_keys: list[int] = []  # where the machine remembers it, in case `build` replaces it
+        self.memo_keys: list[int] = []  # its keys in the machine's memo, in case `build` replaces it
 
     def __repr__(self) -> str:
         return f"<refused {self.name}>"
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
-        """What calling this makes: another placeholder."""
+        """The result of calling the object: another placeholder."""
         return Placeholder(self.name)
 
     def build(self, state: Any) -> Any:
-        """What stands here once `state` is given: the placeholder itself, unchanged."""
+        """The object after its state is set: the placeholder itself, unchanged."""
         return self
 
 
-class Known(Placeholder):
-    """A name of the allow-list: calling it calls our own function, never what the file named."""
+class AllowedFunction(Placeholder):
+    """A name on the allow-list. Calling it calls samebox's own function, not the one that the file names."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         super().__init__(name)
         self.function = function
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
-        """What our function makes of the plain `arguments`."""
+        """The result of samebox's function for the plain `arguments`."""
         return self.function(*arguments)
 
 
-def plain_key(key: Any) -> Any:
-    """`key` itself if it may enter a dict or set: a scalar, a flat tuple of scalars or a placeholder."""
+def checked_key(key: Any) -> Any:
+    """`key` itself. Raises BrokenPickleError unless it is a scalar, a flat tuple of scalars or a placeholder.
+
+    Hashing other keys of a dict or set could run code of theirs or overflow the C stack.
+    """
     if type(key) in _KEY_TYPES or isinstance(key, Placeholder):
         return key
     if type(key) is tuple and all(type(part) in _KEY_TYPES for part in key):
@@ -65,33 +69,36 @@ def plain_key(key: Any) -> Any:
     raise BrokenPickleError(f"a key of type {type(key).__name__}")
 
 
-class Machine:
+class PickleMachine:
     """Runs one pickle on a stack of plain values.
 
-    `find` answers every global the stream asks for, by module and name; `load_persistent` answers the
-    persistent ids. Both must answer with inert values: placeholders, or plain data.
+    `find_global` gives the value of each global that the stream names, by module and name; `load_persistent`
+    gives the value of each persistent id. Both must return inert values: placeholders or plain data.
     """
 
     def __init__(
-        self, find: Callable[[str, str], Any], load_persistent: Callable[[Any], Any] | None = None
+        self, find_global: Callable[[str, str], Any], load_persistent: Callable[[Any], Any] | None = None
     ) -> None:
-        self.find = find
+        self.find_global = find_global
         self.load_persistent = load_persistent
         self.stack: list[Any] = []
-        self.outer: list[list[Any]] = []  # the stacks below each MARK
+        self.outer_stacks: list[list[Any]] = []  # one below each MARK
         self.memo: dict[int, Any] = {}
-        self.made = 0  # bytes of all that calls have made
+        self.created_bytes = 0  # the size of all values that calls have returned
 
     def run(self, stream: IO[bytes] | mmap.mmap) -> Any:
-        """The value of the pickle that starts at the stream's position, which is left behind its STOP."""
-        opcodes = pickletools.genops(cast(IO[bytes], stream))  # which asks for read, readline and tell alone
+        """The value of the pickle at the stream's position, which is then behind the STOP opcode.
+
+        Raises BrokenPickleError for invalid or unsupported opcodes and for pickles above the limits.
+        """
+        opcodes = pickletools.genops(cast(IO[bytes], stream))  # it only uses read, readline and tell
         for count, (opcode, argument, position) in enumerate(opcodes):
-            if count > _MOST_OPCODES or self.made > _FREE_BYTES + _MOST_GROWTH * (position or 0):
-                raise BrokenPickleError("a pickle made to take up time or memory")
+            if count > _MAX_OPCODES or self.created_bytes > _FREE_BYTES + _MAX_GROWTH * (position or 0):
+                raise BrokenPickleError("a pickle that uses too much time or memory")
             if opcode.name == "STOP":
                 break
             if opcode.name not in _EFFECTS:
-                raise BrokenPickleError(f"the pickle opcode {opcode.name}")
+                raise BrokenPickleError(f"the unsupported pickle opcode {opcode.name}")
             _EFFECTS[opcode.name](self, argument)
         return self.stack.pop()
 
@@ -105,19 +112,19 @@ class Machine:
             self._take_marked()
 
     def _mark(self) -> None:
-        self.outer.append(self.stack)
+        self.outer_stacks.append(self.stack)
         self.stack = []
 
     def _drop_marked(self) -> None:
         self._take_marked()
 
     def _take_marked(self) -> list[Any]:
-        marked, self.stack = self.stack, self.outer.pop()
+        marked, self.stack = self.stack, self.outer_stacks.pop()
         return marked
 
     def _take(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise BrokenPickleError("a value that is not there")
+            raise BrokenPickleError("an opcode that finds too few values on the stack")
         taken = self.stack[-count:]
         del self.stack[-count:]
         return taken
@@ -131,97 +138,97 @@ class Machine:
             value.memo_keys.append(key)
 
     def _extend(self, items: list[Any]) -> None:
-        """Append to the list on the top, or let the placeholder there swallow the items."""
+        """Append `items` to the list on top of the stack; a placeholder there ignores them."""
         target = self.stack[-1]
         if type(target) is list:
             target.extend(items)
         elif not isinstance(target, Placeholder):
-            raise BrokenPickleError(f"items for a {type(target).__name__}")
+            raise BrokenPickleError(f"items appended to a {type(target).__name__}")
 
     def _update(self, flat: list[Any]) -> None:
-        """Set key, value, key, value, ... in the dict on the top, or let the placeholder swallow them."""
+        """Set keys and values, which alternate in `flat`, in the dict on top; a placeholder ignores them."""
         target = self.stack[-1]
         if type(target) is dict:
             target.update(dict_from_flat(flat))
         elif not isinstance(target, Placeholder):
-            raise BrokenPickleError(f"keys for a {type(target).__name__}")
+            raise BrokenPickleError(f"keys set in a {type(target).__name__}")
 
     def _add(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not set:
-            raise BrokenPickleError(f"members for a {type(target).__name__}")
-        target.update(map(plain_key, items))
+            raise BrokenPickleError(f"members added to a {type(target).__name__}")
+        target.update(map(checked_key, items))
 
-    def _make(self, callee: Any, arguments: Iterable[Any]) -> None:
-        """Every opcode that makes an object ends here: only a placeholder can be called."""
+    def _call(self, callee: Any, arguments: Iterable[Any]) -> None:
+        """Push the result of a call, for all opcodes that create objects. Only placeholders can be called."""
         if not isinstance(callee, Placeholder) or not isinstance(arguments, tuple | list):
             raise BrokenPickleError(f"a call of a {type(callee).__name__}")
-        self._push(self._weighed(callee.call(tuple(arguments))))
+        self._push(self._count_bytes(callee.call(tuple(arguments))))
 
-    def _weighed(self, made: Any) -> Any:
-        self.made += sys.getsizeof(made)
-        return made
+    def _count_bytes(self, value: Any) -> Any:
+        self.created_bytes += sys.getsizeof(value)
+        return value
 
     def _set_state(self) -> None:
-        """Only placeholders accept state. A state dict's own, its module versions, is dropped."""
+        """Set the state of a placeholder. The state of a state dict, its module versions, is dropped."""
         target, state = self._take(2)
         if isinstance(target, Placeholder):
-            target = self._replaced(target, target.build(state))
+            target = self._replace_in_memo(target, target.build(state))
         elif type(target) is not dict:
-            raise BrokenPickleError(f"state for a {type(target).__name__}")
+            raise BrokenPickleError(f"state set on a {type(target).__name__}")
         self._push(target)
 
-    def _replaced(self, placeholder: Placeholder, built: Any) -> Any:
-        """`built`, also put wherever the memo holds the placeholder that it replaces."""
+    def _replace_in_memo(self, placeholder: Placeholder, built: Any) -> Any:
+        """Replace `placeholder` by `built` in the memo, and return `built`."""
         if built is not placeholder:
-            self.memo.update(dict.fromkeys(placeholder.memo_keys, self._weighed(built)))
+            self.memo.update(dict.fromkeys(placeholder.memo_keys, self._count_bytes(built)))
             placeholder.memo_keys.clear()
         return built
 
     def _global(self, module: str, name: str) -> None:
         if not (type(module) is type(name) is str):
-            raise BrokenPickleError("a global that is not named by text")
-        self._push(self.find(module, name))
+            raise BrokenPickleError("a global whose name is not text")
+        self._push(self.find_global(module, name))
 
     def _instance(self, names: str) -> None:
-        """INST: the class is named in the opcode, its arguments lie above the mark."""
+        """INST: the opcode names the class, and its arguments are above the mark."""
         arguments = self._take_marked()
         self._global(*names.split(" ", 1))
-        self._make(self.stack.pop(), arguments)
+        self._call(self.stack.pop(), arguments)
 
     def _object(self) -> None:
-        """OBJ: the class and its arguments lie above the mark."""
+        """OBJ: the class and its arguments are above the mark."""
         callee, *arguments = self._take_marked()
-        self._make(callee, arguments)
+        self._call(callee, arguments)
 
     def _new_with_keywords(self) -> None:
         callee, arguments, _ = self._take(3)
-        self._make(callee, arguments)
+        self._call(callee, arguments)
 
     def _persistent(self, identifier: Any) -> None:
         if self.load_persistent is None:
-            raise BrokenPickleError("a storage outside the pickle")
+            raise BrokenPickleError("a persistent id where no storages are expected")
         self._push(self.load_persistent(identifier))
 
 
 def dict_from_flat(flat: list[Any]) -> dict[Any, Any]:
-    """The dict of key, value, key, value, ...; of equal keys the last one wins."""
-    keys = map(plain_key, flat[::2])
+    """The dict of keys and values, which alternate in `flat`. The last of equal keys wins."""
+    keys = map(checked_key, flat[::2])
     return dict(zip(keys, flat[1::2], strict=True))
 
 
-def _take_tuple(machine: Machine, _: Any, count: int) -> None:
+def _take_tuple(machine: PickleMachine, _: Any, count: int) -> None:
     machine._push(tuple(machine._take(count)))
 
 
-_Effect = Callable[[Machine, Any], None]
+_Effect = Callable[[PickleMachine, Any], None]
 _LITERALS = (
     "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
     "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8"
 )
 _EFFECTS: dict[str, _Effect] = {
-    **dict.fromkeys(_LITERALS.split(), Machine._push),
-    # Frames only group bytes. Extension codes and out-of-band buffers have no place in a checkpoint.
+    **dict.fromkeys(_LITERALS.split(), PickleMachine._push),
+    # Frames only group bytes. Extension codes and out-of-band buffers do not occur in checkpoints.
     **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
     "NONE": lambda m, _: m._push(None),
     "NEWTRUE": lambda m, _: m._push(True),
@@ -237,13 +244,13 @@ _EFFECTS: dict[str, _Effect] = {
     "POP": lambda m, _: m._pop(),
     "POP_MARK": lambda m, _: m._drop_marked(),
     "DUP": lambda m, _: m._push(m.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine._put),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine._get),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), PickleMachine._put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), PickleMachine._get),
     "MEMOIZE": lambda m, _: m._put(len(m.memo)),
     "TUPLE": lambda m, _: m._push(tuple(m._take_marked())),
     "LIST": lambda m, _: m._push(m._take_marked()),
     "DICT": lambda m, _: m._push(dict_from_flat(m._take_marked())),
-    "FROZENSET": lambda m, _: m._push(frozenset(map(plain_key, m._take_marked()))),
+    "FROZENSET": lambda m, _: m._push(frozenset(map(checked_key, m._take_marked()))),
     "APPEND": lambda m, _: m._extend(m._take(1)),
     "APPENDS": lambda m, _: m._extend(m._take_marked()),
     "SETITEM": lambda m, _: m._update(m._take(2)),
@@ -251,12 +258,12 @@ _EFFECTS: dict[str, _Effect] = {
     "ADDITEMS": lambda m, _: m._add(m._take_marked()),
     "GLOBAL": lambda m, names: m._global(*names.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m._global(*m._take(2)),
-    "INST": Machine._instance,
+    "INST": PickleMachine._instance,
     "OBJ": lambda m, _: m._object(),
-    "REDUCE": lambda m, _: m._make(*m._take(2)),
-    "NEWOBJ": lambda m, _: m._make(*m._take(2)),
+    "REDUCE": lambda m, _: m._call(*m._take(2)),
+    "NEWOBJ": lambda m, _: m._call(*m._take(2)),
     "NEWOBJ_EX": lambda m, _: m._new_with_keywords(),
     "BUILD": lambda m, _: m._set_state(),
-    "PERSID": Machine._persistent,
+    "PERSID": PickleMachine._persistent,
     "BINPERSID": lambda m, _: m._persistent(*m._take(1)),
 }

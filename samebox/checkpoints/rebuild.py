@@ -1,4 +1,4 @@
-"""What a checkpoint may name, and our own functions that rebuild it from checked plain values."""
+"""The globals that a checkpoint may name, and the functions that rebuild them from checked plain values."""
 
 import math
 import re
@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from samebox.checkpoints.machine import BrokenPickleError, Known, Placeholder, dict_from_flat, plain_key
+from samebox.checkpoints.machine import (
+    AllowedFunction,
+    BrokenPickleError,
+    Placeholder,
+    checked_key,
+    dict_from_flat,
+)
 from samebox.core.errors import one_line
 
 _STORAGE_DTYPES = {
@@ -25,48 +31,52 @@ _STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
 }
 _NUMPY_DTYPE = re.compile(r"b1|i[1248]|u[1248]|f[248]|c8|c16|[SU]\d{1,4}")  # numbers and text, never objects
-_MOST_AXES = 16
+_MAX_AXES = 16
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The bytes that tensors are views of, and the type of their elements."""
+    """The memory that tensors are views of, and the type of its elements."""
 
     memory: torch.UntypedStorage
     dtype: torch.dtype
 
 
-class ScalarType(Placeholder):
-    """A numpy scalar type; its state may only say that the bytes are little-endian."""
+class NumpyDtype(Placeholder):
+    """A numpy dtype, which must be little-endian."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         super().__init__("numpy.dtype")
         self.dtype = dtype
 
-    def build(self, state: Any) -> "ScalarType":
-        """The type itself. Raises BrokenPickleError for big-endian numbers."""
+    def build(self, state: Any) -> "NumpyDtype":
+        """The dtype itself. Raises BrokenPickleError for big-endian numbers."""
         if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
             raise BrokenPickleError("numpy numbers that are not little-endian")
         return self
 
 
-class UnbuiltArray(Placeholder):
-    """A numpy array as pickle first makes it, empty; its state brings shape, type and bytes."""
+class EmptyArray(Placeholder):
+    """A numpy array as pickle first creates it: empty. Its state has the shape, the dtype and the bytes."""
 
     def build(self, state: Any) -> Any:
-        """The array, or this placeholder if it is one of objects."""
+        """The array, or this placeholder if its elements are objects."""
         _, shape, dtype, fortran, data = state
-        return array(data, dtype, shape, "F" if fortran else "C") if isinstance(dtype, ScalarType) else self
+        return array(data, dtype, shape, "F" if fortran else "C") if isinstance(dtype, NumpyDtype) else self
 
 
 def array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> Any:
-    """The array of these raw bytes. Python 2 wrote them as text, which is read as latin-1."""
-    if not isinstance(dtype, ScalarType):
+    """The array of the raw bytes `data`, which Python 2 wrote as latin-1 text.
+
+    A placeholder if `dtype` is not a plain number or text. Raises BrokenPickleError if the bytes do not match
+    `shape`.
+    """
+    if not isinstance(dtype, NumpyDtype):
         return Placeholder("numpy.ndarray")
     raw = data.encode("latin-1") if type(data) is str else data
     if type(raw) not in (bytes, bytearray) or order not in ("C", "F"):
         raise BrokenPickleError("a numpy array without bytes")
-    sizes = _naturals(shape)
+    sizes = _checked_sizes(shape)
     if len(raw) != math.prod(sizes) * dtype.dtype.itemsize:
         raise BrokenPickleError(f"a numpy array of shape {shape} with {len(raw)} bytes")
     return np.frombuffer(raw, dtype.dtype).reshape(sizes, order=order).copy()
@@ -75,30 +85,31 @@ def array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> Any:
 def tensor(
     storage: Any, offset: Any, sizes: Any, strides: Any, _grad: Any = 0, _hooks: Any = 0, bits: Any = None
 ) -> torch.Tensor:
-    """The view of `storage` that starts at `offset`, in elements. It may not reach outside the storage.
+    """The view of `storage` that starts at `offset`; offset and strides are in elements.
 
-    Raises BrokenPickleError too for a view of more elements than its storage has (copying it would
-    multiply the file's size at will) and for pending operations (`bits`, of complex tensors).
+    Raises BrokenPickleError if the view reaches outside the storage, if it has more elements than the storage
+    (a copy of it could be larger than the file by any factor), or if the tensor has pending operations
+    (`bits`, which complex tensors may have).
     """
     if not isinstance(storage, Storage) or bits:
         raise BrokenPickleError("a tensor without a storage")
-    sizes, strides, (offset,) = _naturals(sizes), _naturals(strides), _naturals((offset,))
+    sizes, strides, (offset,) = _checked_sizes(sizes), _checked_sizes(strides), _checked_sizes((offset,))
     if len(sizes) != len(strides):
-        raise BrokenPickleError("a tensor with a stride too many or too few")
-    held = storage.memory.nbytes() // storage.dtype.itemsize
+        raise BrokenPickleError("a tensor with another number of strides than axes")
+    available = storage.memory.nbytes() // storage.dtype.itemsize
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     count = math.prod(sizes)
-    if count > held or (count and last >= held) or offset > held:
+    if count > available or (count and last >= available) or offset > available:
         raise BrokenPickleError(
-            f"a tensor of shape {sizes}, strides {strides}, offset {offset} outside its {held} elements"
+            f"a tensor of shape {sizes}, strides {strides}, offset {offset} outside its {available} elements"
         )
     return torch.empty(0, dtype=storage.dtype).set_(storage.memory, offset, sizes, strides)
 
 
-def _naturals(values: Any) -> tuple[int, ...]:
-    """`values` as a tuple of integers from 0 that torch and numpy can hold."""
-    if type(values) not in (tuple, list) or len(values) > _MOST_AXES:
-        raise BrokenPickleError("a shape that is none")
+def _checked_sizes(values: Any) -> tuple[int, ...]:
+    """`values` as a tuple of at most 16 integers from 0 to 2^62 - 1. Raises BrokenPickleError for others."""
+    if type(values) not in (tuple, list) or len(values) > _MAX_AXES:
+        raise BrokenPickleError(f"a shape that is not a list of at most {_MAX_AXES} numbers")
     if not all(type(value) is int and 0 <= value < 2**62 for value in values):
         raise BrokenPickleError("a shape, stride or offset out of range")
     return tuple(values)
@@ -111,22 +122,22 @@ def _parameter(data: Any, *_: Any) -> torch.Tensor:
 
 
 def _scalar(dtype: Any, data: Any = b"") -> Any:
-    """The Python number of a numpy scalar, or a placeholder for one of another type."""
-    made = array(data, dtype, ())
-    return made if isinstance(made, Placeholder) else made.item()
+    """The Python value of a numpy scalar, or a placeholder if it is an object."""
+    scalar = array(data, dtype, ())
+    return scalar if isinstance(scalar, Placeholder) else scalar.item()
 
 
 def _reconstruct(kind: Any, *_: Any) -> Placeholder:
-    """An array still to be built; of a subclass of numpy's array, a plain placeholder."""
+    """An empty array, whose state follows; a plain placeholder for subclasses of numpy's array."""
     if not isinstance(kind, Placeholder):
         raise BrokenPickleError("an array without its class")
-    return UnbuiltArray(kind.name) if kind.name == "numpy.ndarray" else Placeholder(kind.name)
+    return EmptyArray(kind.name) if kind.name == "numpy.ndarray" else Placeholder(kind.name)
 
 
 def _bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
-    """How protocol 2 writes bytes: as text, one character a byte."""
+    """Bytes as protocol 2 writes them: as text with one character per byte."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise BrokenPickleError("text encoded otherwise than as latin-1")
+        raise BrokenPickleError("bytes in another encoding than latin-1")
     return text.encode("latin-1")
 
 
@@ -136,7 +147,7 @@ def _dict(pairs: Any = ()) -> dict[Any, Any]:
 
 
 def _set(items: Any = ()) -> set[Any]:
-    return set(map(plain_key, _items(items)))
+    return set(map(checked_key, _items(items)))
 
 
 def _frozenset(items: Any = ()) -> frozenset[Any]:
@@ -145,7 +156,7 @@ def _frozenset(items: Any = ()) -> frozenset[Any]:
 
 def _items(items: Any) -> list[Any] | tuple[Any, ...]:
     if type(items) not in (list, tuple):
-        raise BrokenPickleError(f"a collection made of a {type(items).__name__}")
+        raise BrokenPickleError(f"a collection created from a {type(items).__name__}")
     return items
 
 
@@ -166,27 +177,27 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-class Names:
-    """Answers the globals of one file and keeps the names of those it refused."""
+class GlobalLookup:
+    """Gives the values of the globals that one file names, and collects the names that are refused."""
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
 
     def find(self, module: str, name: str) -> Any:
-        """Our own function under the file's name for it, a storage's dtype, or a placeholder."""
-        full = f"{module}.{name}"
+        """The allowed function of that name, the dtype of a storage class, or a placeholder."""
+        full_name = f"{module}.{name}"
         if module == "torch" and name in _STORAGE_DTYPES:
             return _STORAGE_DTYPES[name]
-        if full in _FUNCTIONS:
-            return Known(full, _FUNCTIONS[full])
-        if full == "numpy.dtype":
-            return Known(full, self._scalar_type)
-        # `numpy.ndarray` only names the class to `_reconstruct`: calling it makes a placeholder.
-        return Placeholder(full) if full == "numpy.ndarray" else self._refuse(full)
+        if full_name in _FUNCTIONS:
+            return AllowedFunction(full_name, _FUNCTIONS[full_name])
+        if full_name == "numpy.dtype":
+            return AllowedFunction(full_name, self._numpy_dtype)
+        # `numpy.ndarray` is only an argument of `_reconstruct`; calling it gives a placeholder.
+        return Placeholder(full_name) if full_name == "numpy.ndarray" else self._refuse(full_name)
 
-    def _scalar_type(self, code: Any, *_: Any) -> Placeholder:
+    def _numpy_dtype(self, code: Any, *_: Any) -> Placeholder:
         if type(code) is str and _NUMPY_DTYPE.fullmatch(code):
-            return ScalarType(np.dtype(code))
+            return NumpyDtype(np.dtype(code))
         return self._refuse(f"numpy.dtype({code if type(code) is str else type(code).__name__})")
 
     def _refuse(self, name: str) -> Placeholder:

@@ -1,1 +1,1 @@
-"""What every part uses: errors, files, downloads, the machine and its GPUs."""
+"""Used by all other folders: errors, files, downloads, and facts about the machine and its GPUs."""

@@ -1,4 +1,4 @@
-"""Checkpoint files put together by hand, and payloads that leave a mark if anything runs them."""
+"""Checkpoint files written byte by byte, and payloads that create a file if they are run."""
 
 import os
 import pickle
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def zip_file(
-    path: Path, content: bytes, members: dict[str, bytes] | None = None, packed: bool = False
+    path: Path, content: bytes, members: dict[str, bytes] | None = None, compressed: bool = False
 ) -> Path:
-    """A torch zip archive with this data.pkl and these further members."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+    """A torch zip archive with `content` as its data.pkl, and other `members`."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
         archive.writestr("net/data.pkl", content)
         for name, data in (members or {}).items():
             archive.writestr(f"net/{name}", data)
@@ -26,7 +26,7 @@ def tensor_pickle(
     count: object = 4,
     kind: str = "FloatStorage",
 ) -> bytes:
-    """The pickle of {"weight": a view of storage 0} as torch writes it, with any numbers in it."""
+    """The pickle of {"weight": a view of storage 0} as torch writes it, with any numbers."""
     storage = opcodes("storage") + f"ctorch\n{kind}\n".encode() + opcodes("0") + opcodes("cpu")
     view = opcodes(offset) + opcodes(sizes) + opcodes(strides) + b"\x89ccollections\nOrderedDict\n)R"
     call = b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + opcodes(count) + b"tQ" + view + b"tR"
@@ -34,14 +34,14 @@ def tensor_pickle(
 
 
 def opcodes(value: object) -> bytes:
-    """What pushes a plain value, without the opcodes that begin and end a pickle or fill the memo."""
+    """The opcodes that push a plain value, without those that begin and end a pickle or fill the memo."""
     if isinstance(value, tuple):
         return b"(" + b"".join(map(opcodes, value)) + b"t"
     return pickle.dumps(value, protocol=2)[2:-1].replace(b"q\x00", b"")
 
 
 class Calls:
-    """Pickles as the call of a function with arguments."""
+    """Pickled as the call of a function with arguments."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.reduced = (function, arguments)
@@ -51,7 +51,7 @@ class Calls:
 
 
 class Marks:
-    """Leaves a mark when it is given state, as a class of some package might."""
+    """Creates the file `mark` when its state is set, as a class of a package could."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = str(mark)
@@ -61,7 +61,7 @@ class Marks:
 
 
 def payloads(mark: Path) -> dict[str, bytes]:
-    """Pickles by the trick they play: loading any of them with the standard library leaves `mark`."""
+    """Pickles by their method of attack. The standard library creates the file `mark` if it loads them."""
     command, code = f"touch {mark}", f"open({str(mark)!r}, 'w').close()"
     calls = {
         "system": Calls(os.system, command),

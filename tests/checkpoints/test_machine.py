@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from samebox.checkpoints import machine
-from samebox.checkpoints.machine import BrokenPickleError, Machine, Placeholder
-from samebox.checkpoints.rebuild import Names
+from samebox.checkpoints.machine import BrokenPickleError, PickleMachine, Placeholder
+from samebox.checkpoints.rebuild import GlobalLookup
 
 PLAIN = {
     "numbers": [0, 1, -1, 255, 65536, -(2**40), 2**700, 1.5, float("inf"), True, False, None],
@@ -23,12 +23,12 @@ PLAIN = {
 
 
 def run(stream):
-    names = Names()
-    return Machine(names.find).run(BytesIO(stream)), names.refused
+    lookup = GlobalLookup()
+    return PickleMachine(lookup.find).run(BytesIO(stream)), lookup.refused
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_values_read_as_the_standard_library_reads_them(protocol):
+def test_plain_values_are_read_as_by_the_standard_library(protocol):
     value, refused = run(pickle.dumps(PLAIN, protocol=protocol))
     assert value == PLAIN
     assert not refused
@@ -36,20 +36,20 @@ def test_plain_values_read_as_the_standard_library_reads_them(protocol):
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 @pytest.mark.parametrize("dtype", ["b1", "i8", "u2", "f2", "f4", "f8", "c8", "S3", "U2"])
-def test_numpy_arrays_and_scalars_read_as_numpy_reads_them(protocol, dtype):
+def test_numpy_arrays_and_scalars_are_read_as_by_numpy(protocol, dtype):
     array = np.arange(6).reshape(2, 3).astype(dtype)
     kinds = [array, np.asfortranarray(array), array[:0], np.array(array[0, 1]), array[1, 1]]
     value, refused = run(pickle.dumps([*kinds, kinds[0]], protocol=protocol))
-    for got, expected in zip(value[:4], kinds[:4], strict=True):
-        np.testing.assert_array_equal(got, expected, strict=True)  # types and shapes too
-        assert got.flags.writeable
+    for actual, expected in zip(value[:4], kinds[:4], strict=True):
+        np.testing.assert_array_equal(actual, expected, strict=True)  # dtypes and shapes, too
+        assert actual.flags.writeable
     assert value[4] == array[1, 1]
     assert type(value[4]) in (bool, int, float, complex, bytes, str)
-    assert value[5] is value[0]  # the memo holds the array, not the empty one that pickle makes first
+    assert value[5] is value[0]  # the memo has the array itself, not the empty one that pickle creates first
     assert not refused
 
 
-def test_a_list_may_hold_itself():
+def test_a_list_may_contain_itself():
     value = []
     value.append(value)
     read, _ = run(pickle.dumps(value))
@@ -64,7 +64,7 @@ def test_object_arrays_are_refused(protocol):
 
 
 @pytest.mark.parametrize("shape", [(3,), (5,), (2, 3), (0,), (-4,), (1 << 60, 1 << 60)])
-def test_arrays_of_another_size_than_their_bytes(shape):
+def test_an_array_whose_size_does_not_match_its_bytes(shape):
     stream = pickle.dumps(np.arange(4), protocol=2)
     wanted, opcodes = b"K\x04\x85", pickle.dumps(shape, protocol=2)[2:-3]
     assert wanted in stream
@@ -72,7 +72,7 @@ def test_arrays_of_another_size_than_their_bytes(shape):
         run(stream.replace(wanted, opcodes))
 
 
-def test_placeholders_swallow_whatever_is_done_to_them():
+def test_operations_on_placeholders_have_no_effect():
     foreign = b"cforeign\nThing\n"
     calls = b")R" + b"}b" + b")\x81" + b")}\x92" + b"}b"
     items = b"K\x01a" + b"(K\x01K\x02e" + b"K\x01K\x02s" + b"(K\x01K\x02u"
@@ -82,14 +82,14 @@ def test_placeholders_swallow_whatever_is_done_to_them():
 
 
 @pytest.mark.parametrize(
-    "known", ["collections\nOrderedDict", "torch._utils\n_rebuild_tensor_v2", "builtins\nset"]
+    "allowed", ["collections\nOrderedDict", "torch._utils\n_rebuild_tensor_v2", "builtins\nset"]
 )
-def test_state_never_reaches_our_own_functions(known):
-    before = dict(vars(Names().find(*known.split("\n")).function))
+def test_state_cannot_be_set_on_allowed_functions(allowed):
+    before = dict(vars(GlobalLookup().find(*allowed.split("\n")).function))
     attack = b"}(X\x0c\x00\x00\x00__defaults__K\x01u"
-    run(b"\x80\x02c" + known.encode() + b"\n" + attack + b"b.")
-    run(b"\x80\x02c" + known.encode() + b"\nN" + attack + b"\x86b.")
-    function = Names().find(*known.split("\n")).function
+    run(b"\x80\x02c" + allowed.encode() + b"\n" + attack + b"b.")
+    run(b"\x80\x02c" + allowed.encode() + b"\nN" + attack + b"\x86b.")
+    function = GlobalLookup().find(*allowed.split("\n")).function
     assert vars(function) == before
     assert function.__defaults__ != 1
 
@@ -111,7 +111,7 @@ HOSTILE = {
     "missing buffer": b"\x80\x05\x97.",
     "call of text": b"\x80\x02X\x01\x00\x00\x00a)R.",
     "call of a list's method": b"\x80\x02]}R.",
-    "arguments that are none": b"\x80\x02ccollections\nOrderedDict\nNR.",
+    "no arguments": b"\x80\x02ccollections\nOrderedDict\nNR.",
     "state for a list": b"\x80\x02]}b.",
     "state for a number": b"\x80\x02K\x01}b.",
     "items for a tuple": b"\x80\x02)K\x01a.",
@@ -125,37 +125,37 @@ HOSTILE = {
     "buffer longer than the file": b"\x80\x05\x96" + b"\xff" * 7 + b"\x00.",
     "frame longer than the file": b"\x80\x04\x95" + b"\xff" * 8 + b"h\x09.",
     "endless digits": b"\x80\x02I" + b"9" * 10_000 + b"\n.",
-    "bytes made of a length": b"\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
+    "bytes created from a length": b"\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
     "text encoded by a codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
     "big-endian numbers": pickle.dumps(np.zeros(2, ">f8"), protocol=2),
-    "key nested without end": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
+    "deeply nested key": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
 }
 
 
 @pytest.mark.parametrize("stream", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_streams_are_value_errors(stream):
+def test_hostile_streams_are_errors(stream):
     with pytest.raises((ValueError, LookupError, TypeError)):
         run(stream)
 
 
-def test_a_huge_memo_index_takes_no_memory():
+def test_a_large_memo_index_uses_no_memory():
     value, _ = run(b"\x80\x02Nr\xff\xff\xff\xff.")
     assert value is None
 
 
-def test_deep_nesting_is_no_recursion():
+def test_deep_nesting_does_not_recurse():
     value, _ = run(b"\x80\x02N" + b"\x85" * 200_000 + b".")
     assert type(value) is tuple
 
 
-def test_one_text_encoded_again_and_again_is_stopped():
+def test_a_text_encoded_again_and_again_is_stopped():
     text = b"X" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20) + b"q\x00"
     again = b"c_codecs\nencode\nh\x00\x85R"
     with pytest.raises(BrokenPickleError, match="memory"):
         run(b"\x80\x02(" + text + again * 100 + b"t.")
 
 
-def test_endless_opcodes_are_stopped(monkeypatch):
-    monkeypatch.setattr(machine, "_MOST_OPCODES", 1000)
+def test_too_many_opcodes_are_stopped(monkeypatch):
+    monkeypatch.setattr(machine, "_MAX_OPCODES", 1000)
     with pytest.raises(BrokenPickleError, match="time"):
         run(b"\x80\x02" + b"N0" * 1000 + b"N.")
