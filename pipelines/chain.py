@@ -20,19 +20,18 @@ import stages.evaluate
 import stages.export
 import stages.precision
 import stages.simplify
-from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.comparison import Comparison
-from samebox.comparing.gate import chance_notes, check_drop, check_invariance
 from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.environment import hardware, versions
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
 from samebox.reporting import text
 from samebox.runners.protocol import Runner
-from samebox.scoring.bootstrap import intervals
 from samebox.tracking import track
+from stages.compared import compared
 from stages.compose import CONF, artifact, main, plain
+from stages.sections import gate, table
 from stages.track import flat, key, tags
 
 # Of a runtime: where its files lie, for which their hashes stand
@@ -42,7 +41,7 @@ PLACES = ("folder", "source")
 def run(config: DictConfig) -> None:
     """Run the chain, record it in MLflow, print its table, and judge the loss of AP."""
     forms = list(chain(config))
-    comparison = compared(config, forms)
+    comparison = table(config, compared(config, forms))
     values = dict(flat(plain(config)))
     track(
         comparison,
@@ -57,19 +56,9 @@ def run(config: DictConfig) -> None:
     judge(config, comparison)
 
 
-def compared(config: DictConfig, forms: Sequence[EvaluatedForm]) -> Comparison:
-    """The forms beside each other, the first being the reference, and how much of a difference is chance."""
-    dataset, settings, limits = dataset_of(plain(config.dataset)), config.differences, config.compare
-    within = intervals(forms, dataset, settings.resamples, settings.seed)
-    comparison = Comparison([form.metrics for form in forms], within)
-    comparison.notes += chance_notes(comparison, limits.max_ap_drop, limits.max_ap_drop_of)
-    return comparison
-
-
 def judge(config: DictConfig, comparison: Comparison) -> None:
     """Raise SameboxError where a form loses more AP than `compare` allows, or fails a check of invariance."""
-    check_drop(comparison, config.compare.max_ap_drop, config.compare.max_ap_drop_of)
-    check_invariance(comparison)
+    gate(config).check(comparison)
 
 
 def chain(config: DictConfig) -> Iterator[EvaluatedForm]:

@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from pipelines.chain import chain, compared
+from pipelines.chain import chain
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.results import detections_from_results
-from samebox.comparing.difference import MOVED_IOU, RESCORED, Difference, difference
+from samebox.comparing.difference import MOVED_IOU, RESCORED, Difference
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
 from samebox.media.drawing import draw
 from samebox.predict import write_picture
 from samebox.record.preprocess import Image, read_image
 from samebox.reporting.text import text
+from stages.compared import compared
 from stages.compose import main, plain
+from stages.sections import table
 
 
 def run(config: DictConfig) -> None:
     """Evaluate the forms unless that was done before; print and leave how they differ, with pictures."""
     forms, dataset = measured(config), dataset_of(plain(config.dataset))
-    reference, other = forms
-    found, comparison = difference(reference.results, other.results), compared(config, forms)
+    against_reference = compared(config, forms)
+    found, comparison = against_reference.differences[config.to], table(config, against_reference)
     print(text(comparison))
     records = {record.id: record for record in dataset.images}
     most = [(records[image], amount) for image, amount in found.images[: config.compare.images]]

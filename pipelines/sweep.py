@@ -27,7 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from pipelines.chain import chain, compared, judge
+from pipelines.chain import chain, judge
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.core.environment import hardware, versions
@@ -35,7 +35,9 @@ from samebox.core.errors import SameboxError
 from samebox.reporting import text
 from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep
+from stages.compared import compared
 from stages.compose import CONF, check, compose, guarded, plain, told
+from stages.sections import table
 from stages.track import flat, tags
 
 # The parts of the configuration that every detector has alike; whose keys are the parameters in MLflow
@@ -79,7 +81,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     try:
         for form in chain(config):
             forms.append(form)  # noqa: PERF402 - those before a failure count
-        comparison = compared(config, forms)
+        comparison = table(config, compared(config, forms))
         status, reason, intervals = "measured", verdict(config, comparison), comparison.intervals
     except SameboxError as error:
         reason = str(error)

@@ -1,27 +1,23 @@
-"""How every form of a detector differs from the reference: detection by detection, and ΔAP by chance."""
+"""Compare every form of a detector with the reference, for the stages compare, report and track."""
 
 from omegaconf import DictConfig
 
-from samebox.coco.dataset import dataset_of
-from samebox.comparing.difference import difference
+from samebox.coco.evaluated import read_evaluated
+from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.files import write_json
-from samebox.scoring.bootstrap import intervals
-from stages.compare import forms
-from stages.compose import artifact, main, plain
+from stages.axes import axis
+from stages.compared import compared, differences_file
+from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:
-    """Leave the differences and the intervals of the measured forms, by runtime; nothing is judged here."""
-    found, dataset, settings = forms(config), dataset_of(plain(config.dataset)), config.differences
-    within = intervals(found, dataset, settings.resamples, settings.seed)
-    reference, *others = found
-    detections = {
-        form.metrics["runtime"]: difference(reference.results, form.results).as_dict()
-        for form in others
-        if reference.measured and form.measured
-    }
-    path = artifact(config, config.paths.differences, config.paths.differences_file)
-    write_json(path, {"detections": detections, "intervals": within})
+    """Write the metrics with the checks against the reference, the differences and the intervals.
+
+    The forms are those in `runtimes` of params.yaml, the reference first. No form fails here.
+    """
+    folders = [artifact(config, config.paths.evaluated, name) for name in axis("runtimes")]
+    forms = list(checked_against_reference(map(read_evaluated, folders)))
+    write_json(differences_file(config), compared(config, forms).as_dict())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 from samebox.core.files import write_text
 from samebox.reporting.page import page, pull_request
 from stages.axes import axis
-from stages.compare import section
 from stages.compose import compose, main
+from stages.sections import section
 
 
 def run(config: DictConfig) -> None:

@@ -9,21 +9,22 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.core.environment import hardware
-from samebox.core.files import sha256, write_json
+from samebox.core.files import read_json, sha256, write_json
 from samebox.tracking import track
-from stages.compare import differences, forms
+from stages.compared import read_compared
 from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
     """Record the runs, nested under one of the detector's own, and leave its id."""
-    values, found = dict(flat(plain(config))), forms(config)
-    comparison = Comparison([form.metrics for form in found], differences(config)["intervals"])
+    values, compared = dict(flat(plain(config))), read_compared(config)
+    comparison = Comparison(compared.metrics, compared.intervals)
     run_id = track(
         comparison,
-        found,
+        [with_curves(config, metrics) for metrics in compared.metrics],
         store=f"sqlite:///{config.paths.store}",
         key=key(values, comparison),
         config=values,
@@ -31,6 +32,14 @@ def run(config: DictConfig) -> None:
         models={"simplified": artifact(config, config.paths.simplified, config.paths.onnx_file)},
     )
     write_json(Path(config.paths.tracked) / f"{config.detector.name}.json", {"run_id": run_id})
+
+
+def with_curves(config: DictConfig, metrics: dict[str, Any]) -> EvaluatedForm:
+    """A form with its curves and without its results, which MLflow does not get."""
+    if metrics["status"] != "measured":
+        return EvaluatedForm(metrics)
+    folder = artifact(config, config.paths.evaluated, metrics["runtime"])
+    return EvaluatedForm(metrics, read_json(folder / "curves.json"))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.comparing.difference import Difference
+from samebox.comparing.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Section:
     """One detector's part of the page: its forms, the reference first, the data set and how to repeat it.
 
     `commands` are shell lines. `differences` from the reference are by runtime, `intervals` those of ΔAP.
+    `gate` holds the limits; the notes name losses beyond them that may be chance.
     """
 
     forms: Sequence[EvaluatedForm]
@@ -22,11 +24,12 @@ class Section:
     commands: Sequence[str]
     differences: Mapping[str, Difference] = field(default_factory=dict)
     intervals: Intervals = field(default_factory=dict)
+    gate: Gate = field(default_factory=Gate)
 
     @cached_property
     def comparison(self) -> Comparison:
         """The table of the forms."""
-        return Comparison([form.metrics for form in self.forms], self.intervals)
+        return self.gate.comparison([form.metrics for form in self.forms], self.intervals)
 
     @property
     def measured(self) -> list[EvaluatedForm]:

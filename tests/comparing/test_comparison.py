@@ -5,7 +5,7 @@ import io
 import pytest
 
 from samebox.comparing.comparison import Comparison
-from samebox.comparing.gate import chance_notes, check_drop, check_invariance
+from samebox.comparing.gate import Gate
 from samebox.core.errors import SameboxError
 from samebox.reporting import markdown, text, values
 
@@ -200,13 +200,13 @@ def test_no_form_is_judged_by_what_else_is_told():
     forms = [with_further(measured("PyTorch", 35)), with_further(measured("ONNX Runtime", 35), 20)]
     comparison = Comparison(forms)
     assert comparison.kinds == ["bbox"]
-    check_drop(comparison, 0.1)
+    Gate(0.1).check(comparison)
 
 
 def test_a_drop_of_panoptic_quality_is_seen():
     forms = [with_segments(measured("PyTorch", 37)), with_segments(measured("ONNX Runtime", 37), 39.2)]
     with pytest.raises(SameboxError, match=r"loses 0\.20 PQ against PyTorch"):
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
 
 
 def test_each_unmeasured_cell_says_why():
@@ -295,14 +295,12 @@ def test_forms_of_two_detectors_are_no_comparison():
 
 
 def test_a_drop_within_the_limit_passes():
-    check_drop(
-        Comparison([measured("PyTorch", 35.56), measured("ONNX Runtime", 35.46), not_run("TensorRT")]),
-        0.1,
-    )
+    forms = [measured("PyTorch", 35.56), measured("ONNX Runtime", 35.46), not_run("TensorRT")]
+    Gate(0.1).check(Comparison(forms))
 
 
 def test_a_rise_passes_at_limit_zero():
-    check_drop(Comparison([measured("PyTorch", 35), measured("ONNX Runtime", 36)]), 0)
+    Gate(0).check(Comparison([measured("PyTorch", 35), measured("ONNX Runtime", 36)]))
 
 
 def test_the_largest_drop_is_named():
@@ -312,7 +310,7 @@ def test_the_largest_drop_is_named():
         measured("ONNX Runtime, simplified", 34.69),
     ]
     with pytest.raises(SameboxError) as caught:
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
     assert str(caught.value) == (
         "retinanet_shapes: ONNX Runtime, simplified loses 0.31 box AP against PyTorch, more than "
         "compare.max_ap_drop 0.1; look at where the forms differ in the report, or raise the limit"
@@ -321,17 +319,17 @@ def test_the_largest_drop_is_named():
 
 def test_a_form_may_have_a_limit_of_its_own():
     forms = [measured("PyTorch", 35), measured("ONNX Runtime", 34.8), measured("int8", 34.2, runtime="int8")]
-    check_drop(Comparison(forms), 0.3, {"int8": 1.0})
+    Gate(0.3, {"int8": 1.0}).check(Comparison(forms))
     with pytest.raises(SameboxError, match=r"ONNX Runtime loses 0\.20 .*max_ap_drop 0\.1"):
-        check_drop(Comparison(forms), 0.1, {"int8": 1.0})
+        Gate(0.1, {"int8": 1.0}).check(Comparison(forms))
     with pytest.raises(SameboxError, match=r"int8 loses 0\.80 .*max_ap_drop_of\.int8 0\.5"):
-        check_drop(Comparison(forms), 0.3, {"int8": 0.5})
+        Gate(0.3, {"int8": 0.5}).check(Comparison(forms))
 
 
 def test_a_drop_is_seen_at_any_batch_size_against_the_same_of_the_reference():
     forms = [measured("PyTorch", 35, batch_ap=40), measured("ONNX Runtime", 35, batch_ap=39)]
     with pytest.raises(SameboxError, match=r"loses 1\.00 box AP at batch 4"):
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
 
 
 def test_a_drop_of_masks_is_seen():
@@ -339,7 +337,7 @@ def test_a_drop_of_masks_is_seen():
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP"):
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
 
 
 def test_a_drop_of_masks_at_another_batch_size_is_seen():
@@ -347,17 +345,17 @@ def test_a_drop_of_masks_at_another_batch_size_is_seen():
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["4"]["segm"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP at batch 4"):
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
 
 
 def test_a_form_that_gives_boxes_alone_loses_no_masks():
     forms = [with_masks(measured("PyTorch", 35)), measured("ONNX Runtime", 35)]
-    check_drop(Comparison(forms), 0.1)
+    Gate(0.1).check(Comparison(forms))
 
 
 def test_no_drop_can_be_told_without_the_reference():
     with pytest.raises(SameboxError, match="PyTorch was not run"):
-        check_drop(Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)]), 0.1)
+        Gate(0.1).check(Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)]))
 
 
 def with_keypoints(form):
@@ -389,7 +387,12 @@ def test_a_drop_of_keypoints_is_seen():
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["1"]["keypoints"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 keypoint AP against PyTorch"):
-        check_drop(Comparison(forms), 0.1)
+        Gate(0.1).check(Comparison(forms))
+
+
+def notes(comparison, limit):
+    """What the gate adds to the notes of a table."""
+    return Gate(limit).comparison(comparison.forms, comparison.intervals).notes
 
 
 def resampled(low, high, kind="bbox"):
@@ -437,7 +440,7 @@ def test_times_stand_apart_where_the_table_would_be_too_wide():
 
 def test_a_loss_counts_where_the_whole_interval_lies_beyond_the_limit():
     with pytest.raises(SameboxError) as caught:
-        check_drop(resampled(-0.5, -0.11), 0.1)
+        Gate(0.1).check(resampled(-0.5, -0.11))
     assert str(caught.value) == (
         "retinanet_shapes: ONNX Runtime loses 0.30 box AP (ΔAP -0.50…-0.11 in 95% of resamples) against "
         "PyTorch, more than compare.max_ap_drop 0.1; look at where the forms differ in the report, or raise "
@@ -445,25 +448,25 @@ def test_a_loss_counts_where_the_whole_interval_lies_beyond_the_limit():
     )
     for high in (-0.1, 0.2):
         comparison = resampled(-0.5, high)
-        check_drop(comparison, 0.1)
-        assert chance_notes(comparison, 0.1) == [
+        Gate(0.1).check(comparison)
+        assert notes(comparison, 0.1) == [
             f"ONNX Runtime: loses 0.30 box AP (ΔAP -0.50…{high:+.2f} in 95% of resamples), more than "
             "compare.max_ap_drop 0.1, which may be chance: the interval reaches within the limit"
         ]
-    assert chance_notes(resampled(-0.5, -0.11), 0.1) == []
-    assert chance_notes(resampled(-0.5, 0.2), 0.3) == []
+    assert notes(resampled(-0.5, -0.11), 0.1) == []
+    assert notes(resampled(-0.5, 0.2), 0.3) == []
 
 
 def test_at_another_batch_the_interval_moves_with_the_difference():
     forms = [measured("PyTorch", 35), measured("ONNX Runtime", 35, batch_ap=34.7, runtime="onnx")]
     comparison = Comparison(forms, {"onnx": {"bbox": (-0.25, 0.25)}})
-    check_drop(comparison, 0.1)
-    assert chance_notes(comparison, 0.1) == [
+    Gate(0.1).check(comparison)
+    assert notes(comparison, 0.1) == [
         "ONNX Runtime: loses 0.30 box AP at batch 4 (ΔAP -0.55…-0.05 in 95% of resamples), more than "
         "compare.max_ap_drop 0.1, which may be chance: the interval reaches within the limit"
     ]
     with pytest.raises(SameboxError, match=r"loses 0\.30 box AP at batch 4 \(ΔAP -0\.40…-0\.20 in 95%"):
-        check_drop(Comparison(forms, {"onnx": {"bbox": (-0.1, 0.1)}}), 0.1)
+        Gate(0.1).check(Comparison(forms, {"onnx": {"bbox": (-0.1, 0.1)}}))
 
 
 def test_the_interval_is_of_its_kind():
@@ -471,17 +474,17 @@ def test_the_interval_is_of_its_kind():
     wide = {"ONNX Runtime": {"bbox": (-9, 9)}}
     forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
     with pytest.raises(SameboxError, match=r"loses 0\.50 mask AP against"):
-        check_drop(Comparison(forms, wide), 0.1)
+        Gate(0.1).check(Comparison(forms, wide))
 
 
 def test_a_failed_check_of_invariance_is_named():
     check = {"check": "padding grown", "passed": True, "reason": None}
     forms = [measured("PyTorch", 35, invariance=[check]), measured("ONNX Runtime", 35, invariance=None)]
-    check_invariance(Comparison([*forms, not_run("TensorRT")]))
+    Gate().check(Comparison([*forms, not_run("TensorRT")]))
     failed = {"check": "mixed batch", "passed": False, "reason": "75% of the detections agree"}
     forms += [measured("simplified", 35, invariance=[check, failed])]
     with pytest.raises(SameboxError) as caught:
-        check_invariance(Comparison(forms))
+        Gate().check(Comparison(forms))
     assert str(caught.value) == (
         "retinanet_shapes: simplified fails a check of invariance, mixed batch: 75% of the detections agree; "
         "see `invariance` in its metrics.json, or leave it out of `runtimes`"

@@ -110,7 +110,7 @@ def test_a_form_that_does_not_run_here_is_a_mistake(place, forms, tmp_path, monk
 
 def test_the_stages_leave_them_and_judge_by_them(place, forms, tmp_path, monkeypatch, capsys):
     names = ["torch", "simplified", "tensorrt_rtx"]
-    monkeypatch.setattr(stages.compare, "axis", lambda _: names)
+    monkeypatch.setattr(stages.differences, "axis", lambda _: names)
     for name, one in zip(names, [*forms, not_run(forms[1], "tensorrt_rtx")], strict=True):
         write_evaluated(tmp_path / "evaluated/retinanet_shapes" / name, one)
     written = ("evaluated", "differences", "compared", "metrics", "plots")

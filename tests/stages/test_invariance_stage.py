@@ -1,5 +1,6 @@
 from samebox.coco.evaluated import EvaluatedForm, write_evaluated
-from stages.compare import forms
+from stages import differences
+from stages.compared import read_compared
 from stages.compose import compose
 from stages.evaluate import limits
 
@@ -20,14 +21,16 @@ def test_a_precision_has_limits_of_its_own():
     assert (chosen.images, chosen.box) == (0, 0.3)
 
 
-def test_forms_are_held_against_the_first(tmp_path):
+def test_forms_are_checked_against_the_first(tmp_path):
     for runtime, left in (("torch", 10), ("onnx", 10), ("simplified", 11), ("tensorrt_rtx", 10)):
         found = {"image_id": 1, "category_id": 1, "bbox": [left, 10, 20, 20], "score": 0.5}
         form = EvaluatedForm(
             METRICS | {"runtime": runtime, "title": runtime}, other_canvases={"padding grown": {1: [found]}}
         )
         write_evaluated(tmp_path / "retinanet_shapes" / runtime, form)
-    found = forms(compose("compare", [f"paths.evaluated={tmp_path}"]))
-    passed = [[entry["passed"] for entry in form.metrics["invariance"]] for form in found]
+    config = compose("differences", [f"paths.evaluated={tmp_path}", f"paths.differences={tmp_path}/out"])
+    differences.run(config)
+    metrics = read_compared(config).metrics
+    passed = [[entry["passed"] for entry in form["invariance"]] for form in metrics]
     assert passed == [[], [True], [False], [True]]
-    assert found[2].metrics["notes"][0].startswith("invariance, padding grown: 0.00% of the detections agree")
+    assert metrics[2]["notes"][0].startswith("invariance, padding grown: 0.00% of the detections agree")

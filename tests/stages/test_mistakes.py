@@ -108,9 +108,17 @@ MISTAKES = {
         [],
         r"simplified/retinanet_shapes/model\.onnx: no such file; export",
     ),
-    "compared before evaluated": ("compare", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
+    "compared before the differences": (
+        "compare",
+        [],
+        r"differences\.json: no such file; run stages\.differences",
+    ),
     "told apart before evaluated": ("differences", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
-    "tracked before evaluated": ("track", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
+    "tracked before the differences": (
+        "track",
+        [],
+        r"differences\.json: no such file; run stages\.differences",
+    ),
     "no annotations": (
         "evaluate",
         ["dataset.annotations=HERE/none.json"],

@@ -11,6 +11,7 @@ from dvc.repo import Repo
 
 import stages.compare
 from samebox.coco.evaluated import write_evaluated
+from samebox.comparing.compared_forms import ComparedForms
 from samebox.core.files import read_json, write_json
 from samebox.reporting.plots import COLOURS, LEVELS
 from stages.compose import compose
@@ -32,16 +33,13 @@ def project(tmp_path_factory):
     for form in forms:
         write_evaluated(made / "evaluated" / DETECTOR / form["runtime"], report_forms.evaluated(form))
     intervals = {"int8": {"bbox": (-2.4, -1.6), "segm": (-1.9, -1.1)}}
-    write_json(
-        made / "differences" / DETECTOR / "differences.json", {"detections": {}, "intervals": intervals}
-    )
+    compared = ComparedForms(forms, {}, intervals)
+    write_json(made / "differences" / DETECTOR / "differences.json", compared.as_dict())
     names = ("evaluated", "differences", "compared", "metrics", "plots")
     asked = [f"detector={DETECTOR}", "compare.images=0"]
     asked += [f"compare.max_ap_drop_of.{name}=9" for name in ("int8", "tensorrt_rtx_int8")]
     asked += [f"paths.{name}={made}/{name}" for name in names]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stages.compare, "axis", lambda _: runtimes)
-        stages.compare.run(compose("compare", asked))
+    stages.compare.run(compose("compare", asked))
     return project
 
 
