@@ -1,4 +1,4 @@
-"""Checkpoints fetched whole: resumed after a broken transfer, checked, and put in place at once."""
+"""Downloads that resume after a broken transfer, are checked by their hash, and appear only when complete."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from samebox.core import files
 from samebox.core.errors import SameboxError, one_line
 
-_FIRST_WAIT = 1.0  # seconds before the second attempt, doubled for each further one
-_LONGEST_WAIT = 30.0
-_BLOCK = 1 << 16  # bytes read at once; what a broken transfer loses at most
-_PASSING_STATUSES = (408, 425, 429)  # the ones below 500 that another attempt may mend
+_FIRST_WAIT = 1.0  # seconds before the second attempt, doubled before each further one
+_MAX_WAIT = 30.0
+_BLOCK = 1 << 16  # bytes read at once; a broken transfer loses at most as many
+_TEMPORARY_STATUSES = (408, 425, 429)  # the statuses below 500 that are worth another attempt
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-class _PassingError(Exception):
-    """A transfer that broke in a way that another attempt may mend."""
+class _TemporaryError(Exception):
+    """A transfer failed in a way that is worth another attempt."""
 
 
 def fetch(
@@ -34,18 +34,18 @@ def fetch(
     retries: int = 4,
     progress: bool = True,
 ) -> Path:
-    """Bring `source`, a local path or an http(s) address, to `target`, and return that.
+    """Copy or download `source`, a local path or an http(s) address, to `target`; returns `target`.
 
-    `sha256` is the expected hash or its head of 8 digits or more; a target that already has it stays as it
-    is. `timeout` is in seconds, for connecting and for each silence of the server. A transfer that breaks
-    is taken up where it stopped, up to `retries` times in this call and again by later calls: the bytes so
-    far lie in `<target>.part`, what they belong to in `<target>.part.json`. Raises SameboxError if the
-    source cannot be had or its bytes are not the expected ones; `target` is then as it was before.
+    `sha256` is the expected hash, or its first 8 digits or more; a target with that hash is not downloaded
+    again. `timeout` in seconds limits connecting and each wait for data. A broken transfer continues where it
+    stopped, up to `retries` times in this call and again in later calls: `<target>.part` holds the bytes
+    received so far, and `<target>.part.json` states their source. Raises SameboxError if the source cannot be
+    read or has another hash; `target` is unchanged then.
     """
     target = Path(target)
     digits = sha256.lower() if sha256 is not None else ""
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", digits):
-        raise SameboxError(f"sha256 {sha256!r}: not 8 to 64 hexadecimal digits; give the hash or its head")
+        raise SameboxError(f"sha256 {sha256!r}: not 8 to 64 hexadecimal digits; give the hash or its start")
     try:
         if digits and target.is_file() and files.sha256(target).startswith(digits):
             return target
@@ -55,30 +55,30 @@ def fetch(
             _copy(source, target, digits)
     except OSError as error:
         reason = error.strerror or one_line(error)
-        raise SameboxError(f"{target}: cannot be written ({reason}); choose another place") from None
+        raise SameboxError(f"{target}: cannot be written ({reason}); choose another path") from None
     return target
 
 
 def _copy(source: str | Path, target: Path, digits: str) -> None:
     source = files.existing(source, "give a local path or an http(s) address")
     if source.is_dir():
-        raise SameboxError(f"{source}: a directory; name the checkpoint file in it")
+        raise SameboxError(f"{source}: a directory; give the path of the checkpoint file")
     with files.atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)
         _check(temporary, source, digits)
 
 
 def _check(path: Path, source: str | Path, digits: str) -> None:
-    found = files.sha256(path) if digits else ""
-    if not found.startswith(digits):
+    actual = files.sha256(path) if digits else ""
+    if not actual.startswith(digits):
         raise SameboxError(
-            f"{source}: expected SHA-256 {digits}, found {found}; correct the address or the hash"
+            f"{source}: expected SHA-256 {digits}, found {actual}; correct the address or the hash"
         )
 
 
 @dataclass(frozen=True)
 class _Download:
-    """One address on its way to one file."""
+    """The download of one address to one file."""
 
     url: str
     target: Path
@@ -90,45 +90,45 @@ class _Download:
 
     @property
     def note(self) -> Path:
-        """Says of the part which address it is of, in which version, and how long the whole is."""
+        """States the address of the part, the version there, and the size of the whole file."""
         return self.target.with_name(f"{self.target.name}.part.json")
 
     def run(self, digits: str, retries: int, progress: bool) -> None:
         self.target.parent.mkdir(parents=True, exist_ok=True)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
-            self.receive_persistently(retries, bars, bars.add_task(self.target.name, total=None))
+            self.receive_with_retries(retries, bars, bars.add_task(self.target.name, total=None))
         try:
             _check(self.part, self.url, digits)
         except SameboxError:
-            self.forget()
+            self.discard()
             raise
         os.replace(self.part, self.target)
-        self.forget()
+        self.discard()
 
-    def forget(self) -> None:
-        # The part goes first: a note without its part is harmless, a part under another's note is not.
+    def discard(self) -> None:
+        # The part first: a note without a part is harmless, a part with the note of another file is not.
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
-    def receive_persistently(self, retries: int, bars: Progress, task: TaskID) -> None:
+    def receive_with_retries(self, retries: int, bars: Progress, task: TaskID) -> None:
         for attempt in range(retries + 1):
             try:
                 return self.receive(bars, task)
-            except _PassingError as error:
+            except _TemporaryError as error:
                 reason = one_line(error)
             if attempt < retries:
-                time.sleep(min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
+                time.sleep(min(_FIRST_WAIT * 2**attempt, _MAX_WAIT))
         raise SameboxError(
-            f"{self.url}: {reason}, at attempt {retries + 1}; try again later, which resumes the transfer"
+            f"{self.url}: {reason}, at attempt {retries + 1}; try again later, the transfer is then resumed"
         )
 
     def receive(self, bars: Progress, task: TaskID) -> None:
-        """Bring the part to its full length. Raises _PassingError where another attempt may succeed."""
-        start, size, version = self.kept()
+        """Receive the rest of the part. Raises _TemporaryError if another attempt may succeed."""
+        start, size, version = self.received()
         if start and start == size:
             return
-        headers = {"Accept-Encoding": "identity"}  # lengths and hashes are those of the file itself
+        headers = {"Accept-Encoding": "identity"}  # sizes and hashes are those of the file itself
         if start:
             headers |= {"Range": f"bytes={start}-", "If-Range": version}
         try:
@@ -143,14 +143,14 @@ class _Download:
                     for block in response.iter_content(_BLOCK):
                         bars.advance(task, file.write(block))
         except _BROKEN as error:
-            raise _PassingError(f"the transfer broke ({one_line(error)})") from None
+            raise _TemporaryError(f"the transfer broke ({one_line(error)})") from None
         except requests.RequestException as error:
             raise SameboxError(f"{self.url}: {one_line(error)}; check the address") from None
         if size is not None and self.part.stat().st_size != size:
-            raise _PassingError(f"{self.part.stat().st_size} bytes came instead of {size}")
+            raise _TemporaryError(f"received {self.part.stat().st_size} bytes instead of {size}")
 
-    def kept(self) -> tuple[int, int | None, str]:
-        """How many bytes lie there to go on from (0 for none), of how many, and of which version."""
+    def received(self) -> tuple[int, int | None, str]:
+        """How many bytes the part has (0 if it cannot be used), of how many, and their version."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             start = self.part.stat().st_size
@@ -161,30 +161,30 @@ class _Download:
         return (start, size, version) if usable else (0, None, "")
 
     def check_status(self, response: requests.Response) -> None:
-        status = f"the server answers {response.status_code} {response.reason}"
+        status = f"the server responds {response.status_code} {response.reason}"
         if response.status_code == 416:
-            self.forget()
-        if response.status_code >= 500 or response.status_code in (*_PASSING_STATUSES, 416):
-            raise _PassingError(status)
+            self.discard()
+        if response.status_code >= 500 or response.status_code in (*_TEMPORARY_STATUSES, 416):
+            raise _TemporaryError(status)
         if response.status_code not in (200, 206):
             raise SameboxError(f"{self.url}: {one_line(status)}; check the address")
 
     def check_continues(
         self, response: requests.Response, start: int, size: int | None, version: str
     ) -> None:
-        """A partial answer must be the rest of the version whose beginning is here."""
-        place = response.headers.get("Content-Range", "")
-        whole = "" if size is None else f"/{size}"
-        continues = start and place.startswith(f"bytes {start}-") and place.endswith(whole)
+        """Raise _TemporaryError unless a partial response continues the part, in the same version."""
+        content_range = response.headers.get("Content-Range", "")
+        total = "" if size is None else f"/{size}"
+        continues = start and content_range.startswith(f"bytes {start}-") and content_range.endswith(total)
         if not continues or _version(response) != version:
-            self.forget()
-            raise _PassingError("the server answers with another part of the file")
+            self.discard()
+            raise _TemporaryError("the server responds with another part of the file")
 
     def begin(self, response: requests.Response) -> int | None:
-        """Start the part anew and note what it will be of; return the announced length in bytes."""
+        """Start the part again and write its note; returns the announced size in bytes, if any."""
         length = response.headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() else None
-        self.forget()
+        self.discard()
         self.part.touch()
         if version := _version(response):
             files.write_json(self.note, {"url": self.url, "size": size, "version": version})
@@ -192,6 +192,6 @@ class _Download:
 
 
 def _version(response: requests.Response) -> str:
-    """What `If-Range` can ask for: a strong ETag, else the date; empty if the server names neither."""
+    """The version for `If-Range`: a strong ETag, else the date, else an empty text."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
