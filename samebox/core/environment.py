@@ -10,7 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from samebox.core.gpu import driver, gpus
+from samebox.core.cuda import memory_in_use
+from samebox.core.errors import NotHere
+from samebox.core.gpu import driver_version, gpus
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def hardware() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": threads() or "one a core",
         "gpus": [gpu.name for gpu in gpus()],
-        "driver": driver(),
+        "driver": driver_version(),
     }
 
 
@@ -89,15 +91,11 @@ def resident_memory_mb() -> float | None:
 
 
 def gpu_memory_mb() -> float:
-    """The memory in use on the current GPU, all processes together, in MiB; 0 where torch sees none."""
-    if not gpus():
+    """The memory in use on the first GPU, by all processes together, in MiB; 0 without a usable GPU."""
+    try:
+        return memory_in_use() / (1 << 20)
+    except NotHere:
         return 0.0
-    import torch  # which takes two seconds to import
-
-    if not torch.cuda.is_available():
-        return 0.0
-    free, total = torch.cuda.mem_get_info()
-    return (total - free) / (1 << 20)
 
 
 def _status_mb(field: str) -> float | None:

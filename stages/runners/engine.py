@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.core.errors import NotHere
-from samebox.engine.record import check_loadable, engine_report
 from samebox.runners.protocol import Runner
+from samebox.runners.tensorrt import TensorRTRunner
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:
@@ -14,8 +14,4 @@ def engine_runner(config: DictConfig, path: Path) -> Runner:
     reason = path.with_name(config.paths.not_built_file)
     if reason.exists():
         raise NotHere(reason.read_text().strip())
-    check_loadable(engine_report(path))
-    # Only now, for it takes PyTorch, which takes two seconds
-    from samebox.runners.tensorrt import TensorRTRunner
-
     return TensorRTRunner(path, cache=Path(config.paths.engine_cache))

@@ -1,3 +1,4 @@
+import ctypes
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fake_cuda import Driver
 
 from samebox.core import environment
 from samebox.core.environment import (
@@ -16,7 +18,6 @@ from samebox.core.environment import (
     threads,
     versions,
 )
-from samebox.core.gpu import Gpu
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
 
@@ -96,18 +97,16 @@ def test_a_peak_that_cannot_be_reset_is_no_failure(monkeypatch):
     assert peak_memory_mb() > 0
 
 
-GPU = Gpu("NVIDIA H200", (9, 0), 143771)
+def no_library(name):
+    raise OSError(name)
 
 
-@pytest.mark.parametrize("there", [[], [GPU]])
-def test_without_a_gpu_that_torch_sees_none_of_its_memory_is_used(monkeypatch, there):
-    monkeypatch.setattr(environment, "gpus", lambda: there)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+@pytest.mark.parametrize("library", [no_library, lambda name: Driver(status=100)])
+def test_without_a_gpu_none_of_its_memory_is_in_use(monkeypatch, library):
+    monkeypatch.setattr(ctypes, "CDLL", library)
     assert gpu_memory_mb() == 0
 
 
-def test_a_gpus_memory_in_use_is_what_is_not_free(monkeypatch):
-    monkeypatch.setattr(environment, "gpus", lambda: [GPU])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 << 30, 8 << 30))
+def test_the_memory_in_use_on_a_gpu_is_what_is_not_free(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     assert gpu_memory_mb() == 5 * 1024

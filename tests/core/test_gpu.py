@@ -1,39 +1,16 @@
 import ctypes
 
 import pytest
+from fake_cuda import Driver
 
-from samebox.core import gpu
-from samebox.core.gpu import Gpu, driver, gpus
+from samebox.core.gpu import Gpu, driver_version, gpus
 
 
-class Driver:
-    """The CUDA driver's functions, for one GPU."""
+class Nvml:
+    """NVIDIA's management library, whose initialization returns `status`."""
 
     def __init__(self, status):
         self.status = status
-
-    def cuInit(self, flags):  # noqa: N802
-        return self.status
-
-    def cuDeviceGetCount(self, count):  # noqa: N802
-        count._obj.value = 1
-        return 0
-
-    def cuDeviceGet(self, device, index):  # noqa: N802
-        device._obj.value = index
-        return 0
-
-    def cuDeviceGetName(self, name, length, device):  # noqa: N802
-        name.value = b"Fast One"
-        return 0
-
-    def cuDeviceTotalMem_v2(self, memory, device):  # noqa: N802
-        memory._obj.value = 24 << 30
-        return 0
-
-    def cuDeviceGetAttribute(self, value, attribute, device):  # noqa: N802
-        value._obj.value = {75: 8, 76: 9}[attribute]
-        return 0
 
     def nvmlInit_v2(self):  # noqa: N802
         return self.status
@@ -46,19 +23,28 @@ class Driver:
         return 0
 
 
-def test_what_the_driver_says(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status=0))
+def test_the_driver_describes_the_gpus(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     assert gpus() == [Gpu("Fast One", (8, 9), 24 * 1024)]
     assert gpus()[0].target == "SM89"
-    assert driver() == "580.65.06"
 
 
-def no_driver(name):
+def test_the_management_library_knows_the_drivers_version(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Nvml(0))
+    assert driver_version() == "580.65.06"
+
+
+def no_library(name):
     raise OSError(name)
 
 
-@pytest.mark.parametrize("library", [no_driver, lambda name: Driver(status=100), lambda name: object()])
-def test_no_driver_is_no_gpu(monkeypatch, library):
-    monkeypatch.setattr(gpu.ctypes, "CDLL", library)
+@pytest.mark.parametrize("library", [no_library, lambda name: Driver(status=100), lambda name: object()])
+def test_without_a_working_driver_there_is_no_gpu(monkeypatch, library):
+    monkeypatch.setattr(ctypes, "CDLL", library)
     assert gpus() == []
-    assert driver() is None
+
+
+@pytest.mark.parametrize("library", [no_library, lambda name: Nvml(9), lambda name: object()])
+def test_without_a_working_driver_there_is_no_version(monkeypatch, library):
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    assert driver_version() is None
