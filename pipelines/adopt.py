@@ -1,10 +1,18 @@
-"""Another framework's config to one of this project's: conf/detector/NAME.yaml.
+"""Convert a config of another framework to conf/detector/NAME.yaml.
 
-python -m pipelines.adopt CONFIG.(py|yaml) CHECKPOINT [name=NAME] [overwrite=true]
-python -m pipelines.adopt CHECKPOINT [name=NAME] [overwrite=true]
+Usage: samebox adopt [CONFIG.py or CONFIG.yaml] CHECKPOINT [name=NAME] [overwrite=true]
 
-The config is read as data, and nothing of it is run. Without one, it is what MMDetection wrote into the
-checkpoint.
+CONFIG is a config of MMDetection 2 or 3, or a YAML file of detectron2 or maskrcnn-benchmark. It is read as
+data: nothing in it is run. Without it, the config that MMDetection wrote into the checkpoint is used.
+
+Examples:
+    samebox adopt retinanet.pth
+    samebox adopt configs/retinanet_r50_fpn.py retinanet.pth name=mine
+    samebox adopt e2e_mask_rcnn_R_50_FPN_1x.yaml model_final.pth name=mine overwrite=true
+
+Options:
+    name=NAME          the detector's name (that of CONFIG, else of CHECKPOINT)
+    overwrite=true     replace an existing file (false)
 """
 
 import re
@@ -18,6 +26,7 @@ import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from pipelines import commands
 from samebox.adopt import detectron2, maskrcnn_benchmark, mmdetection
 from samebox.adopt.configs.python_files import embedded_config, python_config
 from samebox.adopt.configs.yaml_files import yaml_config
@@ -26,10 +35,10 @@ from samebox.adopt.result import AdoptedConfig
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, sha256, write_text
-from stages import compose
+from stages import compose, search
 from stages.networks import load_network
 
-USAGE = "python -m pipelines.adopt [CONFIG.py or CONFIG.yaml] CHECKPOINT [name=NAME] [overwrite=true]"
+USAGE = "usage: samebox adopt [CONFIG.py or CONFIG.yaml] CHECKPOINT [name=NAME] [overwrite=true]"
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Request:
 
 def run(request: Request) -> None:
     """Read the config, compare it with the checkpoint, and write the result."""
-    target = compose.CONF / "detector" / f"{request.name}.yaml"
+    target = search.OWN / "detector" / f"{request.name}.yaml"
     if target.exists() and not request.overwrite:
         raise SameboxError(f"{target}: exists; give another name=NAME, or overwrite=true")
     checkpoint = read_checkpoint(existing(request.checkpoint))
@@ -132,7 +141,7 @@ def detector(
 
 def family_config(name: str) -> DictConfig:
     """A choice of conf/family, by itself."""
-    with hydra.initialize_config_dir(str(compose.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(search.CONF), version_base="1.3"):
         family = hydra.compose(f"family/{name}").family
     OmegaConf.set_struct(family, False)  # it is there to be added to
     return family
@@ -150,7 +159,7 @@ def dataset_of(checkpoint: Checkpoint, adopted: AdoptedConfig, source: str) -> s
     """
     names = checkpoint.class_names or adopted.class_names
     fitting = {}
-    for choice in sorted(path.stem for path in (compose.CONF / "dataset").glob("*.yaml")):
+    for choice in search.choices("dataset"):
         dataset = dataset_config(choice)
         if dataset.get("test"):
             continue
@@ -191,9 +200,9 @@ def written(record: dict[str, Any], family: str, dataset: str, source: str) -> s
 
 
 def main() -> None:
-    """Adopt what the command line names; the exit code is 1 after a mistake."""
-    compose.guarded(lambda: run(Request.from_arguments(sys.argv[1:])))
+    """Adopt what the command line names."""
+    run(Request.from_arguments(sys.argv[1:]))
 
 
 if __name__ == "__main__":
-    main()
+    commands.adopt()

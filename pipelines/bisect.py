@@ -1,13 +1,18 @@
-"""Which modules of a detector answer otherwise in one form than in another.
+"""Show in which modules two forms of a detector differ, by their outputs on images of the data set.
 
-python -m pipelines.bisect detector=retinanet_shapes from=torch to=int8 precision.method=entropy
-    [bisect.images=2] [bisect.tolerance=1e-4] [out=FILE.json]
+Usage: samebox bisect [detector=NAME] [from=FORM] [to=FORM] [KEY=VALUE …]
+
+Examples:
+    samebox bisect detector=retinanet_shapes from=torch to=simplified
+    samebox bisect detector=retinanet_shapes to=int8 precision.method=entropy bisect.images=4
+    samebox bisect detector=retinanet_shapes from=model.onnx to=other.onnx out=difference.json
 """
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipelines import commands
 from pipelines.chain import fetched, precise, simplified
 from samebox.coco.dataset import dataset_of
 from samebox.comparing.attribution import attribution, text
@@ -15,7 +20,7 @@ from samebox.comparing.module_values import Form, OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, write_json
 from samebox.precision.convert import PRECISIONS
-from stages.compose import artifact, main, plain
+from stages.compose import artifact, plain
 from stages.networks import load_network
 
 FILES = ("onnx", "simplified", *PRECISIONS)
@@ -76,4 +81,4 @@ def file(config: DictConfig, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main("bisect", run)
+    commands.bisect()

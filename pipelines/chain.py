@@ -1,6 +1,13 @@
-"""All steps in one process, each done once for the same inputs.
+"""Run all steps in one process, and compare the forms in a table and a report.
 
-python -m pipelines.chain detector=retinanet_shapes export.opset=20
+A step whose inputs have not changed is not run again.
+
+Usage: samebox chain [detector=NAME] [runtimes=[FORM,…]] [KEY=VALUE …]
+
+Examples:
+    samebox chain detector=retinanet_shapes
+    samebox chain detector=mask_rcnn_shapes 'runtimes=[torch,simplified,fp16,int8]' precision.count=8
+    samebox chain detector=retinanet_shapes export.opset=20 'evaluate.batches=[1]'
 """
 
 import hashlib
@@ -20,6 +27,7 @@ import stages.evaluate
 import stages.export
 import stages.precision
 import stages.simplify
+from pipelines import commands
 from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.comparison import Comparison
 from samebox.comparing.other_canvases import checked_against_reference
@@ -30,7 +38,8 @@ from samebox.reporting import text
 from samebox.runners.protocol import Runner
 from samebox.tracking import track
 from stages.compared import compared
-from stages.compose import CONF, artifact, main, plain
+from stages.compose import artifact, plain
+from stages.search import choices
 from stages.sections import gate, table
 from stages.track import flat, key, tags
 
@@ -70,7 +79,7 @@ def chain(config: DictConfig) -> Iterator[EvaluatedForm]:
 
 def of_onnx(runtime: str) -> bool:
     """Whether a runtime runs what is made of the ONNX file, and not the checkpoint."""
-    asked: Any = OmegaConf.to_container(OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml"))
+    asked: Any = OmegaConf.to_container(OmegaConf.load(choices("runtime")[runtime]))
     return asked["folder"] != "${paths.torch}"
 
 
@@ -97,15 +106,15 @@ def simplified(config: DictConfig) -> DictConfig:
 
 def check_runtimes(runtimes: Sequence[str]) -> None:
     """Raise SameboxError unless `runtimes` names choices of conf/runtime, one at least."""
-    choices = sorted(path.stem for path in (CONF / "runtime").glob("*.yaml"))
-    if not runtimes or any(runtime not in choices for runtime in runtimes):
-        raise SameboxError(f"runtimes: {list(runtimes)}: name one or more of {', '.join(choices)}")
+    known = choices("runtime")
+    if not runtimes or any(runtime not in known for runtime in runtimes):
+        raise SameboxError(f"runtimes: {list(runtimes)}: name one or more of {', '.join(known)}")
 
 
 def ready(config: DictConfig, runtime: str) -> DictConfig:
     """`config` for one form, its precision made and its engine built where it has them."""
     config = config.copy()
-    OmegaConf.update(config, "runtime", OmegaConf.load(CONF / "runtime" / f"{runtime}.yaml"), force_add=True)
+    OmegaConf.update(config, "runtime", OmegaConf.load(choices("runtime")[runtime]), force_add=True)
     if "precision" in config.runtime:
         config.paths[config.runtime.precision] = precise(config, config.runtime.precision)
     if "flavour" in config.runtime:
@@ -147,9 +156,7 @@ def form(config: DictConfig, runtime: str) -> EvaluatedForm:
 def precise(config: DictConfig, precision: str) -> str:
     """The folder of the simplified file in `precision`."""
     config = config.copy()
-    config.precision = OmegaConf.merge(
-        config.precision, OmegaConf.load(CONF / "precision" / f"{precision}.yaml")
-    )
+    config.precision = OmegaConf.merge(config.precision, OmegaConf.load(choices("precision")[precision]))
     asked = {name: plain(config[name]) for name in ("precision", "dataset")}
     inputs = asked | content(config, config.paths.simplified, config.paths.onnx_file)
     return once(config, precision, inputs, stages.precision.run)
@@ -196,4 +203,4 @@ def placed(config: DictConfig, step: str, folder: str) -> DictConfig:
 
 
 if __name__ == "__main__":
-    main("chain", run)
+    commands.chain()

@@ -1,6 +1,11 @@
-"""Two forms of a detector, detection by detection, and the images in which they differ most.
+"""Compare two forms of a detector, detection by detection, and draw the images in which they differ most.
 
-python -m pipelines.difference detector=retinanet_shapes from=torch to=simplified
+Usage: samebox compare [detector=NAME] [from=FORM] [to=FORM] [KEY=VALUE …]
+
+Examples:
+    samebox compare detector=retinanet_shapes from=torch to=simplified
+    samebox compare detector=mask_rcnn_shapes from=simplified to=int8 compare.images=8
+    samebox compare detector=retinanet_shapes to=fp16 out=differences/fp16
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
+from pipelines import commands
 from pipelines.chain import chain
 from samebox.coco.dataset import CocoDataset, ImageRecord, dataset_of
 from samebox.coco.evaluated import EvaluatedForm
@@ -21,7 +27,7 @@ from samebox.predict import write_picture
 from samebox.record.preprocess import Image, read_image
 from samebox.reporting.text import text
 from stages.compared import compared
-from stages.compose import main, plain
+from stages.compose import plain
 from stages.sections import table
 
 
@@ -82,4 +88,4 @@ def gallery(
 
 
 if __name__ == "__main__":
-    main("difference", run)
+    commands.compare()

@@ -1,8 +1,11 @@
-"""A checkpoint to one ONNX file, without DVC.
+"""Export one checkpoint to one ONNX file.
 
-python -m pipelines.export detector=retinanet_r50_fpn checkpoint=FILE.pth out=model.onnx
-    [export.opset=18] [export.lowering=portable|onnx] [export.shape=dynamic|800x1344]
-    [export.postprocess=false] [simplify=true] [verify=true image=FILE.jpg]
+Usage: samebox export detector=NAME checkpoint=FILE out=FILE.onnx [KEY=VALUE …]
+
+Examples:
+    samebox export detector=retinanet_r50_fpn checkpoint=retinanet.pth out=retinanet.onnx
+    samebox export detector=retinanet_r50_fpn checkpoint=retinanet.pth out=fixed.onnx export.shape=800x1344
+    samebox export checkpoint=retinanet.pth out=retinanet.onnx simplify=true verify=true image=photo.jpg
 """
 
 import math
@@ -12,6 +15,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipelines import commands
 from samebox.core.errors import SameboxError
 from samebox.core.fetch import fetch
 from samebox.core.files import existing
@@ -20,7 +24,6 @@ from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, agreement
 from samebox.graph.export import export
 from samebox.graph.simplify import simplify_onnx
 from samebox.runners.torch import TorchRunner
-from stages.compose import main
 from stages.networks import LoadedNetwork, batch_size, load_network
 
 
@@ -93,4 +96,4 @@ def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
 
 
 if __name__ == "__main__":
-    main("export_file", run)
+    commands.export()

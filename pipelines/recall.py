@@ -1,10 +1,16 @@
-"""The recall of an R-CNN's proposals: how many objects its second stage gets to see.
+"""Measure the recall of the proposals of an R-CNN: the share of objects that reaches its second stage.
 
-python -m pipelines.recall detector=mask_rcnn_shapes [runtime=onnx]
+Usage: samebox recall detector=NAME [runtime=NAME] [KEY=VALUE …]
+
+Examples:
+    samebox recall detector=mask_rcnn_shapes
+    samebox recall detector=mask_rcnn_shapes runtime=onnx
+    samebox recall detector=faster_rcnn_r50_fpn dataset=coco_val2017 'evaluate.batches=[4]'
 """
 
 from omegaconf import DictConfig
 
+from pipelines import commands
 from pipelines.chain import opened
 from samebox.coco.dataset import dataset_of
 from samebox.comparing.measures import FURTHER
@@ -12,7 +18,7 @@ from samebox.core.errors import SameboxError
 from samebox.detector import Detector
 from samebox.evaluation.proposals import ProposalRunner, proposed
 from samebox.scoring.recall import recall_scores
-from stages.compose import main, plain
+from stages.compose import plain
 
 
 def run(config: DictConfig) -> None:
@@ -30,4 +36,4 @@ def run(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main("recall", run)
+    commands.recall()

@@ -1,7 +1,11 @@
-"""What a detector finds in a data set, as evaluation servers take it; nothing is scored.
+"""Write the detections in a data set in the formats of evaluation servers, without scoring them.
 
-python -m pipelines.submit detector=mask_rcnn_r50_fpn dataset=coco_test_dev runtime=onnx
-    [algorithm=NAME] [out=FOLDER] [format=voc]
+Usage: samebox submit detector=NAME [dataset=NAME] [runtime=NAME] [KEY=VALUE …]
+
+Examples:
+    samebox submit detector=mask_rcnn_r50_fpn dataset=coco_test_dev algorithm=mine
+    samebox submit detector=detr_r50 dataset=coco_test_dev runtime=torch out=submission
+    samebox submit detector=faster_rcnn_shapes format=voc
 """
 
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from pipelines import commands
 from pipelines.chain import opened
 from samebox.coco.dataset import CocoDataset, dataset_of
 from samebox.coco.submission import write_detections, write_segments, write_voc
@@ -16,7 +21,7 @@ from samebox.core.errors import SameboxError
 from samebox.detector import Detector
 from samebox.evaluation.evaluate import Pass, check_run, run_over
 from samebox.scoring.average_precision import KEYPOINTS
-from stages.compose import main, plain
+from stages.compose import plain
 
 FORMATS = ("coco", "voc")
 
@@ -55,4 +60,4 @@ def zips(done: Pass, folder: Path, stem: str) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    main("submit", run)
+    commands.submit()

@@ -1,10 +1,14 @@
-"""The chain over many points: every combination of the values given.
+"""Run the chain for every combination of values.
 
-python -m pipelines.sweep -m detector=retinanet_shapes export.opset=16,18,20 export.shape=256x384,320x480
-    [sweep.name=opsets] [hydra/launcher=joblib]
+Each point leaves a record in WORK/NAME/points and updates the page WORK/NAME/sweep.html. The same command run
+again measures only the points that are missing.
 
-Each point leaves a record in `<work>/<name>/points` and writes `<work>/<name>/sweep.html` anew. The same
-command again does what is missing: points that were not measured.
+Usage: samebox sweep -m [KEY=VALUE,VALUE,… …] [hydra/launcher=joblib]
+
+Examples:
+    samebox sweep -m export.opset=11,16,18 export.lowering=portable,onnx sweep.name=opsets
+    samebox sweep -m 'runtimes=[torch,int8]' precision.method=percentile,minmax precision.count=8,32
+    samebox sweep -m detector=retinanet_shapes export.shape=256x384,320x480 hydra/launcher=joblib
 """
 
 import hashlib
@@ -27,6 +31,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from pipelines import commands
 from pipelines.chain import chain, judge
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
@@ -36,7 +41,8 @@ from samebox.reporting import text
 from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep
 from stages.compared import compared
-from stages.compose import CONF, check, compose, guarded, plain, told
+from stages.compose import check, compose, plain, told
+from stages.search import CONF, choices
 from stages.sections import table
 from stages.track import flat, tags
 
@@ -160,7 +166,7 @@ def title(point: Point) -> str:
 def key(config: DictConfig) -> str:
     """What stands for all that goes into a point; of samebox's own source nothing does."""
     values = {name: value for name, value in plain(config).items() if name not in PLACES}
-    files = sorted(path for group in ("runtime", "precision") for path in (CONF / group).glob("*.yaml"))
+    files = [path for group in ("runtime", "precision") for path in choices(group).values()]
     return digest([values, [path.read_text() for path in files], versions(), hardware()])
 
 
@@ -231,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    commands.sweep()

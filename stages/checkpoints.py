@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, sha256
 from samebox.runners.protocol import Runner
-from stages.compose import CONF, compose
+from stages.compose import compose
 from stages.runners.network import torch_runner
+from stages.search import choices
 
 
 def checkpoint_runner(path: Path, detector: str | None, device: str) -> Runner:
@@ -29,8 +30,8 @@ def detector_of(path: Path) -> str:
     Raises SameboxError where there is none, or more than one.
     """
     digest = sha256(path)
-    files = (CONF / "detector").glob("*.yaml")
-    hashes = {file.stem: OmegaConf.select(OmegaConf.load(file), "sha256") for file in files}
+    files = choices("detector").items()
+    hashes = {name: OmegaConf.select(OmegaConf.load(file), "sha256") for name, file in files}
     found = sorted(name for name, known in hashes.items() if known and digest.startswith(str(known)))
     if len(found) > 1:
         raise SameboxError(f"{path}: {', '.join(found)} name this checkpoint; give one as its detector")

@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samebox.core.errors import SameboxError
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from stages.search import CONF, is_group
 
 # What Hydra adds to its messages for its own developers
 _NOISE = ("full_key:", "object_type=", "See https", "Config search path", "provider=", "To append")
@@ -87,7 +86,7 @@ def _parsed(text: str) -> Override:
 
 
 def _is_group(override: Override) -> bool:
-    return override.key_or_group.startswith("hydra/") or (CONF / override.key_or_group).is_dir()
+    return override.key_or_group.startswith("hydra/") or is_group(override.key_or_group)
 
 
 def _is_choice(override: Override) -> bool:
@@ -149,8 +148,16 @@ def artifact(config: DictConfig, folder: str, file: str) -> Path:
 
 
 def main(name: str, run: Callable[[DictConfig], None]) -> None:
-    """Compose `name` with the command line's overrides and run it; the exit code is 1 after a mistake."""
-    guarded(lambda: run(compose(name, sys.argv[1:])))
+    """Compose `name` with the command line's overrides and run it; the exit code is 1 after a mistake.
+
+    `--help` prints the docstring of the module that defines `run`, and the keys of the config.
+    """
+    from stages import usage  # only the help needs it
+
+    if usage.requested(sys.argv[1:]):
+        print(usage.text(str(sys.modules[run.__module__].__doc__), name))
+    else:
+        guarded(lambda: run(compose(name, sys.argv[1:])))
 
 
 def guarded(call: Callable[[], None]) -> None:

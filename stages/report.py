@@ -1,4 +1,12 @@
-"""One page for all detectors of the pipeline."""
+"""Write one report about all detectors that `dvc repro` evaluated.
+
+Usage: samebox report [KEY=VALUE …]
+
+Examples:
+    samebox report
+    samebox report compare.images=8 compare.score=0.5
+    samebox report paths.report=reports/today
+"""
 
 from pathlib import Path
 

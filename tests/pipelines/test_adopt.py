@@ -17,7 +17,7 @@ from samebox.adopt import mmdetection
 from samebox.adopt.configs.python_files import python_config
 from samebox.core.errors import SameboxError
 from samebox.core.files import read_json, sha256
-from stages import compose
+from stages import compose, search
 from stages.networks import load_network
 
 SHAPES = Path(os.environ.get("SAMEBOX_CHECKPOINTS", demo_forms.ROOT.parent / "shared" / "checkpoints"))
@@ -33,9 +33,10 @@ OWN = {"name", "source", "sha256", "licence", "published"}
 def conf(tmp_path_factory):
     """A copy of conf/, in the place of the project's own; families and data sets are composed once."""
     copy = tmp_path_factory.mktemp("project") / "conf"
-    shutil.copytree(compose.CONF, copy)
+    shutil.copytree(search.CONF, copy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "CONF", copy)
+        patch.setattr(search, "CONF", copy)
+        patch.setattr(search, "OWN", copy)
         for name in ("family_config", "dataset_config"):
             composed = functools.cache(getattr(adopt, name))
             patch.setattr(adopt, name, lambda choice, composed=composed: composed(choice).copy())
@@ -78,9 +79,9 @@ def assert_same(conf, found, name):
 
 
 def test_every_detector_has_its_original():
-    paths = (compose.CONF / "detector").glob("*.yaml")
     # a user's own, which were adopted, have no licence that is known
-    names = {path.stem for path in paths if "licence: unknown" not in path.read_text()}
+    files = search.choices("detector").items()
+    names = {name for name, path in files if "licence: unknown" not in path.read_text()}
     shapes = {name for name in names if name.endswith("_shapes")}
     assert {*original_mmdetection.ORIGINALS, *original_yaml.ORIGINALS} == names - shapes
 
@@ -231,7 +232,7 @@ def test_names_of_classes_come_from_the_config(conf, monkeypatch, unnamed, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"0 paths given; python -m pipelines\.adopt"),
+        ([], r"0 paths given; usage: samebox adopt"),
         (["a", "b", "c"], r"3 paths given"),
         (["a.pth", "overwrite=maybe"], r"overwrite: 'maybe' is not true or false"),
         (["a.pth", "name=../up"], r"name: '\.\./up': give letters"),
@@ -263,5 +264,5 @@ def test_a_file_of_another_kind(conf, unnamed, tmp_path):
 def test_a_mistake_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["adopt", "absent.pth"])
     with pytest.raises(SystemExit) as stop:
-        adopt.main()
+        compose.guarded(adopt.main)
     assert re.fullmatch(r"error: absent\.pth: no such file; check the path", str(stop.value))

@@ -8,7 +8,7 @@ from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
 from samebox.detector import Detector
 from samebox.runners.torch import TorchRunner
-from stages import checkpoints
+from stages import search
 from stages.checkpoints import detector_of
 
 IMAGE = IMAGES / "000020000000.jpg"
@@ -22,7 +22,8 @@ def test_a_checkpoint_is_of_the_detector_that_names_its_hash(name):
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
     """A folder of detectors of its own."""
-    monkeypatch.setattr(checkpoints, "CONF", tmp_path)
+    monkeypatch.setattr(search, "CONF", tmp_path)
+    monkeypatch.setattr(search, "OWN", tmp_path)
     (tmp_path / "detector").mkdir()
     return tmp_path / "detector"
 
