@@ -1,7 +1,7 @@
-"""What MMDetection's own configs say of the detectors in conf/detector, in this project's words.
+"""MMDetection's configs of the detectors in conf/detector, rewritten for tests.
 
-Each is a set of files, of which the first is the one to adopt: {path: {name: value}}. They hold what such
-files hold, training settings among it, and are based on one another as those are.
+Each is a set of files, {path: {name: value}}, and the first file is the one to adopt. They contain what
+MMDetection's files contain, training settings included, and are based on one another in the same way.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ FOCAL = {"type": "FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25, 
 SOFTMAX = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
 SIGMOID = {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0}
 L1 = {"type": "L1Loss", "loss_weight": 1.0}
-NONE = [0.0, 0.0, 0.0, 0.0]
-UNIT = {"type": "DeltaXYWHBBoxCoder", "target_means": NONE, "target_stds": [1.0, 1.0, 1.0, 1.0]}
+NO_MEANS = [0.0, 0.0, 0.0, 0.0]
+UNIT = {"type": "DeltaXYWHBBoxCoder", "target_means": NO_MEANS, "target_stds": [1.0, 1.0, 1.0, 1.0]}
 ASSIGNER = {"type": "MaxIoUAssigner", "pos_iou_thr": 0.5, "neg_iou_thr": 0.4, "min_pos_iou": 0}
 
 
@@ -46,8 +46,8 @@ def limits(iou: float = 0.5, score: float = 0.05, count: int = 100, **more: Any)
     return {"nms_pre": 1000, "min_bbox_size": 0, "score_thr": score, "nms": nms, "max_per_img": count, **more}
 
 
-def third_data(scale: tuple[int, int] = (1333, 800), keep_ratio: bool = True) -> dict[str, Any]:
-    """The data settings of the third generation."""
+def data_3(scale: tuple[int, int] = (1333, 800), keep_ratio: bool = True) -> dict[str, Any]:
+    """The data settings of MMDetection 3."""
     steps = [
         {"type": "LoadImageFromFile", "backend_args": None},
         {"type": "Resize", "scale": scale, "keep_ratio": keep_ratio},
@@ -59,37 +59,36 @@ def third_data(scale: tuple[int, int] = (1333, 800), keep_ratio: bool = True) ->
     return {"test_pipeline": steps, "val_dataloader": loader, "test_dataloader": loader}
 
 
-def second_data(
+def data_2(
     norm: dict[str, Any] = RGB,
     scale: tuple[int, int] = (1333, 800),
     keep_ratio: bool = True,
     rgb: bool = True,
     divisor: int | None = 32,
 ) -> dict[str, Any]:
-    """The data settings of the second generation."""
+    """The data settings of MMDetection 2."""
     steps = [{"type": "Resize", "keep_ratio": keep_ratio}, {"type": "RandomFlip"}]
     steps += [{"type": "Normalize", **norm, "to_rgb": rgb}]
     steps += [{"type": "Pad", "size_divisor": divisor}] if divisor else []
     steps += [{"type": "ImageToTensor", "keys": ["img"]}, {"type": "Collect", "keys": ["img"]}]
     flips = {"type": "MultiScaleFlipAug", "img_scale": scale, "flip": False, "transforms": steps}
     pipeline = [{"type": "LoadImageFromFile"}, flips]
-    held = {"type": "CocoDataset", "ann_file": "annotations/instances_val2017.json", "pipeline": pipeline}
-    return {"data": {"samples_per_gpu": 2, "workers_per_gpu": 2, "val": held, "test": held}}
+    dataset = {"type": "CocoDataset", "ann_file": "annotations/instances_val2017.json", "pipeline": pipeline}
+    return {"data": {"samples_per_gpu": 2, "workers_per_gpu": 2, "val": dataset, "test": dataset}}
 
 
-COMMON = {"_base_/data.py": third_data(), "_base_/data_2.py": second_data()}
+COMMON = {"_base_/data.py": data_3(), "_base_/data_2.py": data_2()}
 
 
 def files(path: str, own: dict[str, Any], *bases: str, **others: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """`own` at `path`, based on `bases`, and what those need."""
+    """The file `own` at `path`, based on the files `bases`; `others` are further files."""
     based = {"_base_": list(bases)} if len(bases) != 1 else {"_base_": bases[0]}
     return {path: (based if bases else {}) | own, **COMMON, **others}
 
 
-def two(first: dict[str, Any], path: str, own: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """`own` at `path`, based on the first of the files `first`."""
-    base = next(iter(first))
-    return {path: {"_base_": f"../{base}", **own}, **first}
+def derived(base: dict[str, Any], path: str, own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The file `own` at `path`, based on the first of the files `base`."""
+    return {path: {"_base_": f"../{next(iter(base))}", **own}, **base}
 
 
 RETINA_HEAD = {
@@ -199,7 +198,7 @@ def box_head(stds: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2), agnostic: bool = Fa
         "fc_out_channels": 1024,
         "roi_feat_size": 7,
         "num_classes": 80,
-        "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": NONE, "target_stds": stds},
+        "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": NO_MEANS, "target_stds": stds},
         "reg_class_agnostic": agnostic,
         "loss_cls": SOFTMAX,
         "loss_bbox": L1,
@@ -229,9 +228,9 @@ CASCADE_HEAD = {
 
 
 def rcnn(kind: str, roi_head: dict[str, Any], **more: Any) -> dict[str, Any]:
-    second = limits()
-    del second["nms_pre"], second["min_bbox_size"]
-    first = {
+    second_stage = limits()
+    del second_stage["nms_pre"], second_stage["min_bbox_size"]
+    proposals = {
         "nms_pre": 1000,
         "max_per_img": 1000,
         "nms": {"type": "nms", "iou_threshold": 0.7},
@@ -246,7 +245,7 @@ def rcnn(kind: str, roi_head: dict[str, Any], **more: Any) -> dict[str, Any]:
         "rpn_head": RPN_HEAD,
         "roi_head": roi_head,
         "train_cfg": {"rpn": {"assigner": ASSIGNER}, "rpn_proposal": {"nms_pre": 2000}},
-        "test_cfg": {"rpn": first, "rcnn": second | masks},
+        "test_cfg": {"rpn": proposals, "rcnn": second_stage | masks},
         **more,
     }
 
@@ -263,7 +262,7 @@ def rcnn_files(path: str, kind: str, roi_head: dict[str, Any]) -> dict[str, dict
 
 FASTER = rcnn_files("faster_rcnn", "FasterRCNN", FASTER_HEAD)
 MASK = rcnn_files("mask_rcnn", "MaskRCNN", FASTER_HEAD | MASKS)
-# as the first releases of the second generation had it
+# as in the first releases of MMDetection 2
 FASTER_2 = files(
     "faster_rcnn/r50_2.py",
     {
@@ -331,7 +330,7 @@ POINT_REND = {
     },
 }
 
-SSD_CODER = {"type": "DeltaXYWHBBoxCoder", "target_means": NONE, "target_stds": [0.1, 0.1, 0.2, 0.2]}
+SSD_CODER = {"type": "DeltaXYWHBBoxCoder", "target_means": NO_MEANS, "target_stds": [0.1, 0.1, 0.2, 0.2]}
 SSD_TRAINING = {"assigner": ASSIGNER, "smoothl1_beta": 1.0, "neg_pos_ratio": 3}
 SSD300 = {
     "type": "SingleStageDetector",
@@ -473,7 +472,7 @@ DETR_LOSSES = {
     "loss_bbox": {"type": "L1Loss", "loss_weight": 5.0},
     "loss_iou": {"type": "GIoULoss", "loss_weight": 2.0},
 }
-OWN = ATTENTION | {"batch_first": True}
+ATTENTION_3 = ATTENTION | {"batch_first": True}
 DETR = {
     "type": "DETR",
     "num_queries": 100,
@@ -488,10 +487,10 @@ DETR = {
         "norm_cfg": None,
         "num_outs": 1,
     },
-    "encoder": {"num_layers": 6, "layer_cfg": {"self_attn_cfg": OWN, "ffn_cfg": FFN}},
+    "encoder": {"num_layers": 6, "layer_cfg": {"self_attn_cfg": ATTENTION_3, "ffn_cfg": FFN}},
     "decoder": {
         "num_layers": 6,
-        "layer_cfg": {"self_attn_cfg": OWN, "cross_attn_cfg": OWN, "ffn_cfg": FFN},
+        "layer_cfg": {"self_attn_cfg": ATTENTION_3, "cross_attn_cfg": ATTENTION_3, "ffn_cfg": FFN},
         "return_intermediate": True,
     },
     "positional_encoding": {"num_feats": 128, "normalize": True},
@@ -586,14 +585,14 @@ LIGHT = {
             "mask_feature_head": {"out_channels": 128},
         }
     },
-    **third_data((448, 768)),
+    **data_3((448, 768)),
 }
-LIGHT_R50 = two(SOLO, "solov2/light_r50.py", LIGHT)
+LIGHT_R50 = derived(SOLO, "solov2/light_r50.py", LIGHT)
 
 
 def light(depth: int) -> dict[str, dict[str, Any]]:
     model = {"backbone": {"depth": depth}, "neck": {"in_channels": [64, 128, 256, 512]}}
-    return two(LIGHT_R50, f"solov2/light_r{depth}.py", {"model": model})
+    return derived(LIGHT_R50, f"solov2/light_r{depth}.py", {"model": model})
 
 
 CORNERNET = {
@@ -627,7 +626,7 @@ CORNERNET = {
         "nms": {"type": "soft_nms", "iou_threshold": 0.5, "method": "gaussian"},
     },
 }
-CENTRED = {
+CENTER_CROP_PAD = {
     "type": "RandomCenterCropPad",
     "crop_size": None,
     "ratios": None,
@@ -637,33 +636,44 @@ CENTRED = {
     **RGB,
     "to_rgb": True,
 }
-CORNERNET_STEPS = [{"type": "LoadImageFromFile", "to_float32": True}, CENTRED, {"type": "PackDetInputs"}]
+CORNERNET_STEPS = [
+    {"type": "LoadImageFromFile", "to_float32": True},
+    CENTER_CROP_PAD,
+    {"type": "PackDetInputs"},
+]
 CORNERNET_STEPS_2 = [
     {"type": "LoadImageFromFile", "to_float32": True},
     {
         "type": "MultiScaleFlipAug",
         "scale_factor": 1.0,
         "flip": True,
-        "transforms": [{"type": "Resize"}, CENTRED, {"type": "RandomFlip"}, {"type": "Normalize", **RGB}],
+        "transforms": [
+            {"type": "Resize"},
+            CENTER_CROP_PAD,
+            {"type": "RandomFlip"},
+            {"type": "Normalize", **RGB},
+        ],
     },
 ]
 
 
 MODELS_32 = {"pad_size_divisor": 32}
-# conf/detector → the files, of the third generation and where they differ much of the second too
+# Name in conf/detector → sets of files: of MMDetection 3, and of MMDetection 2 if they differ much
 ORIGINALS: dict[str, list[dict[str, dict[str, Any]]]] = {
     "retinanet_r50_fpn": [RETINANET_R50, RETINANET_2],
-    "retinanet_r101_fpn": [two(RETINANET_R50, "retinanet/r101.py", {"model": {"backbone": {"depth": 101}}})],
+    "retinanet_r101_fpn": [
+        derived(RETINANET_R50, "retinanet/r101.py", {"model": {"backbone": {"depth": 101}}})
+    ],
     "retinanet_r18_fpn": [
-        two(
+        derived(
             RETINANET_R50,
             "retinanet/r18.py",
             {"model": {"backbone": {"depth": 18}, "neck": {"in_channels": [64, 128, 256, 512]}}},
         )
     ],
     "fsaf_r50_fpn": [
-        two(RETINANET_R50, "fsaf/r50.py", {"model": {"type": "FSAF", "bbox_head": FSAF_HEAD}}),
-        two(RETINANET_2, "fsaf/r50_2.py", {"model": {"type": "FSAF", "bbox_head": FSAF_HEAD}}),
+        derived(RETINANET_R50, "fsaf/r50.py", {"model": {"type": "FSAF", "bbox_head": FSAF_HEAD}}),
+        derived(RETINANET_2, "fsaf/r50_2.py", {"model": {"type": "FSAF", "bbox_head": FSAF_HEAD}}),
     ],
     "fcos_r50_caffe_fpn_gn_head": [
         files(
@@ -671,17 +681,17 @@ ORIGINALS: dict[str, list[dict[str, dict[str, Any]]]] = {
             {"model": FCOS | {"data_preprocessor": preprocessor(FCOS_NORM, False, **MODELS_32)}},
             "../_base_/data.py",
         ),
-        files("fcos/r50_2.py", {"model": FCOS, **second_data(FCOS_NORM, rgb=False)}),
+        files("fcos/r50_2.py", {"model": FCOS, **data_2(FCOS_NORM, rgb=False)}),
     ],
     "faster_rcnn_r50_fpn": [FASTER, FASTER_2],
-    "faster_rcnn_r50_caffe_fpn": [two(FASTER, "faster_rcnn/caffe.py", {"model": CAFFE_MODEL})],
+    "faster_rcnn_r50_caffe_fpn": [derived(FASTER, "faster_rcnn/caffe.py", {"model": CAFFE_MODEL})],
     "mask_rcnn_r50_fpn": [MASK],
-    "mask_rcnn_r101_fpn": [two(MASK, "mask_rcnn/r101.py", {"model": {"backbone": {"depth": 101}}})],
+    "mask_rcnn_r101_fpn": [derived(MASK, "mask_rcnn/r101.py", {"model": {"backbone": {"depth": 101}}})],
     "cascade_rcnn_r50_fpn": [rcnn_files("cascade_rcnn", "CascadeRCNN", CASCADE_HEAD)],
     "cascade_mask_rcnn_r50_fpn": [rcnn_files("cascade_rcnn", "CascadeRCNN", CASCADE_HEAD | MASKS)],
     "point_rend_r50_caffe_fpn": [
-        two(
-            two(MASK, "mask_rcnn/caffe.py", {"model": CAFFE_MODEL}),
+        derived(
+            derived(MASK, "mask_rcnn/caffe.py", {"model": CAFFE_MODEL}),
             "point_rend/r50.py",
             {"model": POINT_REND},
         )
@@ -690,46 +700,44 @@ ORIGINALS: dict[str, list[dict[str, dict[str, Any]]]] = {
         {
             "ssd/300.py": {
                 "model": SSD300 | {"data_preprocessor": preprocessor(SSD_NORM, pad_size_divisor=1)},
-                **third_data((300, 300), keep_ratio=False),
+                **data_3((300, 300), keep_ratio=False),
             }
         },
-        files("ssd/300_2.py", {"model": SSD300, **second_data(SSD_NORM, (300, 300), False, divisor=None)}),
+        files("ssd/300_2.py", {"model": SSD300, **data_2(SSD_NORM, (300, 300), False, divisor=None)}),
     ],
     "ssdlite_mobilenetv2": [
-        {"ssd/lite.py": {"model": SSDLITE, **third_data((320, 320), keep_ratio=False)}},
+        {"ssd/lite.py": {"model": SSDLITE, **data_3((320, 320), keep_ratio=False)}},
     ],
     "yolov3_d53_608": [
         {
             "yolo/608.py": {
                 "model": YOLO_D53 | {"data_preprocessor": preprocessor(YOLO_NORM, **MODELS_32)},
-                **third_data((608, 608)),
+                **data_3((608, 608)),
             }
         },
-        files("yolo/608_2.py", {"model": YOLO_D53, **second_data(YOLO_NORM, (608, 608))}),
+        files("yolo/608_2.py", {"model": YOLO_D53, **data_2(YOLO_NORM, (608, 608))}),
     ],
     "yolov3_mobilenetv2_320": [
-        two(
+        derived(
             {
                 "yolo/416.py": {
                     "model": YOLO_MOBILE | {"data_preprocessor": preprocessor(**MODELS_32)},
-                    **third_data((416, 416)),
+                    **data_3((416, 416)),
                 }
             },
             "yolo/320.py",
-            {"model": YOLO_320, **third_data((320, 320))},
+            {"model": YOLO_320, **data_3((320, 320))},
         )
     ],
     "detr_r50": [
         files("detr/r50.py", {"model": DETR}, "../_base_/data.py"),
-        files("detr/r50_2.py", {"model": DETR_2, **second_data(divisor=1)}),
+        files("detr/r50_2.py", {"model": DETR_2, **data_2(divisor=1)}),
     ],
     "detr_r101": [
-        files(
-            "detr/r101.py", {"model": DETR | {"backbone": DETR["backbone"] | {"depth": 101}}, **third_data()}
-        ),
+        files("detr/r101.py", {"model": DETR | {"backbone": DETR["backbone"] | {"depth": 101}}, **data_3()}),
     ],
     "detr_r18": [
-        two(
+        derived(
             files("detr/r50.py", {"model": DETR}, "../_base_/data.py"),
             "detr/r18.py",
             {"model": {"backbone": {"depth": 18}, "neck": {"in_channels": [512]}}},
@@ -751,19 +759,19 @@ ORIGINALS: dict[str, list[dict[str, dict[str, Any]]]] = {
 }
 
 
-def text(value: Any) -> str:
-    """`value` as a config writes it."""
+def source_text(value: Any) -> str:
+    """The Python source of `value`, as configs write it."""
     if isinstance(value, dict) and all(str(key).isidentifier() for key in value):
-        return f"dict({', '.join(f'{key}={text(item)}' for key, item in value.items())})"
+        return f"dict({', '.join(f'{key}={source_text(item)}' for key, item in value.items())})"
     if isinstance(value, list):
-        return f"[{', '.join(text(item) for item in value)}]"
+        return f"[{', '.join(source_text(item) for item in value)}]"
     return repr(value)
 
 
 def write(files: dict[str, dict[str, Any]], folder: Any) -> Any:
-    """The files under `folder`; returns the path of the one to adopt."""
+    """Write the files into `folder`; returns the path of the file to adopt."""
     for name, values in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{key} = {text(value)}\n" for key, value in values.items()))
+        path.write_text("".join(f"{key} = {source_text(value)}\n" for key, value in values.items()))
     return folder / next(iter(files))

@@ -1,7 +1,7 @@
-"""What detectron2's and maskrcnn-benchmark's own configs say of the detectors in conf/detector.
+"""detectron2's and maskrcnn-benchmark's configs of the detectors in conf/detector, rewritten for tests.
 
-As in `original_mmdetection`: sets of files, of which the first is the one to adopt. Tuples are texts, which
-they are in YAML.
+As in `original_mmdetection`, each is a set of files, and the first file is the one to adopt. Tuples are
+written as text, because YAML reads them as text.
 """
 
 import json
@@ -9,8 +9,8 @@ from typing import Any
 
 LEVELS = ["p2", "p3", "p4", "p5"]
 STAGES = ["res2", "res3", "res4", "res5"]
-TRAINED = {"SOLVER": {"IMS_PER_BATCH": 16, "BASE_LR": 0.02, "STEPS": "(60000, 80000)", "MAX_ITER": 90000}}
-SIZES = {"INPUT": {"MIN_SIZE_TRAIN": "(640, 672, 704, 736, 768, 800)"}}
+TRAINING = {"SOLVER": {"IMS_PER_BATCH": 16, "BASE_LR": 0.02, "STEPS": "(60000, 80000)", "MAX_ITER": 90000}}
+TRAINING_SIZES = {"INPUT": {"MIN_SIZE_TRAIN": "(640, 672, 704, 736, 768, 800)"}}
 RCNN = {
     "MODEL": {
         "META_ARCHITECTURE": "GeneralizedRCNN",
@@ -31,10 +31,10 @@ RCNN = {
     },
     "DATASETS": {"TRAIN": '("coco_2017_train",)', "TEST": '("coco_2017_val",)'},
     "VERSION": 2,
-    **TRAINED,
-    **SIZES,
+    **TRAINING,
+    **TRAINING_SIZES,
 }
-# the anchors of RetinaNet stand there as a call of Python's eval
+# detectron2 writes RetinaNet's anchors as a call of Python's eval
 RETINANET = """
 MODEL:
   META_ARCHITECTURE: RetinaNet
@@ -51,7 +51,8 @@ VERSION: 2
 ROOT = "Base-RCNN-FPN.yaml"
 
 
-def based(name: str, own: dict[str, Any], base: str = ROOT, **others: Any) -> dict[str, Any]:
+def derived(name: str, own: dict[str, Any], base: str = ROOT, **others: Any) -> dict[str, Any]:
+    """A detectron2 config with the keys `own` of MODEL, based on `base`, with all files it needs."""
     return {f"COCO/{name}.yaml": {"_BASE_": f"../{base}", "MODEL": own}, ROOT: RCNN, **others}
 
 
@@ -81,6 +82,7 @@ POOLER = {"POOLER_SCALES": SCALES, "POOLER_SAMPLING_RATIO": 2}
 
 
 def benchmark(body: str, test: str = "coco_2014_minival", **parts: Any) -> dict[str, Any]:
+    """A maskrcnn-benchmark config with the backbone `body` and the further `parts` of MODEL."""
     box = {
         "POOLER_RESOLUTION": 7,
         "FEATURE_EXTRACTOR": "FPN2MLPFeatureExtractor",
@@ -108,12 +110,12 @@ def benchmark(body: str, test: str = "coco_2014_minival", **parts: Any) -> dict[
         },
         "DATASETS": {"TEST": f'("{test}",)'},
         "DATALOADER": {"SIZE_DIVISIBILITY": 32},
-        **TRAINED,
-        **SIZES,
+        **TRAINING,
+        **TRAINING_SIZES,
     }
 
 
-MASKS = {
+MASK_PARTS = {
     "MASK_ON": True,
     "ROI_MASK_HEAD": {
         "FEATURE_EXTRACTOR": "MaskRCNNFPNFeatureExtractor",
@@ -124,7 +126,7 @@ MASKS = {
         **POOLER,
     },
 }
-POSES = {
+KEYPOINT_PARTS = {
     "KEYPOINT_ON": True,
     "box": {"NUM_CLASSES": 2},
     "ROI_KEYPOINT_HEAD": {
@@ -142,32 +144,32 @@ ORIGINALS: dict[str, dict[str, Any]] = {
         "COCO/retinanet.yaml": {"_BASE_": "../Base.yaml", "MODEL": WEIGHTS | {"RESNETS": {"DEPTH": 50}}},
         "Base.yaml": RETINANET,
     },
-    "d2_faster_rcnn_r50_fpn_1x": based("faster", WEIGHTS | {"MASK_ON": False, "RESNETS": {"DEPTH": 50}}),
-    "d2_mask_rcnn_r50_fpn_1x": based("mask", WEIGHTS | {"MASK_ON": True, "RESNETS": {"DEPTH": 50}}),
-    "d2_mask_rcnn_r101_fpn_3x": based("mask_101", WEIGHTS | {"MASK_ON": True, "RESNETS": {"DEPTH": 101}}),
-    "d2_keypoint_rcnn_r50_fpn_1x": based(
+    "d2_faster_rcnn_r50_fpn_1x": derived("faster", WEIGHTS | {"MASK_ON": False, "RESNETS": {"DEPTH": 50}}),
+    "d2_mask_rcnn_r50_fpn_1x": derived("mask", WEIGHTS | {"MASK_ON": True, "RESNETS": {"DEPTH": 50}}),
+    "d2_mask_rcnn_r101_fpn_3x": derived("mask_101", WEIGHTS | {"MASK_ON": True, "RESNETS": {"DEPTH": 101}}),
+    "d2_keypoint_rcnn_r50_fpn_1x": derived(
         "keypoint",
         {"RESNETS": {"DEPTH": 50}},
         "K/Base.yaml",
         **{"K/Base.yaml": {"_BASE_": f"../{ROOT}", **KEYPOINTS}},
     ),
-    "d2_panoptic_fpn_r50_1x": based(
+    "d2_panoptic_fpn_r50_1x": derived(
         "panoptic",
         {"RESNETS": {"DEPTH": 50}},
         "P/Base.yaml",
         **{"P/Base.yaml": {"_BASE_": f"../{ROOT}", **PANOPTIC}},
     ),
     "mb_faster_rcnn_r50_fpn_1x": {"faster.yaml": benchmark("R-50-FPN")},
-    "mb_mask_rcnn_r50_fpn_1x": {"mask.yaml": benchmark("R-50-FPN", **MASKS)},
-    "mb_mask_rcnn_r101_fpn_1x": {"mask.yaml": benchmark("R-101-FPN", **MASKS)},
+    "mb_mask_rcnn_r50_fpn_1x": {"mask.yaml": benchmark("R-50-FPN", **MASK_PARTS)},
+    "mb_mask_rcnn_r101_fpn_1x": {"mask.yaml": benchmark("R-101-FPN", **MASK_PARTS)},
     "mb_keypoint_rcnn_r50_fpn_1x": {
-        "keypoint.yaml": benchmark("R-50-FPN", "keypoints_coco_2014_minival", **POSES)
+        "keypoint.yaml": benchmark("R-50-FPN", "keypoints_coco_2014_minival", **KEYPOINT_PARTS)
     },
 }
 
 
 def write(files: dict[str, Any], folder: Any) -> Any:
-    """The files under `folder`; returns the path of the one to adopt."""
+    """Write the files into `folder`; returns the path of the file to adopt."""
     for name, values in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ def test_a_trained_checkpoint_and_the_settings_it_was_trained_with(conf, monkeyp
     if not checkpoint.exists():
         pytest.skip(f"no {checkpoint.name} in {SHAPES}; name its folder in SAMEBOX_CHECKPOINTS")
     facts = read_json(checkpoint.with_suffix(".json"))
-    model = {"model": facts["model"], **original_mmdetection.third_data(tuple(facts["test_scale_wh"]))}
+    model = {"model": facts["model"], **original_mmdetection.data_3(tuple(facts["test_scale_wh"]))}
     config = original_mmdetection.write({"config.py": model}, tmp_path)
     assert_same(conf, adopted(conf, monkeypatch, checkpoint, config), f"{network}_shapes")
     assert_same(conf, adopted(conf, monkeypatch, checkpoint), f"{network}_shapes")
@@ -180,7 +180,7 @@ def test_a_config_is_not_overwritten_unasked(conf):
 
 
 def test_weights_of_another_network_are_found_out(conf, tmp_path):
-    data = original_mmdetection.third_data((384, 256))
+    data = original_mmdetection.data_3((384, 256))
     model = read_demo_model() | {"backbone": original_mmdetection.resnet(depth=18)}
     config = original_mmdetection.write({"config.py": {"model": model, **data}}, tmp_path)
     with pytest.raises(SameboxError, match=r"does not fit the network: .*of another shape: .*conv1\.weight"):
@@ -219,7 +219,7 @@ def test_classes_of_no_data_set(conf, unnamed, tmp_path):
 
 
 def test_names_of_classes_come_from_the_config(conf, monkeypatch, unnamed, tmp_path):
-    data = original_mmdetection.third_data((384, 256))
+    data = original_mmdetection.data_3((384, 256))
     names = ("disc", "square", "triangle", "star", "ring", "cross")
     data["test_dataloader"]["dataset"]["metainfo"] = {"classes": names}
     model = read_demo_model() | {"backbone": original_mmdetection.resnet()}
