@@ -141,7 +141,7 @@ def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 
 
 def decode_masks(codes: list[dict[str, Any]]) -> NDArray[np.bool_]:
-    """Masks [N,H,W] from run-length codes, one or more of the same size; the inverse of `encoded`."""
+    """Masks [N,H,W] from run-length codes, one or more of the same size; the inverse of `encode_masks`."""
     return rle.decode(codes).transpose(2, 0, 1).astype(np.bool_)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from samebox.coco.evaluated import EvaluatedForm
-from samebox.coco.results import encoded
+from samebox.coco.results import encode_masks
 from samebox.comparing.other_canvases import checked_against_reference, reference_checks
 from samebox.evaluation.invariance import MIXED, PADDING, SHAPES
 
@@ -64,7 +64,7 @@ def test_a_form_that_finds_nothing_on_another_canvas_has_failed():
 
 
 def test_masks_count_too():
-    whole, cut = (encoded(np.arange(20)[None, :, None].repeat(400, 2) < rows)[0] for rows in (20, 12))
+    whole, cut = (encode_masks(np.arange(20)[None, :, None].repeat(400, 2) < rows)[0] for rows in (20, 12))
     reference, other = form(padding={}), form(padding={})
     for one, mask in ((reference, whole), (other, cut)):
         for result in (result for found in one.other_canvases[PADDING].values() for result in found):

@@ -13,7 +13,7 @@ from report_forms import differences
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.panoptic import PanopticSet
-from samebox.coco.results import encoded
+from samebox.coco.results import encode_masks
 from samebox.core.errors import SameboxError
 from samebox.reporting.overview import summary
 from samebox.reporting.page import page
@@ -282,7 +282,7 @@ def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes
     """All that changes is one mask of an image, which becomes empty."""
     changed = copy.deepcopy(masked)
     one = next(result for result in changed if result["image_id"] == 20000042)
-    one["segmentation"] = encoded(np.zeros((1, *one["segmentation"]["size"]), bool))[0]
+    one["segmentation"] = encode_masks(np.zeros((1, *one["segmentation"]["size"]), bool))[0]
     kinds = ("bbox", "segm")
     forms = [
         measured(dataset, title, found, kinds) for title, found in (("PyTorch", masked), ("ONNX", changed))
