@@ -24,8 +24,8 @@ from omegaconf import DictConfig
 from benchmarks.common import drawn, show
 from benchmarks.sheets import Sheet, write
 from samebox.core.errors import NotHere, SameboxError
-from samebox.engine.achieved import precisions
 from samebox.engine.build import engine_from_onnx
+from samebox.engine.layer_types import layers_by_precision
 from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport
 from samebox.graph.export import export
@@ -128,7 +128,7 @@ def figures(report: EngineReport) -> list[str]:
 
 def layers_by_type(report: EngineReport) -> str:
     """The number of layers by the type of their real-valued output."""
-    return named_counts(precisions(report.types))
+    return named_counts(layers_by_precision(report.types))
 
 
 def named_counts(counts: Mapping[str, int]) -> str:
@@ -258,7 +258,7 @@ def notes(configs: Sequence[DictConfig], results: Sequence[Measured]) -> list[st
     return [
         *(remark for result in results if (remark := result.remark())),
         *(
-            f"Profile (least, usual, largest): batch {one.batch}, height {one.height}, width {one.width}."
+            f"Profile (min, opt, max): batch {one.batch}, height {one.height}, width {one.width}."
             for one in profiles
         ),
         f"All targets: {', '.join(configs[0].engine.targets)}. The graph is the {step.lowering} one at opset "

@@ -34,7 +34,7 @@ from samebox.core.files import read_json, write_json
 from samebox.core.gpu import gpus
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile
-from samebox.engine.session import session_from_onnx, session_of
+from samebox.engine.session import session_from_file, session_from_onnx
 from samebox.evaluation.agreement import Agreement, agreement
 from samebox.graph.export import export
 from samebox.graph.simplify import simplify_onnx
@@ -142,7 +142,7 @@ def onnxruntime(case: Case, device: str, file: str = "simplified") -> AbstractCo
     target = case.own(f"{file}_{device}").with_suffix(".onnx")
     workspace = described()["workspace_mb"]
     session_from_onnx(case.file(file), target, device, case.profile(), workspace, tf32=False)
-    session = session_of(target, case.folder / "engine_cache")
+    session = session_from_file(target, case.folder / "engine_cache")
     return OnnxRuntimeRunner(target, session.device, session.options)
 
 

@@ -8,7 +8,7 @@ from samebox.core.errors import NotHere
 from samebox.core.files import write_text
 from samebox.engine.build import engine_from_onnx
 from samebox.engine.profile import Profile, canvas_ranges
-from samebox.engine.session import SESSIONS, session_from_onnx
+from samebox.engine.session import SESSION_DEVICES, session_from_onnx
 from samebox.graph.reading import metadata, onnx_model
 from samebox.record.preprocess import Preprocess
 from samebox.record.spec import Spec
@@ -22,8 +22,8 @@ def run(config: DictConfig) -> None:
     flavour = config.runtime.flavour
     shapes = profile(config, Spec.from_metadata(metadata(onnx_model(source)), str(source)).preprocess)
     limits = {"workspace_mb": config.engine.workspace_mb, "tf32": config.engine.tf32}
-    if flavour in SESSIONS:
-        session_from_onnx(source, target, SESSIONS[flavour], shapes, **limits)
+    if flavour in SESSION_DEVICES:
+        session_from_onnx(source, target, SESSION_DEVICES[flavour], shapes, **limits)
         return
     try:
         engine_from_onnx(

@@ -4,7 +4,7 @@ from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.difference import difference
 from samebox.reporting.plots import LEVELS
 
-NOT_RUN = "built for SM86 in 5.4 s; not run: no GPU here; TensorRT-RTX needs one of NVIDIA's, and its driver"
+NOT_RUN = "built for SM86 in 5.4 s; not run: no GPU here; TensorRT-RTX needs an NVIDIA GPU and its driver"
 TITLES = {
     "torch": "PyTorch",
     "onnx": "ONNX Runtime",

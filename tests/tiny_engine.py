@@ -1,4 +1,4 @@
-"""Engines and the TensorRTs around them, as far as tests need them without a GPU."""
+"""Records of engines and a stand-in for the full TensorRT, for tests without a GPU."""
 
 import types
 
@@ -13,9 +13,9 @@ TARGETS = ["SM86", "SM89", "SM120"]
 
 
 def record(path, **values):
-    """The record of an engine, written with a plan of a few bytes to `path`; `values` are its own."""
+    """Write a plan of a few bytes to `path`, and beside it its record, in which `values` replace fields."""
     path.write_bytes(b"plan")
-    said = {
+    defaults = {
         "flavour": "tensorrt_rtx",
         "version": tensorrt_rtx.__version__,
         "opset": 18,
@@ -32,13 +32,13 @@ def record(path, **values):
         "metadata": {"samebox": "{}"},
         "built_on": {},
     }
-    report = EngineReport(**(said | values))
+    report = EngineReport(**(defaults | values))
     write_json(sidecar(path), report.as_dict())
     return report
 
 
 def full_tensorrt(version="10.13.3.9"):
-    """TensorRT-RTX's module under the name and a version of the full TensorRT's."""
+    """TensorRT-RTX's module under the name and a version of the full TensorRT."""
     module = types.ModuleType("tensorrt")
     vars(module).update({**vars(tensorrt_rtx), "__name__": "tensorrt", "__version__": version})
     return module

@@ -1,7 +1,7 @@
-"""What a TensorRT measured or compiled on a GPU, kept for the next time.
+"""What TensorRT measured or compiled on a GPU, kept in files for the next time.
 
-A file in the folder of caches belongs to one flavour, one version and one kind of GPU. It saves time and
-changes no answer: losing it, or finding it unreadable, costs that time again.
+Each file belongs to one flavour, one version of it and one model of GPU. A cache saves time and does not
+change outputs: if a file is lost or unreadable, the work is done again.
 """
 
 import re
@@ -11,31 +11,35 @@ from pathlib import Path
 from typing import Any
 
 from samebox.core.files import atomic_write
-from samebox.engine.flavour import gpu_here
+from samebox.engine.flavour import default_gpu
 
 
 def cache_file(trt: Any, folder: Path) -> Path:
-    """The file in `folder` for this flavour, its version and the GPU here; raises NotHere without a GPU."""
-    gpu = gpu_here("what is kept in a cache was found on one")
-    kind = re.sub(r"\W+", "_", gpu.name)
-    return folder / f"{trt.__name__}-{trt.__version__}-{gpu.target}-{kind}.cache"
+    """The file in `folder` for this flavour, its version and the default GPU.
+
+    Raises NotHere without a GPU.
+    """
+    gpu = default_gpu("a cache holds what was measured or compiled on a GPU")
+    model = re.sub(r"\W+", "_", gpu.name)
+    return folder / f"{trt.__name__}-{trt.__version__}-{gpu.target}-{model}.cache"
 
 
 @contextmanager
 def timing_cache(trt: Any, config: Any, folder: Path) -> Iterator[None]:
-    """TensorRT's timings of its kernels, for the build with `config`; those it adds are kept.
+    """Gives the builder configuration `config` the kernel timings of earlier builds, and saves new ones.
 
-    Not for TensorRT-RTX, which times nothing and whose functions of that name do nothing.
+    For TensorRT only: TensorRT-RTX times no kernels, and its functions of the same names do nothing. If the
+    block raises, the file stays unchanged.
     """
     file = cache_file(trt, folder)
-    cache = _attached(config, file.read_bytes() if file.exists() else b"")
+    cache = _attached_timing_cache(config, file.read_bytes() if file.exists() else b"")
     yield
-    _keep(cache, file)
+    _save(cache, file)
 
 
-def _attached(config: Any, kept: bytes) -> Any:
-    """The timings in `kept`, or none where TensorRT does not take them, in use by `config`."""
-    cache = config.create_timing_cache(kept)
+def _attached_timing_cache(config: Any, data: bytes) -> Any:
+    """A timing cache with `data`, or an empty one if TensorRT refuses the data, in use by `config`."""
+    cache = config.create_timing_cache(data)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
@@ -44,9 +48,11 @@ def _attached(config: Any, kept: bytes) -> Any:
 
 @contextmanager
 def runtime_cache(trt: Any, config: Any, folder: Path) -> Iterator[None]:
-    """The kernels that TensorRT-RTX compiles on the GPU, for contexts of `config`; those it adds are kept.
+    """Gives the runtime configuration `config` the kernels of earlier runs, and saves newly compiled ones.
 
-    CUDA has to be in use by this process: what does not fit it, TensorRT-RTX refuses and compiles anew.
+    For TensorRT-RTX, which compiles kernels when it first runs an engine. This process must have initialized
+    CUDA. If the data does not fit, TensorRT-RTX refuses it and compiles again. If the block raises, the file
+    stays unchanged.
     """
     file = cache_file(trt, folder)
     cache = config.create_runtime_cache()
@@ -54,9 +60,9 @@ def runtime_cache(trt: Any, config: Any, folder: Path) -> Iterator[None]:
         cache.deserialize(file.read_bytes())
     config.set_runtime_cache(cache)
     yield
-    _keep(cache, file)
+    _save(cache, file)
 
 
-def _keep(cache: Any, file: Path) -> None:
-    with atomic_write(file) as aside:
-        aside.write_bytes(cache.serialize())
+def _save(cache: Any, file: Path) -> None:
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(cache.serialize())

@@ -1,4 +1,4 @@
-"""The two TensorRTs: which is installed, what it logs, and the GPU it would use."""
+"""The two flavours of TensorRT: their modules, loggers and runtimes, and the GPU that they use."""
 
 import functools
 import importlib
@@ -10,7 +10,7 @@ from samebox.core.gpu import Gpu, gpus
 
 log = logging.getLogger(__name__)
 
-# Module → what it is called, and how it is installed.
+# Module → (product name, command that installs it)
 FLAVOURS = {
     "tensorrt_rtx": ("TensorRT-RTX", "pip install tensorrt-rtx"),
     "tensorrt": ("TensorRT", "pip install samebox[tensorrt]"),
@@ -18,9 +18,9 @@ FLAVOURS = {
 
 
 def tensorrt_module(flavour: str) -> Any:
-    """The module of that name, once it can build or run here."""
+    """The module of a flavour. Raises SameboxError for an unknown flavour, NotHere if it is not installed."""
     if flavour not in FLAVOURS:
-        raise SameboxError(f"flavour={flavour}: unknown; take one of {', '.join(FLAVOURS)}")
+        raise SameboxError(f"flavour={flavour}: unknown; use one of {', '.join(FLAVOURS)}")
     name, install = FLAVOURS[flavour]
     try:
         return importlib.import_module(flavour)
@@ -28,32 +28,36 @@ def tensorrt_module(flavour: str) -> Any:
         raise NotHere(f"{name} is not installed: {install}") from None
 
 
-def called(trt: Any) -> str:
-    """What people call the flavour whose module this is."""
+def flavour_name(trt: Any) -> str:
+    """The product name of the flavour whose module is `trt`."""
     return FLAVOURS[trt.__name__][0]
 
 
-def gpu_here(purpose: str) -> Gpu:
-    """The GPU that CUDA takes by default. Raises NotHere, with the `purpose`, where there is none."""
-    found = gpus()
-    if not found:
+def default_gpu(purpose: str) -> Gpu:
+    """The GPU that CUDA uses by default. Raises NotHere, which ends in `purpose`, if there is none."""
+    available = gpus()
+    if not available:
         raise NotHere(f"no GPU here; {purpose}")
-    return found[0]
+    return available[0]
 
 
-def runtime(trt: Any, version_compatible: bool) -> Any:
-    """What opens plans. A version-compatible plan brings a runtime of its own, code that is then run."""
-    opened = trt.Runtime(tensorrt_logger(trt))
+def create_runtime(trt: Any, version_compatible: bool) -> Any:
+    """A runtime that loads plans.
+
+    A version-compatible plan contains a runtime of its own; loading it executes that code.
+    """
+    runtime = trt.Runtime(tensorrt_logger(trt))
     if version_compatible:
-        opened.engine_host_code_allowed = True
-    return opened
+        runtime.engine_host_code_allowed = True
+    return runtime
 
 
 @functools.cache
 def tensorrt_logger(trt: Any) -> Any:
-    """TensorRT's messages into `logging`. One for the process: TensorRT keeps to the first it is given.
+    """A logger that passes TensorRT's messages to `logging`.
 
-    Its `errors` are the messages of failures since they were last cleared.
+    There is one per process, because TensorRT keeps the first that it is given. Its `errors` are the error
+    messages since the list was last cleared.
     """
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
@@ -69,13 +73,13 @@ def tensorrt_logger(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             level = levels.get(severity)
-            if level is None:  # thousands of lines that are of use to TensorRT's authors
+            if level is None:  # verbose: thousands of lines for TensorRT's developers
                 return
             log.log(level, "%s: %s", trt.__name__, message)
             if level == logging.ERROR:
                 self.errors.append(message)
 
-        def said(self) -> str:
-            return "; ".join(" ".join(error.split()) for error in self.errors) or "it does not say why"
+        def error_text(self) -> str:
+            return "; ".join(" ".join(error.split()) for error in self.errors) or "no reason given"
 
     return Logger()

@@ -1,4 +1,4 @@
-"""What the JSON file beside an engine says of it."""
+"""The record of an engine: the JSON file beside the plan."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import Any
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import existing, read_json, sha256
 from samebox.engine.compatibility import loads_in, runs_on
-from samebox.engine.flavour import FLAVOURS, gpu_here, tensorrt_module
+from samebox.engine.flavour import FLAVOURS, default_gpu, tensorrt_module
 from samebox.engine.profile import Profile
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What an engine is, as its JSON file records it.
+    """The properties of an engine, as its JSON file records them.
 
-    `targets` are the compute capabilities it runs on, as in SM86. `tf32` tells whether fp32 products may
-    be rounded to TF32. `peak_memory_mb` is the process's largest resident memory during the build, or None
-    where the system does not tell. `metadata` is the ONNX file's, from which a runner configures itself.
-    `layers` are the network's. `types` counts layers by the type of what they give first, as TensorRT calls
-    it; they are `types_of` the "engine", where it could be opened when it was built, or of the "network".
-    `shares` is what each precision has of those that give real numbers, 0..1.
+    `targets`: the compute capabilities on which it runs, such as SM86. `tf32`: whether fp32 products may be
+    rounded to TF32. `peak_memory_mb`: the largest resident memory of the process during the build, None if
+    the system does not report it. `metadata`: that of the ONNX file, by which a runner configures itself.
+    `layers`: the number of layers of the network. `types`: the number of layers by TensorRT's type of their
+    first output, of the "engine" or of the "network" as `types_of` states: of the engine if it could be
+    loaded after the build. `shares`: the share of each precision, 0..1, among layers with real numbers.
     """
 
     flavour: str
@@ -50,31 +50,31 @@ class EngineReport:
 
 
 def sidecar(engine: Path) -> Path:
-    """The JSON file beside an engine."""
+    """The path of the JSON file beside an engine."""
     return engine.with_name(f"{engine.name}.json")
 
 
 def engine_report(engine: Path) -> EngineReport:
-    """What the JSON file beside `engine` says. Raises SameboxError where the two do not belong together."""
-    mend = "build the engine anew"
-    values = read_json(existing(sidecar(existing(engine, mend)), mend))
+    """The record of `engine`. Raises SameboxError if a file is absent or the record is of another plan."""
+    hint = "build the engine again"
+    values = read_json(existing(sidecar(existing(engine, hint)), hint))
     try:
         report = EngineReport(**{**values, "profile": Profile(**values["profile"])})
     except (TypeError, KeyError):
-        raise SameboxError(f"{sidecar(engine)}: not the record of an engine; {mend}") from None
+        raise SameboxError(f"{sidecar(engine)}: not the record of an engine; {hint}") from None
     if report.plan_sha256 != sha256(engine):
-        raise SameboxError(f"{engine}: not the plan that {sidecar(engine).name} records; {mend}")
+        raise SameboxError(f"{engine}: not the plan that {sidecar(engine).name} records; {hint}")
     return report
 
 
 def check_loadable(report: EngineReport) -> None:
-    """Raises NotHere where this machine cannot run the engine: no GPU, another one, or another TensorRT."""
+    """Raises NotHere if this machine cannot run the engine, because of its GPU or its version of TensorRT."""
     name = FLAVOURS[report.flavour][0]
-    here = gpu_here(f"{name} needs one of NVIDIA's, and its driver").target
-    if not runs_on(here, report.targets, report.hardware_compatibility):
+    gpu = default_gpu(f"{name} needs an NVIDIA GPU and its driver").target
+    if not runs_on(gpu, report.targets, report.hardware_compatibility):
         newer = " and newer GPUs" if report.hardware_compatibility == "ampere_plus" else ""
-        raise NotHere(f"the engine runs on {', '.join(report.targets)}{newer}, and the GPU here is {here}")
+        raise NotHere(f"the engine runs on {', '.join(report.targets)}{newer}, and the GPU here is {gpu}")
     version = tensorrt_module(report.flavour).__version__
     if not loads_in(version, report.version, report.version_compatible):
-        newer = " and loads in newer ones" if report.version_compatible else ""
-        raise NotHere(f"the engine is of {name} {report.version}{newer}, and {version} is installed")
+        kind = " (version-compatible)" if report.version_compatible else ""
+        raise NotHere(f"the engine was built by {name} {report.version}{kind}, and {version} is installed")

@@ -1,7 +1,7 @@
-"""ONNX files for ONNX Runtime's providers on a GPU: which they are, and what they are opened with.
+"""ONNX files that contain the settings of their ONNX Runtime session on a GPU.
 
-Such a file carries its own settings, beside samebox's record, in its metadata: what an engine has in its
-plan, a session is told when it is opened.
+The settings are a metadata entry beside samebox's record. An engine has them in its plan; ONNX Runtime takes
+them when it opens a session.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from samebox.graph.reading import input_shapes, metadata, onnx_model
 
 SESSION_KEY = "samebox_session"
 
-# Runtime → device, of the sessions that are made as engines are
-SESSIONS = {"onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}
+# Runtime → device, for the runtimes whose files the engine stage writes
+SESSION_DEVICES = {"onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
 class Session:
-    """A device, as in `PROVIDERS`, and the options of its providers by their names."""
+    """The settings of a session: a device, see `PROVIDERS`, and options by the name of the provider."""
 
     device: str
     options: dict[str, dict[str, str]]
@@ -35,10 +35,11 @@ class Session:
 def session_from_onnx(
     source: Path, target: Path, device: str, profile: Profile, workspace_mb: int, tf32: bool
 ) -> Session:
-    """Write to `target` the ONNX file `source` with the session that it is to be run in.
+    """Write to `target` the ONNX file `source` with the settings of its session, which are returned.
 
-    `tf32` is CUDA's, the others are TensorRT's, as for an engine; the precision is the ONNX file's own.
-    Raises SameboxError where the profile contradicts the graph.
+    `tf32` is an option of the CUDA provider. `profile` and `workspace_mb` are options of the TensorRT
+    provider, as for an engine. The precision is that of the ONNX file. Raises SameboxError if a fixed
+    dimension of the graph is outside the profile.
     """
     model = onnx_model(source)
     profile = profile.within(input_shapes(model, source)["images"], source)
@@ -55,27 +56,27 @@ def session_from_onnx(
 
 
 def _profile_options(profile: Profile) -> dict[str, str]:
-    """The profile in the words of ONNX Runtime: images:1x3x32x32,sizes:1x2."""
+    """The profile in ONNX Runtime's format: images:1x3x32x32,sizes:1x2."""
     bounds = zip(("min", "opt", "max"), *(profile.shapes(name) for name in ("images", "sizes")), strict=True)
     return {
-        f"trt_profile_{bound}_shapes": f"images:{_by_x(images)},sizes:{_by_x(sizes)}"
+        f"trt_profile_{bound}_shapes": f"images:{_shape_text(images)},sizes:{_shape_text(sizes)}"
         for bound, images, sizes in bounds
     }
 
 
-def _by_x(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def session_of(path: Path, cache: Path) -> Session:
-    """The session that the ONNX file at `path` asks for, TensorRT's engines kept below `cache`.
+def session_from_file(path: Path, cache: Path) -> Session:
+    """The settings of the session in the ONNX file at `path`; TensorRT's engines are cached below `cache`.
 
-    Their folder is made, as ONNX Runtime makes but its last part. Raises SameboxError where the file asks
-    for no session.
+    The cache folder is created here, because ONNX Runtime creates only the last path component. Raises
+    SameboxError if the file contains no settings.
     """
     record = metadata(onnx_model(path)).get(SESSION_KEY)
     if record is None:
-        raise SameboxError(f"{path}: names no session of ONNX Runtime; run the stage engine, which writes it")
+        raise SameboxError(f"{path}: it contains no settings for a session; the stage engine writes them")
     session = Session(**json.loads(record))
     if TENSORRT in session.options:
         folder = cache / _cache_key(path)
@@ -85,6 +86,9 @@ def session_of(path: Path, cache: Path) -> Session:
 
 
 def _cache_key(path: Path) -> str:
-    """What an engine in the cache depends on, but for the GPU: ONNX Runtime itself looks at no weights."""
-    asked = json.dumps([sha256(path), versions()], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+    """A hash of the file and of the installed versions, because ONNX Runtime's key ignores the weights.
+
+    ONNX Runtime's key contains the GPU.
+    """
+    key = json.dumps([sha256(path), versions()], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from samebox.core.cuda import Buffer, Stream
 from samebox.core.errors import NotHere, SameboxError
 from samebox.engine.cache import runtime_cache
-from samebox.engine.flavour import runtime, tensorrt_logger, tensorrt_module
+from samebox.engine.flavour import create_runtime, tensorrt_logger, tensorrt_module
 from samebox.engine.profile import Profile
 from samebox.engine.record import check_loadable, engine_report
 
@@ -52,12 +52,12 @@ class TensorRTRunner:
         self._trt = tensorrt_module(self.report.flavour)
         logger = tensorrt_logger(self._trt)
         logger.errors.clear()
-        self._runtime = runtime(self._trt, self.report.version_compatible)
+        self._runtime = create_runtime(self._trt, self.report.version_compatible)
         self._context = None
         self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
         self._context = self._engine and self._execution_context(stack)
         if not self._context:
-            raise NotHere(f"{self.path} does not load: {logger.said()}")
+            raise NotHere(f"{self.path} does not load: {logger.error_text()}")
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         output = self._trt.TensorIOMode.OUTPUT
         self._outputs = [name for name in names if self._engine.get_tensor_mode(name) == output]
@@ -98,7 +98,7 @@ class TensorRTRunner:
             outputs = {name: self._download(name) for name in self._outputs} if executed else {}
             self._stream.synchronize()
         if not executed:
-            raise NotHere(f"{self.path} does not run: {tensorrt_logger(self._trt).said()}")
+            raise NotHere(f"{self.path} does not run: {tensorrt_logger(self._trt).error_text()}")
         return {name: output.copy() for name, output in outputs.items()}
 
     def _set_shapes(self, inputs: Mapping[str, NDArray[Any]]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.core.files import existing
-from samebox.engine.session import session_of
+from samebox.engine.session import session_from_file
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.protocol import Runner
 from samebox.runners.rounded import RoundedRunner
@@ -24,5 +24,5 @@ def rounded_runner(config: DictConfig, path: Path) -> Runner:
 def session_runner(config: DictConfig, path: Path) -> Runner:
     """An ONNX file in ONNX Runtime on the provider that the stage engine has written into it."""
     path = existing(path, "name its runtime among the engines in params.yaml, and run the stage engine")
-    session = session_of(path, Path(config.paths.engine_cache))
+    session = session_from_file(path, Path(config.paths.engine_cache))
     return OnnxRuntimeRunner(path, session.device, session.options)

@@ -12,7 +12,7 @@ from samebox.record.preprocess import Preprocess, Resize
         (Preprocess(None, divisor=128, less=1), (127, 511, 767), (127, 767, 767)),
         (Preprocess(Resize((300, 300), keep_ratio=False), canvas=(300, 320)), (300,) * 3, (320,) * 3),
     ],
-    ids=["resized", "not padded", "as it is", "a fixed canvas"],
+    ids=["resized", "not padded", "not resized", "a fixed canvas"],
 )
-def test_canvases_that_a_rule_leads_to(rule, heights, widths):
+def test_ranges_of_the_canvases_of_a_preprocessing_rule(rule, heights, widths):
     assert canvas_ranges(rule) == (heights, widths)

@@ -34,7 +34,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def engine_file(built, tmp_path):
-    """A copy of the pair, to be damaged."""
+    """A copy of the engine and its record that a test may damage."""
     _, _, target = built
     copy = tmp_path / target.name
     copy.write_bytes(target.read_bytes())
@@ -42,7 +42,7 @@ def engine_file(built, tmp_path):
     return copy
 
 
-def test_an_engine_is_built_without_a_gpu_and_says_what_it_is(built):
+def test_an_engine_is_built_without_a_gpu_and_described_by_its_report(built):
     report, source, target = built
     assert report.flavour == "tensorrt_rtx"
     assert report.version == trt.__version__
@@ -61,18 +61,18 @@ def test_an_engine_is_built_without_a_gpu_and_says_what_it_is(built):
         assert 50 < report.peak_memory_mb < 10_000
 
 
-def test_the_json_file_alone_gives_the_report(built):
+def test_the_report_is_read_back_from_the_json_file(built):
     report, _, target = built
     assert sidecar(target).name == "tiny.engine.json"
     assert engine_report(target) == report
     assert json.loads(sidecar(target).read_text())["profile"]["height"] == [64, 96, 256]
 
 
-def test_a_build_is_configured_as_asked():
+def test_options_reach_the_builder_configuration():
     builder = trt.Builder(flavour.tensorrt_logger(trt))
     for tf32 in (False, True):
         config = build._config(trt, builder, PROFILE, replace(OPTIONS, tf32=tf32))
-        assert config.get_flag(trt.BuilderFlag.TF32) is tf32  # fp32 is fp32 unless asked otherwise
+        assert config.get_flag(trt.BuilderFlag.TF32) is tf32  # TensorRT's default is true, ours is false
         assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 << 20
         assert [
             config.get_compute_capability(i).name for i in range(config.num_compute_capabilities)
@@ -80,7 +80,7 @@ def test_a_build_is_configured_as_asked():
         assert not config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
 
 
-def test_a_build_killed_between_its_two_files_leaves_no_pair(built, engine_file, monkeypatch):
+def test_a_build_killed_between_its_two_files_leaves_no_record(built, engine_file, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -88,17 +88,17 @@ def test_a_build_killed_between_its_two_files_leaves_no_pair(built, engine_file,
     other = Profile(batch=(1, 1, 1), height=(64, 64, 64), width=(64, 64, 64))
     with pytest.raises(KeyboardInterrupt):
         engine_from_onnx(built[1], engine_file, other, targets=["SM86"])
-    with pytest.raises(SameboxError, match="no such file; build the engine anew"):
+    with pytest.raises(SameboxError, match="no such file; build the engine again"):
         engine_report(engine_file)
 
 
-def test_fixed_dimensions_are_taken_from_the_graph(tmp_path):
+def test_fixed_dimensions_of_the_graph_replace_the_ranges_of_the_profile(tmp_path):
     source = tiny_file(tmp_path / "fixed.onnx", batch=1, height=96, width=128)
     report = engine_from_onnx(source, tmp_path / "fixed.engine", PROFILE, targets=["SM89"])
     assert report.profile == Profile(batch=(1, 1, 1), height=(96, 96, 96), width=(128, 128, 128))
 
 
-def test_a_fixed_dimension_outside_the_profile_is_refused(tmp_path):
+def test_a_fixed_dimension_outside_the_profile_is_an_error(tmp_path):
     source = tiny_file(tmp_path / "fixed.onnx", height=512)
     with pytest.raises(SameboxError, match=r"its height is fixed at 512, outside profile\.height=64\.\.256"):
         engine_from_onnx(source, tmp_path / "fixed.engine", PROFILE, targets=TARGETS)
@@ -106,26 +106,26 @@ def test_a_fixed_dimension_outside_the_profile_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("targets", [["SM86", "SM87"], [], ["CURRENT"]])
-def test_unknown_targets_are_refused_and_the_known_ones_named(built, tmp_path, targets):
+def test_unknown_targets_are_an_error_that_lists_the_known_ones(built, tmp_path, targets):
     with pytest.raises(SameboxError, match=r"give one or more of SM75, .*SM86, SM89, SM120"):
         engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=targets)
 
 
-def test_an_unknown_flavour_is_refused(built, tmp_path):
-    with pytest.raises(SameboxError, match="flavour=openvino: unknown; take one of tensorrt_rtx, tensorrt"):
+def test_an_unknown_flavour_is_an_error(built, tmp_path):
+    with pytest.raises(SameboxError, match="flavour=openvino: unknown; use one of tensorrt_rtx, tensorrt"):
         engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, flavour="openvino")
 
 
-def test_full_tensorrt_says_what_it_lacks(built, tmp_path, monkeypatch):
+def test_full_tensorrt_needs_its_package_and_a_gpu_and_takes_no_targets(built, tmp_path, monkeypatch):
     target = tmp_path / "tiny.engine"
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(NotHere, match=r"^TensorRT is not installed: pip install samebox\[tensorrt\]$"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", full_tensorrt())
     monkeypatch.setattr(flavour, "gpus", list)
-    with pytest.raises(NotHere, match="no GPU here; TensorRT builds on the one"):
+    with pytest.raises(NotHere, match="no GPU here; TensorRT builds on the GPU"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt")
-    with pytest.raises(SameboxError, match="TensorRT builds for the GPU here"):
+    with pytest.raises(SameboxError, match="TensorRT builds for the GPU of this machine"):
         engine_from_onnx(built[1], target, PROFILE, flavour="tensorrt", targets=TARGETS)
 
 
@@ -134,26 +134,29 @@ def test_full_tensorrt_says_what_it_lacks(built, tmp_path, monkeypatch):
     [
         (
             {"version_compatible": True},
-            "^version_compatible=true: .* loads in its own version alone",
+            "^version_compatible=true: .* loads only in the version that built it",
         ),
-        ({"hardware_compatibility": "ampere_plus"}, "=ampere_plus: TensorRT-RTX has none; .* name the GPUs"),
+        (
+            {"hardware_compatibility": "ampere_plus"},
+            "=ampere_plus: TensorRT-RTX does not support it; .* name the GPUs",
+        ),
     ],
 )
-def test_tensorrt_rtx_refuses_the_compatibilities_that_it_lacks(built, tmp_path, settings, fault):
+def test_compatibility_options_of_tensorrt_are_an_error_for_tensorrt_rtx(built, tmp_path, settings, fault):
     with pytest.raises(SameboxError, match=fault):
         engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=TARGETS, **settings)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_tensorrt_takes_its_levels_of_compatibility_alone(built, tmp_path, monkeypatch):
+def test_an_unknown_level_of_hardware_compatibility_is_an_error(built, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", full_tensorrt())
-    with pytest.raises(SameboxError, match="=ada: unknown; take null or one of ampere_plus, same"):
+    with pytest.raises(SameboxError, match="=ada: unknown; use null or one of ampere_plus, same"):
         engine_from_onnx(
             built[1], tmp_path / "tiny.engine", PROFILE, flavour="tensorrt", hardware_compatibility="ada"
         )
 
 
-def test_compatibilities_reach_full_tensorrt():
+def test_compatibility_options_reach_the_builder_configuration():
     config = mock.MagicMock()
     builder = mock.Mock(create_builder_config=lambda: config)
     options = replace(OPTIONS, version_compatible=True, hardware_compatibility="ampere_plus")
@@ -162,41 +165,45 @@ def test_compatibilities_reach_full_tensorrt():
     assert config.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
-def recorded(path, asked):
-    """The tiny detector, in fp32, whose record says that it is in another precision."""
+def file_with_precision_record(path, precision):
+    """The tiny fp32 detector with a record that states another precision."""
     model = tiny_model()
-    model.metadata_props.add(key=PRECISION_KEY, value=json.dumps({"asked": asked, "products": {asked: 1}}))
+    model.metadata_props.add(
+        key=PRECISION_KEY, value=json.dumps({"asked": precision, "products": {precision: 1}})
+    )
     onnx.save(model, path)
     return path
 
 
-@pytest.mark.parametrize("asked", ["fp16", "bf16", "int8"])
-def test_a_precision_that_no_layer_has_is_an_error(tmp_path, asked):
-    source = recorded(tmp_path / "tiny.onnx", asked)
-    with pytest.raises(SameboxError, match=rf"tiny\.onnx: asked {asked} but got fp32 in \d+ layers; make"):
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_recorded_precision_that_no_layer_has_is_an_error(tmp_path, precision):
+    source = file_with_precision_record(tmp_path / "tiny.onnx", precision)
+    with pytest.raises(
+        SameboxError, match=rf"tiny\.onnx: it states {precision}, but has fp32 in \d+ layers; create"
+    ):
         engine_from_onnx(source, tmp_path / "tiny.engine", PROFILE, targets=TARGETS)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
 @pytest.mark.parametrize(("precision", "name"), [("fp16", "HALF"), ("bf16", "BF16"), ("int8", "INT8")])
-def test_a_precision_that_layers_have_is_told_with_its_share(tmp_path, precision, name):
-    source, precise = tiny_precision.tiny_source(tmp_path / "tiny.onnx"), tmp_path / "precise.onnx"
+def test_the_report_states_the_share_of_each_precision(tmp_path, precision, name):
+    source, converted = tiny_precision.tiny_source(tmp_path / "tiny.onnx"), tmp_path / "converted.onnx"
     images = tiny_precision.pictures(tmp_path)
-    convert_precision(source, precise, precision, tiny_precision.RULE, images, opset=22)
+    convert_precision(source, converted, precision, tiny_precision.RULE, images, opset=22)
     small = Profile(batch=(1, 1, 1), height=(32, 64, 64), width=(32, 64, 64))
-    report = engine_from_onnx(precise, tmp_path / "tiny.engine", small, targets=["SM89"])
-    smaller, whole = report.types[name], report.types[name] + report.types["FLOAT"]
-    assert smaller >= 3  # the products, and what lies between them
-    assert report.shares[precision] == pytest.approx(smaller / whole, abs=1e-3)
+    report = engine_from_onnx(converted, tmp_path / "tiny.engine", small, targets=["SM89"])
+    layers, total = report.types[name], report.types[name] + report.types["FLOAT"]
+    assert layers >= 3  # the products and the nodes between them
+    assert report.shares[precision] == pytest.approx(layers / total, abs=1e-3)
     assert sum(report.shares.values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_where_the_engine_opens_the_types_are_its_own(built, tmp_path, monkeypatch):
-    told = {
+def test_layer_types_are_read_from_an_engine_that_loads_here(built, tmp_path, monkeypatch):
+    information = {
         "Layers": [{"Outputs": [{"Format/Datatype": "Float"}]}, {"Outputs": [{"Format/Datatype": "Int64"}]}]
     }
     opened = mock.MagicMock()
-    opened.create_engine_inspector().get_engine_information.return_value = json.dumps(told)
+    opened.create_engine_inspector().get_engine_information.return_value = json.dumps(information)
     monkeypatch.setattr(build, "gpus", lambda: [Gpu("NVIDIA Test", (8, 9), 1)])
     monkeypatch.setattr(trt, "Runtime", lambda logger: mock.Mock(deserialize_cuda_engine=lambda plan: opened))
     report = engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=["SM89"])
@@ -206,15 +213,15 @@ def test_where_the_engine_opens_the_types_are_its_own(built, tmp_path, monkeypat
     assert report.types_of == "network"
 
 
-def test_what_the_builder_finds_is_told(tmp_path):
+def test_an_error_of_the_builder_is_reported(tmp_path):
     source = tiny_file(tmp_path / "tiny.onnx")
-    small = Profile(batch=(1, 1, 1), height=(8, 8, 8), width=(8, 8, 8))  # 3 scores, of which 8 are wanted
-    with pytest.raises(SameboxError, match=r"tiny\.onnx: TensorRT-RTX does not build it: .*TopK"):
+    small = Profile(batch=(1, 1, 1), height=(8, 8, 8), width=(8, 8, 8))  # 3 scores, and TopK takes 8
+    with pytest.raises(SameboxError, match=r"tiny\.onnx: TensorRT-RTX cannot build it: .*TopK"):
         engine_from_onnx(source, tmp_path / "tiny.engine", small, targets=TARGETS)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
-def test_messages_go_to_logging_alone(built, tmp_path, caplog, capfd):
+def test_messages_go_to_logging_and_not_to_stdout(built, tmp_path, caplog, capfd):
     with caplog.at_level("DEBUG", logger="samebox.engine"):
         engine_from_onnx(built[1], tmp_path / "tiny.engine", PROFILE, targets=["SM86"])
     assert any("tensorrt_rtx" in message for message in caplog.messages)

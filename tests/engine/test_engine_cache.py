@@ -10,7 +10,7 @@ trt = pytest.importorskip("tensorrt_rtx")
 
 
 class Cache:
-    """A timing cache or a runtime cache, which holds words."""
+    """A timing cache or a runtime cache that holds bytes."""
 
     def __init__(self, data=b""):
         self.data = data
@@ -24,7 +24,7 @@ class Cache:
 
 
 class Config:
-    """A builder's or a runtime's configuration, which takes no timings of another device."""
+    """A builder's or a runtime's configuration that refuses timings of another device."""
 
     def create_timing_cache(self, data):
         return None if data == b"damaged" else Cache(data)
@@ -48,7 +48,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(flavour, "gpus", lambda: [Gpu("NVIDIA H200 (141 GB)", (9, 0), 1)])
 
 
-def test_a_cache_is_of_one_flavour_version_and_gpu(tmp_path, monkeypatch):
+def test_each_flavour_version_and_gpu_has_a_cache_file(tmp_path, monkeypatch):
     name = "tensorrt-10.13.3.9-SM90-NVIDIA_H200_141_GB_.cache"
     assert cache_file(full_tensorrt("10.13.3.9"), tmp_path) == tmp_path / name
     others = {cache_file(module, tmp_path) for module in (full_tensorrt("11.0"), trt)}
@@ -61,11 +61,11 @@ def test_a_cache_is_of_one_flavour_version_and_gpu(tmp_path, monkeypatch):
         cache_file(trt, tmp_path)
 
 
-@pytest.mark.parametrize("kept", [timing_cache, runtime_cache])
-def test_what_was_found_is_there_the_next_time(tmp_path, kept):
+@pytest.mark.parametrize("cache", [timing_cache, runtime_cache])
+def test_a_cache_is_saved_and_loaded_the_next_time(tmp_path, cache):
     for before, after in ((b"", b"one"), (b"one", b"one, two")):
         config = Config()
-        with kept(trt, config, tmp_path / "folder"):
+        with cache(trt, config, tmp_path / "folder"):
             assert config.cache.data == before
             config.cache.data = after
     [file] = (tmp_path / "folder").iterdir()
@@ -73,7 +73,7 @@ def test_what_was_found_is_there_the_next_time(tmp_path, kept):
 
 
 @pytest.mark.parametrize("stale", [b"of another device", b"damaged"])
-def test_timings_that_do_not_fit_are_measured_anew(tmp_path, stale):
+def test_timings_that_do_not_fit_are_replaced(tmp_path, stale):
     cache_file(trt, tmp_path).write_bytes(stale)
     config = Config()
     with timing_cache(trt, config, tmp_path):
@@ -82,7 +82,7 @@ def test_timings_that_do_not_fit_are_measured_anew(tmp_path, stale):
     assert cache_file(trt, tmp_path).read_bytes() == b"new"
 
 
-def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path):
+def test_a_build_that_fails_does_not_change_the_cache(tmp_path):
     cache_file(trt, tmp_path).write_bytes(b"kept")
 
     def fail():

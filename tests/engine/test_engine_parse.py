@@ -9,9 +9,11 @@ from samebox.engine.build import engine_from_onnx
 
 pytest.importorskip("tensorrt_rtx")
 
+RTX_DOES_NOT = "TensorRT-RTX does not support this operator"
+
 
 def with_nodes(path, *nodes, **constants):
-    """The tiny detector with more nodes, whose results nothing uses."""
+    """The tiny detector with more nodes, whose outputs are not used."""
     model = tiny_model()
     model.graph.node.extend(nodes)
     for name, value in constants.items():
@@ -21,14 +23,14 @@ def with_nodes(path, *nodes, **constants):
 
 
 @pytest.mark.parametrize("operator", ["NonMaxSuppression", "RoiAlign", "NonZero", "DeformConv"])
-def test_operators_that_tensorrt_does_not_take_are_named_with_the_mend(tmp_path, operator):
+def test_unsupported_operators_are_named_with_a_fix(tmp_path, operator):
     node = helper.make_node(operator, ["chances"], ["found"], name="node_x")
     source = with_nodes(tmp_path / "model.onnx", node)
     with pytest.raises(SameboxError) as refused:
         engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
     assert str(refused.value) == (
-        f"{source}: 1 node does not parse: node_x ({operator}): not an operator of TensorRT-RTX, "
-        "export with export.lowering=portable, which does without it"
+        f"{source}: 1 node does not parse: node_x ({operator}): TensorRT-RTX does not support this "
+        "operator, export with export.lowering=portable, which replaces it"
     )
 
 
@@ -42,7 +44,7 @@ def test_a_large_topk_is_found_inside_a_loop(tmp_path):
         engine_from_onnx(tmp_path / "model.onnx", tmp_path / "model.engine", PROFILE, targets=TARGETS)
 
 
-def test_what_the_parser_finds_is_told_by_node(tmp_path):
+def test_errors_of_the_parser_are_reported_by_node(tmp_path):
     scatter = helper.make_node(
         "ScatterND", ["best", "indices", "updates"], ["o"], name="node_scatter", reduction="add"
     )
@@ -51,14 +53,14 @@ def test_what_the_parser_finds_is_told_by_node(tmp_path):
     with pytest.raises(SameboxError) as refused:
         engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
     message = str(refused.value)
-    none = "no lowering does without it, so the network has to"
-    assert f"2 nodes do not parse: node_unique (Unique): not an operator of TensorRT-RTX, {none}; " in message
+    hint = "no lowering replaces it, so change the network"
+    assert f"2 nodes do not parse: node_unique (Unique): {RTX_DOES_NOT}, {hint}; " in message
     assert "node_scatter (ScatterND): " in message
-    assert message.endswith(none)
+    assert message.endswith(hint)
     assert "\n" not in message
 
 
-def test_each_node_has_the_mend_of_its_own_operator(tmp_path):
+def test_each_node_has_the_fix_for_its_operator(tmp_path):
     nms = helper.make_node("NonMaxSuppression", ["chances"], ["found"], name="node_nms")
     unique = helper.make_node("Unique", ["best"], ["u"], name="node_unique")
     source = with_nodes(tmp_path / "model.onnx", nms, unique)
@@ -66,6 +68,6 @@ def test_each_node_has_the_mend_of_its_own_operator(tmp_path):
         engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
     of_nms, of_unique = str(refused.value).split("; ")
     assert "node_nms" in of_nms
-    assert of_nms.endswith("export with export.lowering=portable, which does without it")
+    assert of_nms.endswith("export with export.lowering=portable, which replaces it")
     assert of_unique.startswith("node_unique (Unique)")
     assert "portable" not in of_unique

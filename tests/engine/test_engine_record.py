@@ -18,22 +18,22 @@ def engine_file(tmp_path):
     return path
 
 
-def test_a_plan_of_another_build_is_refused(engine_file):
+def test_a_plan_of_another_build_is_an_error(engine_file):
     engine_file.write_bytes(engine_file.read_bytes() + b"\0")
     with pytest.raises(SameboxError, match=r"not the plan that tiny\.engine\.json records; build"):
         engine_report(engine_file)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"profile": {}}'])
-def test_a_json_file_of_another_kind_is_refused(engine_file, text):
+def test_another_kind_of_json_file_is_an_error(engine_file, text):
     sidecar(engine_file).write_text(text)
     with pytest.raises(SameboxError, match="not the record of an engine"):
         engine_report(engine_file)
 
 
-def test_half_a_pair_is_refused(engine_file):
+def test_a_missing_engine_or_record_is_an_error(engine_file):
     sidecar(engine_file).unlink()
-    with pytest.raises(SameboxError, match=r"tiny\.engine\.json: no such file; build the engine anew"):
+    with pytest.raises(SameboxError, match=r"tiny\.engine\.json: no such file; build the engine again"):
         engine_report(engine_file)
     engine_file.unlink()
     with pytest.raises(SameboxError, match=r"tiny\.engine: no such file"):
@@ -42,11 +42,11 @@ def test_half_a_pair_is_refused(engine_file):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets the GPUs here and TensorRT's version, installed under the name of the flavour."""
+    """A function that sets the GPUs of this machine and the installed versions of both flavours."""
 
     def set_up(*capabilities, full=None, rtx=None):
-        here = [Gpu("NVIDIA Test", capability, 1) for capability in capabilities]
-        monkeypatch.setattr(flavour, "gpus", lambda: here)
+        available = [Gpu("NVIDIA Test", capability, 1) for capability in capabilities]
+        monkeypatch.setattr(flavour, "gpus", lambda: available)
         monkeypatch.setitem(sys.modules, "tensorrt", full and full_tensorrt(full))
         if rtx:
             monkeypatch.setattr(trt, "__version__", rtx)
@@ -54,16 +54,18 @@ def machine(monkeypatch):
     return set_up
 
 
-def test_an_engine_that_does_not_load_here_says_why(tmp_path, machine):
+def test_the_reason_why_an_engine_does_not_load_here(tmp_path, machine):
     report = record(tmp_path / "tiny.engine")
     machine()
-    with pytest.raises(NotHere, match=r"^no GPU here; TensorRT-RTX needs one of NVIDIA's, and its driver$"):
+    with pytest.raises(NotHere, match=r"^no GPU here; TensorRT-RTX needs an NVIDIA GPU and its driver$"):
         check_loadable(report)
     machine((7, 0))
     with pytest.raises(NotHere, match=r"^the engine runs on SM86, SM89, SM120, and the GPU here is SM70$"):
         check_loadable(report)
     machine((8, 9), rtx="0.1")
-    with pytest.raises(NotHere, match=r"^the engine is of TensorRT-RTX 1[\d.]+, and 0\.1 is installed$"):
+    with pytest.raises(
+        NotHere, match=r"^the engine was built by TensorRT-RTX 1[\d.]+, and 0\.1 is installed$"
+    ):
         check_loadable(report)
 
 
@@ -84,25 +86,25 @@ def test_an_engine_loads_on_its_targets(tmp_path, machine):
     ],
 )
 def test_a_version_compatible_engine_loads_in_newer_versions(tmp_path, machine, built, installed, loads):
-    facts = {"flavour": "tensorrt", "version": built, "targets": ["SM90"]}
+    fields = {"flavour": "tensorrt", "version": built, "targets": ["SM90"]}
     machine((9, 0), full=installed)
-    compatible = record(tmp_path / "compatible.engine", version_compatible=True, **facts)
+    compatible = record(tmp_path / "compatible.engine", version_compatible=True, **fields)
     if loads:
         check_loadable(compatible)
     else:
-        with pytest.raises(NotHere, match=rf"{built} and loads in newer ones, and {installed} is installed"):
+        with pytest.raises(NotHere, match=rf"{built} \(version-compatible\), and {installed} is installed"):
             check_loadable(compatible)
     if installed != built:
-        with pytest.raises(NotHere, match=f"is of TensorRT {built}, and {installed} is installed"):
-            check_loadable(record(tmp_path / "exact.engine", **facts))
+        with pytest.raises(NotHere, match=f"was built by TensorRT {built}, and {installed} is installed"):
+            check_loadable(record(tmp_path / "exact.engine", **fields))
 
 
 @pytest.mark.parametrize(
     ("level", "loads"), [("ampere_plus", True), ("same_compute_capability", False), (None, False)]
 )
 def test_hardware_compatibility_decides_on_which_gpus_an_engine_loads(tmp_path, machine, level, loads):
-    facts = {"flavour": "tensorrt", "version": "11.0.0.1", "targets": ["SM86"]}
-    report = record(tmp_path / "tiny.engine", hardware_compatibility=level, **facts)
+    fields = {"flavour": "tensorrt", "version": "11.0.0.1", "targets": ["SM86"]}
+    report = record(tmp_path / "tiny.engine", hardware_compatibility=level, **fields)
     machine((12, 0), full="11.0.0.1")
     if loads:
         check_loadable(report)
@@ -116,7 +118,7 @@ def test_hardware_compatibility_decides_on_which_gpus_an_engine_loads(tmp_path, 
     check_loadable(report)
 
 
-def test_a_missing_tensorrt_is_no_crash(tmp_path, machine):
+def test_a_missing_tensorrt_is_not_an_error(tmp_path, machine):
     report = record(tmp_path / "tiny.engine", flavour="tensorrt", targets=["SM86"])
     machine((8, 6))
     with pytest.raises(NotHere, match=r"^TensorRT is not installed: pip install samebox\[tensorrt\]$"):

@@ -9,7 +9,7 @@ from samebox.coco.evaluated import read_evaluated
 from samebox.comparing.comparison import Comparison
 from samebox.core.errors import SameboxError
 from samebox.engine.providers import CUDA, TENSORRT
-from samebox.engine.session import SESSIONS, session_of
+from samebox.engine.session import SESSION_DEVICES, session_from_file
 from stages import engine, evaluate
 from stages.compose import CONF, compose
 
@@ -36,7 +36,10 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_session_has_each_precision():
     precisions = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
-    assert sorted([*SESSIONS, *(f"{name}_{one}" for name in SESSIONS for one in precisions)]) == FORMS
+    assert (
+        sorted([*SESSION_DEVICES, *(f"{name}_{one}" for name in SESSION_DEVICES for one in precisions)])
+        == FORMS
+    )
     for name in FORMS:
         form = yaml.safe_load((CONF / "runtime" / f"{name}.yaml").read_text())
         assert form["source"] == f"${{paths.{form.get('precision', 'simplified')}}}"
@@ -58,7 +61,7 @@ def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
 
 def test_the_profile_is_what_the_resize_rule_leads_to_and_the_values_are_the_engines(folder):
     engine.run(asked(folder, "engine", "onnxruntime_tensorrt", "engine.workspace_mb=1", "engine.tf32=true"))
-    options = session_of(folder / "onnxruntime_tensorrt" / NAME / "model.onnx", folder).options
+    options = session_from_file(folder / "onnxruntime_tensorrt" / NAME / "model.onnx", folder).options
     assert options[TENSORRT]["trt_max_workspace_size"] == str(1 << 20)
     assert options[TENSORRT]["trt_profile_max_shapes"] == "images:4x3x32x32,sizes:4x2"
     assert options[CUDA] == {"use_tf32": "1"}
