@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from samebox.graph.modules import ModuleOutput, recorded
-from samebox.graph.reading import all_nodes, input_shapes, metadata, onnx_model, reads
+from samebox.graph.module_outputs import ModuleOutput, recorded_module_outputs
+from samebox.graph.reading import all_nodes, input_shapes, metadata, onnx_model, tensors_read
 from samebox.networks.nets.contract import Deployable, compute_padding_rows
 from samebox.precision.achieved import INT8, PRECISION_NAMES, element_types
 from samebox.precision.rounding import rounded
@@ -83,7 +83,7 @@ class OnnxForm:
         model = onnx_model(path)
         properties = metadata(model)
         self.spec = Spec.from_metadata(properties, str(path))
-        self.modules = recorded(properties, str(path))
+        self.modules = recorded_module_outputs(properties, str(path))
         self.outputs = [value.name for value in model.graph.output]
         self.limits = _limits(model.graph)
         self.batch = max(input_shapes(model, path)["images"][0], 1)
@@ -119,7 +119,7 @@ class OnnxForm:
             node = self._producers.get(open_ends.pop())
             if node is not None and node.output[0] not in inside:
                 inside[node.output[0]] = node
-                open_ends += sorted(reads(node) - ends)
+                open_ends += sorted(tensors_read(node) - ends)
         real = (*PRECISION_NAMES, *INT8)
         return [node for tensor, node in inside.items() if self._types.get(tensor) in real]
 

@@ -15,7 +15,7 @@ from onnx import helper
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write
 from samebox.graph.lowering import TRANSLATIONS, lowered
-from samebox.graph.modules import MODULES_KEY, module_outputs, to_json
+from samebox.graph.module_outputs import MODULES_KEY, module_outputs, module_outputs_to_json
 from samebox.graph.opset import EXPORTER_OPSET, at_opset, check_opset
 from samebox.graph.reading import all_nodes, metadata
 from samebox.networks.nets.contract import Deployable
@@ -59,7 +59,7 @@ def onnx_from_network(
 ) -> onnx.ModelProto:
     """`network` at the exporter's own opset; `nets.contract` gives the names of inputs and outputs.
 
-    Its metadata tells which tensors are outputs of modules, see `samebox.graph.modules`.
+    Its metadata tells which tensors are outputs of modules, see `samebox.graph.module_outputs`.
     `batch` and `canvas` (height, width) fix what is otherwise dynamic.
     """
     traced_batch, (height, width) = batch or TRACED_BATCH, canvas or TRACED_CANVAS
@@ -81,7 +81,7 @@ def onnx_from_network(
         )
     if program is None:
         raise SameboxError("the exporter gave no model")
-    modules = to_json(module_outputs(program.model_proto))
+    modules = module_outputs_to_json(module_outputs(program.model_proto))
     model = _tidied(program.model_proto)
     helper.set_model_props(model, {MODULES_KEY: modules})
     return model

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from samebox.core.errors import SameboxError
 from samebox.graph.reading import all_nodes
-from samebox.graph.rewrites import TO_OLDER
+from samebox.graph.rewrites import DOWNGRADES
 
 EXPORTER_OPSET = 18
 OLDEST_OPSET = 11
@@ -58,7 +58,7 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
-    for brought, rewrite in TO_OLDER:
+    for brought, rewrite in DOWNGRADES:
         if opset < brought:
             rewrite(graph)
     ir.passes.common.RemoveUnusedNodesPass()(graph)  # constants that have become attributes

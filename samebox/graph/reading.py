@@ -31,7 +31,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from all_nodes(subgraph)
 
 
-def reads(node: onnx.NodeProto) -> set[str]:
+def tensors_read(node: onnx.NodeProto) -> set[str]:
     """The tensors that a node takes, or that its subgraphs take, their own among them."""
     inside = (all_nodes(attribute.g) for attribute in node.attribute if attribute.HasField("g"))
     return {name for one in (node, *chain.from_iterable(inside)) for name in one.input if name}

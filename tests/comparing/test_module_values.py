@@ -5,7 +5,7 @@ from tiny_precision import tiny_source
 
 from samebox.comparing.module_values import OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
-from samebox.graph.modules import MODULES_KEY, ModuleOutput, to_json
+from samebox.graph.module_outputs import MODULES_KEY, ModuleOutput, module_outputs_to_json
 
 OUTPUTS = [
     ModuleOutput("centred", "normalize"),
@@ -20,7 +20,7 @@ def form(tmp_path):
     """A file that tells of three modules."""
 
     def tell(model):
-        model.metadata_props.add(key=MODULES_KEY, value=to_json(OUTPUTS))
+        model.metadata_props.add(key=MODULES_KEY, value=module_outputs_to_json(OUTPUTS))
 
     return OnnxForm(changed(tiny_source(tmp_path / "tiny.onnx"), tmp_path / "told.onnx", tell))
 

@@ -13,7 +13,7 @@ from samebox.comparing.difference import difference
 from samebox.comparing.module_values import OnnxForm, TorchForm
 from samebox.detector import Detector
 from samebox.evaluation.evaluate import run_over
-from samebox.graph.modules import MODULES_KEY
+from samebox.graph.module_outputs import MODULES_KEY
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
 

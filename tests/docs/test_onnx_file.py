@@ -13,7 +13,7 @@ import torch
 from doc_pages import ROOT, code_blocks
 
 from samebox.engine.session import SESSION_KEY
-from samebox.graph.modules import MODULES_KEY
+from samebox.graph.module_outputs import MODULES_KEY
 from samebox.networks.construct import build
 from samebox.postprocess import masks
 from samebox.postprocess.keypoints import keypoints_from_heatmaps

@@ -9,17 +9,17 @@ from functools import partial
 import onnx_ir as ir
 
 from samebox.graph.rewrites import (
-    comparisons,
+    constant_attributes,
     constant_axes,
-    constant_tensors,
     default_attributes,
     grid_sample,
-    integer_extremes,
+    integer_min_max,
     layer_norm,
+    or_equal,
     pad_axes,
-    reshape_zero,
+    reshape_allowzero,
     resize_inputs,
-    shape_range,
+    shape_start_end,
     softmax_axis,
     split_outputs,
     split_sizes,
@@ -29,7 +29,7 @@ from samebox.graph.rewrites import (
 Rewrite = Callable[[ir.Model], bool]
 
 # The opset that brought what a rewrite does without, and the rewrite, in the order in which they are done
-TO_OLDER: tuple[tuple[int, Rewrite], ...] = (
+DOWNGRADES: tuple[tuple[int, Rewrite], ...] = (
     (17, layer_norm.rewrite),
     (18, partial(constant_axes.rewrite, operators=constant_axes.REDUCTIONS)),
     (18, pad_axes.rewrite),
@@ -37,13 +37,13 @@ TO_OLDER: tuple[tuple[int, Rewrite], ...] = (
     (18, default_attributes.rewrite),
     (16, grid_sample.rewrite),
     (14, trilu.rewrite),
-    (14, reshape_zero.rewrite),
-    (15, shape_range.rewrite),
+    (14, reshape_allowzero.rewrite),
+    (15, shape_start_end.rewrite),
     (13, partial(constant_axes.rewrite, operators=constant_axes.OTHERS)),
     (13, split_sizes.rewrite),
     (13, softmax_axis.rewrite),
     (13, resize_inputs.rewrite),
-    (12, comparisons.rewrite),
-    (12, integer_extremes.rewrite),
-    (12, constant_tensors.rewrite),
+    (12, or_equal.rewrite),
+    (12, integer_min_max.rewrite),
+    (12, constant_attributes.rewrite),
 )

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import onnx_ir as ir
 
-from samebox.graph.rewrites.replacing import Tape, replace
+from samebox.graph.rewrites.node_replacement import Tape, replace
 
 
 def rewrite(model: ir.Model) -> bool:

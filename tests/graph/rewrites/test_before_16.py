@@ -9,14 +9,14 @@ from rewriting import assert_same_answers, attributes, model_at_18, rewritten, u
 
 from samebox.graph.reading import all_nodes
 from samebox.graph.rewrites import (
-    comparisons,
+    constant_attributes,
     constant_axes,
-    constant_tensors,
     grid_sample,
-    integer_extremes,
-    reshape_zero,
+    integer_min_max,
+    or_equal,
+    reshape_allowzero,
     resize_inputs,
-    shape_range,
+    shape_start_end,
     softmax_axis,
     split_sizes,
     trilu,
@@ -42,19 +42,19 @@ def case(rewrite, opset, text, name):
             "axes",
         ),
         case(
-            shape_range.rewrite,
+            shape_start_end.rewrite,
             11,
             "g (float[2,3,4] x) => (int64[2] y) { y = Shape<start = 0, end = -1>(x) }",
             "the shape's beginning",
         ),
         case(
-            shape_range.rewrite,
+            shape_start_end.rewrite,
             11,
             "g (float[2,3,4] x) => (int64[1] y) { y = Shape<start = -1>(x) }",
             "the shape's end",
         ),
         case(
-            shape_range.rewrite,
+            shape_start_end.rewrite,
             11,
             "g (float[2,3,4] x) => (int64[3] y) { y = Shape<start = 0>(x) }",
             "the whole shape",
@@ -74,14 +74,14 @@ def case(rewrite, opset, text, name):
             "upper of truth values",
         ),
         case(
-            reshape_zero.rewrite,
+            reshape_allowzero.rewrite,
             13,
             """g (float[2,3,4] x) => (float[4,p] y) <int64[2] to = {4, -1}>
             { y = Reshape<allowzero = 1>(x, to) }""",
             "a shape without 0",
         ),
         case(
-            reshape_zero.rewrite,
+            reshape_allowzero.rewrite,
             13,
             """g (float[2,3,4] x) => (float[2,p] y) <int64[2] to = {0, -1}>
             { y = Reshape<allowzero = 0>(x, to) }""",
@@ -116,14 +116,14 @@ def case(rewrite, opset, text, name):
             "scales",
         ),
         case(
-            comparisons.rewrite,
+            or_equal.rewrite,
             11,
             """g (float[2,3,4] x) => (bool[2,3,4] y, bool[2,3,4] z)
             { n = Constant<value = float {3}>()  y = GreaterOrEqual(x, n)  z = LessOrEqual(x, n) }""",
             "comparisons",
         ),
         case(
-            integer_extremes.rewrite,
+            integer_min_max.rewrite,
             11,
             """g (int64[2,3] n) => (int64[2,3] y, int64[2,3] z, int64[2,3] c, int64[2,3] d)
             <int64 one = {1}, int64 four = {4}> {
@@ -132,7 +132,7 @@ def case(rewrite, opset, text, name):
             "integers",
         ),
         case(
-            constant_tensors.rewrite,
+            constant_attributes.rewrite,
             11,
             """g (float[2,3,4] x) => (float[2,3,4] y, int64[2] z) {
               a = Constant<value_float = 0.5>()  y = Mul(x, a)  z = Constant<value_ints = [1, 2]>()
@@ -179,7 +179,7 @@ def test_a_grid_is_sampled_within_the_map_at_its_edge_and_beyond(aligned):
 
 def test_what_is_no_number_is_neither_more_nor_less():
     model = model_at_18("g (float[2] x) => (bool[2] y) { y = GreaterOrEqual(x, x) }")
-    older = rewritten(model, comparisons.rewrite, 11)
+    older = rewritten(model, or_equal.rewrite, 11)
     found = assert_same_answers(model, older, {"x": np.array([np.nan, 1], np.float32)})
     assert found[0].tolist() == [False, True]
 
@@ -193,7 +193,7 @@ def test_names_within_a_loop_are_its_own():
             { go_on = Identity(go)  t = Shape<start = 0, end = 1>(a)  u = Max(t, one)  b = Add(a, u) }>
         }"""
     )
-    older = rewritten(rewritten(model, shape_range.rewrite), integer_extremes.rewrite, 11)
+    older = rewritten(rewritten(model, shape_start_end.rewrite), integer_min_max.rewrite, 11)
     names = [name for node in all_nodes(older.graph) for name in node.output]
     assert len(names) == len(set(names))
     assert_same_answers(model, older, {"n": N[0]})
@@ -208,7 +208,7 @@ def test_names_within_a_loop_are_its_own():
             "g (float[4] x, int64[2] s) => (float[p] y, float[q] z) { y, z = Split(x, s) }",
         ),
         (
-            reshape_zero.rewrite,
+            reshape_allowzero.rewrite,
             """g (float[p,3] x) => (float[q,3] y) <int64[2] to = {0, 3}>
             { y = Reshape<allowzero = 1>(x, to) }""",
         ),
@@ -219,8 +219,8 @@ def test_names_within_a_loop_are_its_own():
         ),
         (softmax_axis.rewrite, "g (float[2,3] x) => (float[2,3] y) { y = Softmax<axis = -1>(x) }"),
         (resize_inputs.rewrite, "g (float[2] x) => (float[2] y) { y = Relu(x) }"),
-        (integer_extremes.rewrite, "g (float[2] x) => (float[2] y) { y = Max(x, x) }"),
-        (shape_range.rewrite, "g (float[2] x) => (int64[1] y) { y = Shape(x) }"),
+        (integer_min_max.rewrite, "g (float[2] x) => (float[2] y) { y = Max(x, x) }"),
+        (shape_start_end.rewrite, "g (float[2] x) => (int64[1] y) { y = Shape(x) }"),
     ],
 )
 def test_left_alone(rewrite, text):

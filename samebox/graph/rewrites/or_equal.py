@@ -7,7 +7,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from samebox.graph.rewrites.replacing import Tape, replace
+from samebox.graph.rewrites.node_replacement import Tape, replace
 
 OPERATORS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
 

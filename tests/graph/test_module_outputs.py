@@ -4,7 +4,14 @@ from onnx import helper, parser
 from small_network import MODULES, small_file
 
 from samebox.core.errors import SameboxError
-from samebox.graph.modules import MODULES_KEY, SCOPES, ModuleOutput, module_outputs, recorded, to_json
+from samebox.graph.module_outputs import (
+    MODULES_KEY,
+    SCOPES,
+    ModuleOutput,
+    module_outputs,
+    module_outputs_to_json,
+    recorded_module_outputs,
+)
 from samebox.graph.reading import metadata, onnx_model
 
 # Modules a (of which a.b is a part) and c: a gives x, of which a.b's own u is a part, to c
@@ -49,7 +56,7 @@ def test_a_subgraph_reads_for_the_module_of_its_node():
 def test_an_exported_file_tells_the_modules_call_by_call(tmp_path):
     path = small_file(tmp_path / "small.onnx")
     model = onnx_model(path)
-    outputs = recorded(metadata(model), str(path))
+    outputs = recorded_module_outputs(metadata(model), str(path))
     assert [module for _, module in outputs] == MODULES
     assert {"near", "far"} < {tensor for tensor, _ in outputs}
     assert {tensor for tensor, _ in outputs} <= {name for node in model.graph.node for name in node.output}
@@ -61,11 +68,11 @@ def test_an_exported_file_tells_the_modules_call_by_call(tmp_path):
 )
 def test_a_file_without_a_record_that_reads_is_refused(entries):
     with pytest.raises(SameboxError, match=r"^a\.onnx: .*export it anew$"):
-        recorded(entries, "a.onnx")
+        recorded_module_outputs(entries, "a.onnx")
 
 
 def test_the_record_reads_as_it_was_written():
     outputs = [ModuleOutput("x", "network.é"), ModuleOutput("y", "")]
     model = onnx.ModelProto()
-    helper.set_model_props(model, {MODULES_KEY: to_json(outputs)})
-    assert recorded(metadata(model), "") == outputs
+    helper.set_model_props(model, {MODULES_KEY: module_outputs_to_json(outputs)})
+    assert recorded_module_outputs(metadata(model), "") == outputs

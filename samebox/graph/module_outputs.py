@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from samebox.core.errors import SameboxError
-from samebox.graph.reading import reads
+from samebox.graph.reading import tensors_read
 
 # Where the pairs stand as JSON in a file's metadata, which every later file keeps
 MODULES_KEY = "samebox_modules"
@@ -37,7 +37,7 @@ def module_outputs(model: onnx.ModelProto) -> list[ModuleOutput]:
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     readers = defaultdict(set, {value.name: {OUTSIDE} for value in graph.output})
     for node in graph.node:
-        for name in reads(node):
+        for name in tensors_read(node):
             readers[name].add(_module(node))
     return [
         ModuleOutput(name, _module(node))
@@ -58,12 +58,12 @@ def _within(inner: str, outer: str) -> bool:
     return inner != OUTSIDE and (inner == outer or not outer or inner.startswith(f"{outer}."))
 
 
-def to_json(outputs: list[ModuleOutput]) -> str:
+def module_outputs_to_json(outputs: list[ModuleOutput]) -> str:
     """One line of JSON, the same bytes for the same outputs."""
     return json.dumps(outputs, separators=(",", ":"))
 
 
-def recorded(metadata: Mapping[str, str], source: str) -> list[ModuleOutput]:
+def recorded_module_outputs(metadata: Mapping[str, str], source: str) -> list[ModuleOutput]:
     """The outputs in a file's metadata. Raises SameboxError where `source` has none that read."""
     if MODULES_KEY not in metadata:
         raise SameboxError(f"{source}: does not say which tensors are its modules' outputs; export it anew")
