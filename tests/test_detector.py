@@ -205,14 +205,14 @@ def test_metadata_of_another_kind_is_refused(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path):
     content = demo_forms.dynamic().read_bytes()
     (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
-    with pytest.raises(SameboxError, match=r"half\.onnx: ONNX Runtime does not load it") as told:
+    with pytest.raises(SameboxError, match=r"half\.onnx: ONNX Runtime cannot load it") as told:
         load(tmp_path / "half.onnx")
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is an NVIDIA GPU here")
 def test_without_a_gpu_cuda_is_not_here():
-    with pytest.raises(NotHere, match=r"^CUDAExecutionProvider: no NVIDIA GPU here$"):
+    with pytest.raises(NotHere, match=r"^CUDAExecutionProvider: this machine has no NVIDIA GPU$"):
         load(demo_forms.dynamic(), device="cuda")
 
 

@@ -1,1 +1,1 @@
-"""One file a runtime: each takes the same arrays and gives the same named outputs."""
+"""One module for each runtime: all take the same arrays and return the same named outputs."""

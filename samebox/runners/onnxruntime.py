@@ -1,4 +1,4 @@
-"""ONNX files by ONNX Runtime, on the CPU, on CUDA or on TensorRT."""
+"""ONNX files in ONNX Runtime, on the CPU, on CUDA or on TensorRT."""
 
 import contextlib
 import ctypes
@@ -22,10 +22,10 @@ from samebox.core.files import existing
 from samebox.core.gpu import gpus
 from samebox.engine.providers import CPU, CUDA, PROVIDERS, TENSORRT
 
-# What ONNX Runtime raises for a file that it does not load …
-_BROKEN = (failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument)
-# … and for that, or for a provider that does not take it or does not start
-_FAILED = (
+# Raised for a file that ONNX Runtime cannot load …
+_INVALID_FILE = (failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument)
+# … and for a file, or by a provider that does not support the graph or does not start
+_FAILURES = (
     failures.Fail,
     failures.NotImplemented,
     failures.EPFail,
@@ -34,140 +34,145 @@ _FAILED = (
     ValueError,
 )
 
-# Provider → options unless they are given: of themselves, products of fp32 numbers would be in TF32
+# Provider → options unless others are given. By default CUDA would compute products of fp32 numbers in TF32.
 _OPTIONS = {CUDA: {"use_tf32": "0"}}
+
+# Both builds install the same module, so that the one for CUDA must take the place of the one for the CPU
+INSTALL_GPU = "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 _LIBRARIES = {CUDA: "cuda", TENSORRT: "tensorrt"}
 
 
 class OnnxRuntimeRunner:
-    """Runs one ONNX file on `device` ("cpu", "cuda" or "tensorrt"), a context manager.
+    """Runs one ONNX file on `device` ("cpu", "cuda" or "tensorrt"). A context manager.
 
-    `options` are those of the device's providers, by their names. Once entered, `placed` counts the graph's
-    nodes, those of loop bodies included, by the provider that runs them, and `notes` tells of it; on the CPU
-    there is nothing to tell. The session lives within the block.
+    `options` maps the names of the device's providers to their options. Once entered, `node_counts` maps each
+    provider to the number of nodes that it runs, nodes of loop bodies included, and `notes` states it in
+    words; on the CPU both are empty.
 
-    Raises SameboxError where the file is absent or does not load; NotHere where the device is not to be
-    had, or takes no node of the graph: ONNX Runtime would fall back to the CPU in silence.
+    Raises SameboxError if the file does not exist or cannot be loaded. Raises NotHere if the device is not
+    available, or supports no node of the graph: ONNX Runtime would fall back to the CPU without a message.
     """
 
     def __init__(
         self, path: str | Path, device: str = "cpu", options: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
         if device not in PROVIDERS:
-            raise SameboxError(f"device: {device!r} is none of {', '.join(PROVIDERS)}")
+            raise SameboxError(f"device: {device!r} is not one of {', '.join(PROVIDERS)}")
         self.path = existing(path)
         self.name = str(path)
         self.notes: tuple[str, ...] = ()
-        self.placed: Counter[str] = Counter()
+        self.node_counts: Counter[str] = Counter()
         self._provider = PROVIDERS[device][0]
-        asked = {**_OPTIONS, **(options or {})}
-        self._providers = [(provider, dict(asked.get(provider, {}))) for provider in PROVIDERS[device]]
+        chosen = {**_OPTIONS, **(options or {})}
+        self._providers = [(provider, dict(chosen.get(provider, {}))) for provider in PROVIDERS[device]]
 
     def __enter__(self) -> "OnnxRuntimeRunner":
-        self._session = self._opened()
+        self._session = self._open_session()
         if self._provider != CPU:
-            self._check_placed()
+            self._count_nodes()
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         batch = self._session.get_inputs()[0].shape[0]
         self.batch: int | None = batch if isinstance(batch, int) else None
         self._outputs = [output.name for output in self._session.get_outputs()]
         return self
 
-    def _opened(self) -> Any:
-        """The session, whose first provider is there."""
+    def _open_session(self) -> Any:
+        """A session that has the provider."""
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # warnings tell what graph optimisation removed
-        options.intra_op_num_threads = threads() or 0  # 0: its own choice, one a core
+        options.log_severity_level = 3  # errors only: warnings list what graph optimization removed
+        options.intra_op_num_threads = threads() or 0  # 0: ONNX Runtime's default, one thread a core
         if self._provider != CPU:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-            prepare(self._provider)
+            load_libraries(self._provider)
         try:
             session = onnxruntime.InferenceSession(
                 self._model(), options, providers=self._providers, enable_fallback=0
             )
-        except _BROKEN as error:
-            raise SameboxError(self._refused(error)) from None
-        except _FAILED as error:
+        except _INVALID_FILE as error:
+            raise SameboxError(self._load_error(error)) from None
+        except _FAILURES as error:
             if self._provider == CPU:
-                raise SameboxError(self._refused(error)) from None
-            raise NotHere(f"{self._provider}: {library_error(self._provider) or _line(error)}") from None
+                raise SameboxError(self._load_error(error)) from None
+            reason = library_error(self._provider) or _on_one_line(error)
+            raise NotHere(f"{self._provider}: {reason}") from None
         if session.get_providers()[0] != self._provider:
-            raise NotHere(f"{self._provider}: {library_error(self._provider) or 'it does not start here'}")
+            raise NotHere(f"{self._provider}: {library_error(self._provider) or 'it does not start'}")
         return session
 
-    def _refused(self, error: Exception) -> str:
-        return f"{self.path}: ONNX Runtime does not load it ({_line(error)})"
+    def _load_error(self, error: Exception) -> str:
+        return f"{self.path}: ONNX Runtime cannot load it ({_on_one_line(error)})"
 
-    def _check_placed(self) -> None:
+    def _count_nodes(self) -> None:
         """Read back which provider runs which nodes."""
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
-            self.notes = (f"which nodes run on {self._provider} is told by ONNX Runtime from 1.24 on",)
+            self.notes = (f"ONNX Runtime states which nodes run on {self._provider} from version 1.24 on",)
             return
-        self.placed = Counter()
+        self.node_counts = Counter()
         for part in self._session.get_provider_graph_assignment_info():
-            self.placed[part.ep_name] += len(part.get_nodes())
-        if not self.placed[self._provider]:
-            raise NotHere(f"{self._provider}: it takes no node of the graph")
-        total = self.placed.total()
-        told = (f"{count} ({count / total:.0%}) on {name}" for name, count in self.placed.most_common())
-        self.notes = (f"of {total} nodes ONNX Runtime runs {', '.join(told)}",)
+            self.node_counts[part.ep_name] += len(part.get_nodes())
+        if not self.node_counts[self._provider]:
+            raise NotHere(f"{self._provider}: it supports no node of the graph")
+        total = self.node_counts.total()
+        counts = (f"{n} ({n / total:.0%}) on {provider}" for provider, n in self.node_counts.most_common())
+        self.notes = (f"of {total} nodes ONNX Runtime runs {', '.join(counts)}",)
 
     def _model(self) -> str | bytes:
-        """What is loaded: a path, or a model in memory."""
+        """The model to load: a path, or its bytes."""
         return str(self.path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._session
+        self._session = None
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
         """images [B,3,H,W] and sizes [B,2] → the outputs by name.
 
-        Raises SameboxError for arrays of another shape than the graph takes, and NotHere where a GPU fails
-        at them.
+        Raises SameboxError for arrays of a shape that the graph does not accept, and NotHere if a GPU fails
+        on them.
         """
         try:
             outputs = self._session.run(self._outputs, dict(inputs))
         except failures.InvalidArgument as error:
-            raise SameboxError(f"{self.path}: {_line(error)}") from None
-        except _FAILED as error:
+            raise SameboxError(f"{self.path}: {_on_one_line(error)}") from None
+        except _FAILURES as error:
             if self._provider == CPU:
                 raise
-            raise NotHere(f"{self._provider}: {_line(error)}") from None
+            raise NotHere(f"{self._provider}: {_on_one_line(error)}") from None
         return dict(zip(self._outputs, outputs, strict=True))
 
 
-def _line(error: Exception) -> str:
+def _on_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def prepare(provider: str) -> None:
-    """Load the libraries of CUDA, and of TensorRT, that came as Python packages.
+def load_libraries(provider: str) -> None:
+    """Load the libraries of CUDA, and of TensorRT, that Python packages installed.
 
-    Raises NotHere where the installed ONNX Runtime has no such provider, or there is no GPU.
+    Raises NotHere if there is no GPU, or the installed ONNX Runtime lacks the provider.
     """
-    if provider not in onnxruntime.get_available_providers():
-        raise NotHere(f"{provider}: the installed ONNX Runtime is without it: pip install onnxruntime-gpu")
     if not gpus():
-        raise NotHere(f"{provider}: no NVIDIA GPU here")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what is not found as a package
+        raise NotHere(f"{provider}: this machine has no NVIDIA GPU")
+    if provider not in onnxruntime.get_available_providers():
+        raise NotHere(f"{provider}: the installed ONNX Runtime is built without it; run {INSTALL_GPU}")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints which libraries no package installed
         onnxruntime.preload_dlls()
     if provider == TENSORRT:
-        with contextlib.suppress(ImportError):  # they may be installed without Python's package
+        with contextlib.suppress(ImportError):  # the libraries may be installed without a Python package
             importlib.import_module("tensorrt")
 
 
 def library_error(provider: str) -> str | None:
-    """Why the provider's library does not load, None where it does.
+    """Why the provider's library cannot be loaded, None if it can.
 
-    To be asked once ONNX Runtime has tried: a library that is loaded before has no host to turn to.
+    Call it after ONNX Runtime has tried to load the library: loaded earlier, it does not find ONNX Runtime's
+    own.
     """
     form = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
     path = Path(onnxruntime.__file__).parent / "capi" / form.format(_LIBRARIES[provider])
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
-        return f"its library does not load: {_line(error)}"
+        return f"its library cannot be loaded: {_on_one_line(error)}"
     return None

@@ -1,4 +1,4 @@
-"""What a runtime has to offer."""
+"""The interface of all runtimes."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 
 class Runner(Protocol):
-    """What a runtime has to offer: named arrays in, named arrays out.
+    """Runs one form of a detector: named arrays in, named arrays out. A context manager.
 
-    `metadata` and `batch`, the only batch its network takes or None, are there once it is entered.
+    `name` identifies the form in errors. `metadata` and `batch` are set on entry; `batch` is the only batch
+    that the form accepts, or None if it accepts any. Exiting twice is allowed.
     """
 
     name: str

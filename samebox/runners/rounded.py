@@ -1,4 +1,4 @@
-"""16-bit ONNX files by ONNX Runtime on a CPU without kernels of their type."""
+"""16-bit ONNX files in ONNX Runtime on a CPU that has no kernels for their type."""
 
 from samebox.graph.reading import onnx_model
 from samebox.precision.rounding import rounded
@@ -6,9 +6,9 @@ from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
 
 class RoundedRunner(OnnxRuntimeRunner):
-    """Runs one fp16 or bf16 ONNX file in fp32, rounded as `samebox.precision.rounding` says.
+    """Runs one fp16 or bf16 ONNX file in fp32 with the rounding of `samebox.precision.rounding`.
 
-    Raises SameboxError where the file is absent, does not load or has no 16-bit part.
+    Raises SameboxError if the file does not exist, cannot be loaded or has no 16-bit part.
     """
 
     def _model(self) -> bytes:

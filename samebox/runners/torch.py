@@ -1,4 +1,4 @@
-"""A network in plain PyTorch, eager."""
+"""A network in eager PyTorch."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -17,16 +17,17 @@ DEVICES = ("cpu", "cuda")
 
 
 class TorchRunner:
-    """Runs `network` on `device`, "cpu" or "cuda"; raises NotHere on entry where torch has no such device.
+    """Runs `network` on `device`, "cpu" or "cuda". A context manager.
 
-    Raises SameboxError for any other device.
+    Once entered, `caps` counts the images that reach a cap of the network, see `Caps`. Raises SameboxError
+    for any other device, and NotHere on entry if PyTorch cannot use the device.
     """
 
     batch: int | None = None
 
     def __init__(self, network: Deployable, spec: Spec, device: str = "cpu") -> None:
         if device not in DEVICES:
-            raise SameboxError(f"device: {device!r} is none of {', '.join(DEVICES)}")
+            raise SameboxError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
         self._network = network.eval()
         self._device = torch.device(device)
         self.metadata = {METADATA_KEY: spec.to_json()}
@@ -34,8 +35,8 @@ class TorchRunner:
 
     def __enter__(self) -> "TorchRunner":
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise NotHere("PyTorch on CUDA: no NVIDIA GPU that torch can use here")
-        torch.backends.cudnn.allow_tf32 = False  # of itself, convolutions of fp32 would be in TF32
+            raise NotHere("PyTorch on CUDA: torch finds no NVIDIA GPU that it can use")
+        torch.backends.cudnn.allow_tf32 = False  # by default cuDNN computes fp32 convolutions in TF32
         self._network.to(self._device)
         self._caps = Caps(self._network.network).__enter__()
         self.caps = self._caps.images
@@ -48,7 +49,7 @@ class TorchRunner:
         self._network.to("cpu")
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
-        """images [B,3,H,W] and sizes [B,2] → the outputs by name, on the host."""
+        """images [B,3,H,W] and sizes [B,2] → the outputs by name, in host memory."""
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
             outputs = self._network(tensors["images"], tensors["sizes"])

@@ -155,7 +155,7 @@ def test_every_form_of_a_gpu_says_here_why_it_does_not_run(case, monkeypatch, na
     monkeypatch.setattr(gpu, "gpus", lambda: [H200])
     found, reason = tried(lambda: GPU_FORMS[name].open(case).__enter__())
     assert found is None
-    said = "does not see the GPU|no NVIDIA GPU here|is not installed|no GPU here|targets=.'SM90'|without it"
+    said = "does not see the GPU|no NVIDIA GPU|is not installed|no GPU here|targets=.'SM90'|without it"
     assert re.search(said, reason)
     assert "Error:" not in reason  # foreseen, one and all
 

@@ -9,7 +9,7 @@ PER_LEVEL, LEVELS = 3, 2
 
 
 class Candidates(nn.Module):
-    """A network whose images are themselves the scores of its candidates, none of which overlap."""
+    """A network whose inputs are the scores and labels of its candidates, none of which overlap."""
 
     nms_pre = PER_LEVEL
 
@@ -37,17 +37,18 @@ def counted(network, scores, labels):
 
 
 def test_each_cap_that_an_image_reaches_is_counted(network):
-    few, level, image = [0.9, 0, 0, 0.8, 0, 0], [0.9, 0.8, 0.7, 0, 0, 0], [0.9, 0.8, 0, 0.7, 0.6, 0]
-    alike, various = [1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5]
-    found = counted(network, [few, level, image, image], [various, various, various, alike])
-    assert found == {"nms_pre=3": 1, "max_per_img=4": 1, "max_output_boxes_per_class=2": 1}
+    few, full_level = [0.9, 0, 0, 0.8, 0, 0], [0.9, 0.8, 0.7, 0, 0, 0]
+    full_image = [0.9, 0.8, 0, 0.7, 0.6, 0]
+    scores = [few, full_level, full_image, full_image]
+    images = counted(network, scores, [[0, 1, 2, 3, 4, 5]] * 3 + [[1] * 6])
+    assert images == {"nms_pre=3": 1, "max_per_img=4": 1, "max_output_boxes_per_class=2": 1}
 
 
-def test_rows_to_spare_are_of_no_class(network):
+def test_padding_rows_reach_no_cap(network):
     assert not any(counted(network, [[0.9, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0]]).values())
 
 
-def test_nothing_is_counted_afterwards(network):
+def test_nothing_is_counted_after_the_block(network):
     with Caps(network) as caps:
         pass
     network(torch.full((1, 6), 0.5), torch.arange(6)[None])

@@ -21,30 +21,31 @@ FEED = {
 }
 
 
-def test_a_file_answers_by_name_with_its_own_metadata(tmp_path):
+def test_outputs_and_metadata_are_those_of_the_file(tmp_path):
     path = tiny_file(tmp_path / "tiny.onnx")
     with OnnxRuntimeRunner(path) as runner:
         assert runner.metadata == {"samebox": METADATA}
         assert (runner.name, runner.batch) == (str(path), None)
-        found = runner(FEED)
+        outputs = runner(FEED)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert list(found) == ["boxes", "scores", "labels"]
-    for name, expected in zip(found, session.run(None, FEED), strict=True):
-        np.testing.assert_array_equal(found[name], expected)
+    assert list(outputs) == ["boxes", "scores", "labels"]
+    for name, expected in zip(outputs, session.run(None, FEED), strict=True):
+        np.testing.assert_array_equal(outputs[name], expected)
 
 
-def test_a_graph_of_one_batch_says_so(tmp_path):
+def test_a_fixed_batch_is_known_and_the_only_one_accepted(tmp_path):
     with OnnxRuntimeRunner(tiny_file(tmp_path / "tiny.onnx", batch=2, height=64, width=96)) as runner:
         assert runner.batch == 2
         assert runner(FEED)["scores"].shape == (2, 8)
-        alone = {name: value[:1] for name, value in FEED.items()}
+        one_image = {name: value[:1] for name, value in FEED.items()}
         with pytest.raises(SameboxError, match=r"tiny\.onnx: .*[Gg]ot: 1 Expected: 2"):
-            runner(alone)
+            runner(one_image)
 
 
-def test_the_session_lives_within_the_block(tmp_path):
+def test_the_session_ends_with_the_block_and_may_be_closed_twice(tmp_path):
     with OnnxRuntimeRunner(tiny_file(tmp_path / "tiny.onnx")) as runner:
         pass
+    runner.__exit__(None, None, None)
     with pytest.raises(AttributeError):
         runner(FEED)
 
@@ -57,7 +58,7 @@ def test_an_absent_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     "damage", ["truncated", "text", "empty", "folder", "weights of no graph", "no operator"]
 )
-def test_what_onnxruntime_does_not_load_is_told_in_one_line(tmp_path, damage):
+def test_a_file_that_cannot_be_loaded_is_an_error_of_one_line(tmp_path, damage):
     path = tmp_path / "broken.onnx"
     model = tiny_model()
     if damage == "no operator":
@@ -74,13 +75,13 @@ def test_what_onnxruntime_does_not_load_is_told_in_one_line(tmp_path, damage):
         path.mkdir()
     else:
         path.write_bytes(damaged[damage])
-    with pytest.raises(SameboxError, match=r"broken\.onnx: ONNX Runtime does not load it") as told:
+    with pytest.raises(SameboxError, match=r"broken\.onnx: ONNX Runtime cannot load it") as error:
         OnnxRuntimeRunner(path).__enter__()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_device_of_another_name_is_refused(tmp_path):
-    with pytest.raises(SameboxError, match="device: 'gpu' is none of cpu, cuda, tensorrt"):
+def test_an_unknown_device_is_an_error(tmp_path):
+    with pytest.raises(SameboxError, match="device: 'gpu' is not one of cpu, cuda, tensorrt"):
         OnnxRuntimeRunner(tiny_file(tmp_path / "tiny.onnx"), device="gpu")
 
 
@@ -95,55 +96,58 @@ def path(tmp_path):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine with a GPU, as far as is asked before a session is opened."""
+    """A machine with a GPU, as far as the runner checks before it opens a session."""
     monkeypatch.setattr(module, "gpus", lambda: [Gpu("a GPU", (9, 0), 1)])
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_without_a_gpu_there_is_no_session(path, monkeypatch, device):
+def test_without_a_gpu_the_form_does_not_run_here(path, monkeypatch, device):
     monkeypatch.setattr(module, "gpus", list)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: PROVIDERS[device])
-    with pytest.raises(NotHere, match=f"{PROVIDERS[device][0]}: no NVIDIA GPU here"):
+    with pytest.raises(NotHere, match=f"{PROVIDERS[device][0]}: this machine has no NVIDIA GPU"):
         opened(path, device)
 
 
-def test_a_provider_that_the_package_lacks_is_said_to_be_lacking(path, gpu, monkeypatch):
+def test_without_the_provider_the_build_to_install_is_named(path, gpu, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(NotHere, match="CUDAExecutionProvider: the installed ONNX Runtime is without it"):
+    expected = (
+        "CUDAExecutionProvider: .* is built without it; run pip uninstall .* && pip install 'onnxruntime-gpu"
+    )
+    with pytest.raises(NotHere, match=expected):
         opened(path)
 
 
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime for the CPU")
-@pytest.mark.skipif(bool(gpus()), reason="the libraries may be here")
+@pytest.mark.skipif(bool(gpus()), reason="the libraries may be installed")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
-def test_a_library_that_does_not_load_is_named(path, gpu, device, capfd):
-    """ONNX Runtime itself would run on the CPU and only log why."""
-    with pytest.raises(NotHere, match=r"its library does not load: libcu\w+\.so.*: cannot open") as told:
+def test_a_library_that_cannot_be_loaded_is_named(path, gpu, device, capfd):
+    """ONNX Runtime by itself would run on the CPU and only log why."""
+    with pytest.raises(NotHere, match=r"its library cannot be loaded: libcu\w+\.so.*: cannot open") as error:
         opened(path, device)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert capfd.readouterr().out == ""
 
 
 class Session:
-    """A session on CUDA, run by the CPU; of its nodes `placed` are where it says."""
+    """A session on CUDA that the CPU runs; it reports `node_counts`."""
 
-    placed: ClassVar = {"CUDAExecutionProvider": 3, "CPUExecutionProvider": 1}
+    node_counts: ClassVar = {"CUDAExecutionProvider": 3, "CPUExecutionProvider": 1}
 
     def __init__(self, file, options, providers, enable_fallback):
         assert enable_fallback == 0
-        self.asked = providers
+        self.providers = providers
         self._session = INFERENCE_SESSION(file, options, providers=["CPUExecutionProvider"])
 
     def __getattr__(self, name):
         return getattr(self._session, name)
 
     def get_providers(self):
-        return [name for name, _ in self.asked]
+        return [name for name, _ in self.providers]
 
     def get_provider_graph_assignment_info(self):
         return [
             SimpleNamespace(ep_name=name, get_nodes=lambda: [None])
-            for name, count in self.placed.items()
+            for name, count in self.node_counts.items()
             for _ in range(count)
         ]
 
@@ -153,53 +157,53 @@ INFERENCE_SESSION = onnxruntime.InferenceSession
 
 @pytest.fixture
 def cuda(gpu, monkeypatch):
-    monkeypatch.setattr(module, "prepare", lambda provider: None)
+    monkeypatch.setattr(module, "load_libraries", lambda provider: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     return monkeypatch
 
 
-def test_where_nodes_run_is_read_back(path, cuda):
+def test_the_nodes_of_each_provider_are_counted(path, cuda):
     with OnnxRuntimeRunner(path, "cuda") as runner:
-        assert runner.placed == Session.placed
+        assert runner.node_counts == Session.node_counts
         assert runner.notes == (
             "of 4 nodes ONNX Runtime runs 3 (75%) on CUDAExecutionProvider, 1 (25%) on CPUExecutionProvider",
         )
-        assert runner._session.asked == [("CUDAExecutionProvider", {"use_tf32": "0"}), (CPU, {})]
+        assert runner._session.providers == [("CUDAExecutionProvider", {"use_tf32": "0"}), (CPU, {})]
         assert list(runner(FEED)) == ["boxes", "scores", "labels"]
 
 
-def test_options_take_the_place_of_the_runners_own(path, cuda):
-    cuda.setattr(Session, "placed", {TENSORRT: 1})
+def test_options_replace_the_defaults(path, cuda):
+    cuda.setattr(Session, "node_counts", {TENSORRT: 1})
     with OnnxRuntimeRunner(path, "tensorrt", {CUDA: {"use_tf32": "1"}, TENSORRT: {"a": "b"}}) as runner:
-        assert runner._session.asked == [(TENSORRT, {"a": "b"}), (CUDA, {"use_tf32": "1"}), (CPU, {})]
+        assert runner._session.providers == [(TENSORRT, {"a": "b"}), (CUDA, {"use_tf32": "1"}), (CPU, {})]
 
 
-def test_a_provider_that_takes_no_node_is_not_said_to_have_run(path, cuda):
-    cuda.setattr(Session, "placed", {"CPUExecutionProvider": 4})
-    with pytest.raises(NotHere, match="CUDAExecutionProvider: it takes no node of the graph"):
+def test_a_provider_without_a_node_has_not_run(path, cuda):
+    cuda.setattr(Session, "node_counts", {"CPUExecutionProvider": 4})
+    with pytest.raises(NotHere, match="CUDAExecutionProvider: it supports no node of the graph"):
         opened(path)
 
 
-def test_there_is_no_falling_back_to_the_cpu(path, cuda):
+def test_a_session_does_not_fall_back_to_the_cpu(path, cuda):
     cuda.setattr(Session, "get_providers", lambda session: ["CPUExecutionProvider"])
     cuda.setattr(module, "library_error", lambda provider: None)
-    with pytest.raises(NotHere, match="CUDAExecutionProvider: it does not start here"):
+    with pytest.raises(NotHere, match="CUDAExecutionProvider: it does not start"):
         opened(path)
 
 
-def test_an_older_onnxruntime_does_not_tell_where_nodes_run(path, cuda):
+def test_onnxruntime_before_1_24_does_not_count_nodes(path, cuda):
     cuda.setattr(module, "hasattr", lambda session, name: False, raising=False)
     with OnnxRuntimeRunner(path, "cuda") as runner:
         assert runner.notes == (
-            "which nodes run on CUDAExecutionProvider is told by ONNX Runtime from 1.24 on",
+            "ONNX Runtime states which nodes run on CUDAExecutionProvider from version 1.24 on",
         )
 
 
-def test_what_fails_on_the_gpu_is_the_reason_and_no_crash(path, cuda):
-    def fails(session, outputs, inputs):
+def test_a_failure_on_the_gpu_is_not_a_crash(path, cuda):
+    def fail(session, outputs, inputs):
         raise failures.Fail("CUDA failure 2:\n out of memory")
 
-    cuda.setattr(Session, "run", fails, raising=False)
+    cuda.setattr(Session, "run", fail, raising=False)
     with (
         OnnxRuntimeRunner(path, "cuda") as runner,
         pytest.raises(NotHere, match="CUDAExecutionProvider: CUDA failure 2: out of memory"),
@@ -207,8 +211,8 @@ def test_what_fails_on_the_gpu_is_the_reason_and_no_crash(path, cuda):
         runner(FEED)
 
 
-def test_onnxruntime_itself_tells_where_every_node_runs(path):
-    """What the runner reads back of a GPU, of the CPU: nodes of loops are counted too."""
+def test_onnxruntime_reports_the_provider_of_every_node(path):
+    """On the CPU, what the runner reads back on a GPU: nodes of loop bodies are counted too."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

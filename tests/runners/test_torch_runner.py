@@ -14,7 +14,7 @@ FEED = {"images": np.full((2, 3, 4, 4), 7, np.float32), "sizes": np.array([[4, 4
 
 
 class Echo(nn.Module):
-    """Says what it was given, and whether it was asked as one deploys it."""
+    """Returns its inputs, and whether it runs in evaluation mode and without gradients."""
 
     outputs = ("images", "sizes", "deployed")
 
@@ -32,34 +32,34 @@ def network():
     return Deployable(Normalize([5.0] * 3, [2.0] * 3, "RGB"), Echo())
 
 
-def test_arrays_go_in_and_come_out_by_name(network):
+def test_inputs_and_outputs_are_named_arrays(network):
     with TorchRunner(network.train(), SPEC) as runner:
-        found = runner(FEED)
-    assert (found["images"][0] == 1).all()
-    assert (found["images"][1, :, :, 2:] == 0).all()  # beyond its size
-    np.testing.assert_array_equal(found["sizes"], FEED["sizes"])
-    assert found["deployed"].all()
+        outputs = runner(FEED)
+    assert (outputs["images"][0] == 1).all()
+    assert (outputs["images"][1, :, :, 2:] == 0).all()  # beyond its size
+    np.testing.assert_array_equal(outputs["sizes"], FEED["sizes"])
+    assert outputs["deployed"].all()
 
 
-def test_it_tells_its_record_and_takes_any_batch(network):
+def test_it_has_the_record_and_accepts_any_batch(network):
     with TorchRunner(network, SPEC) as runner:
-        assert Spec.from_metadata(runner.metadata, "a test") == SPEC
+        assert Spec.from_metadata(runner.metadata, "net") == SPEC
         assert (runner.name, runner.batch) == ("echo", None)
 
 
-def test_another_device_is_refused(network):
-    with pytest.raises(SameboxError, match="device: 'tpu' is none of cpu, cuda"):
+def test_an_unknown_device_is_an_error(network):
+    with pytest.raises(SameboxError, match="device: 'tpu' is not one of cpu, cuda"):
         TorchRunner(network, SPEC, "tpu")
 
 
-def test_without_cuda_it_is_not_run(network, monkeypatch):
+def test_without_cuda_the_form_does_not_run_here(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(NotHere, match="no NVIDIA GPU that torch can use here"):
+    with pytest.raises(NotHere, match="torch finds no NVIDIA GPU"):
         TorchRunner(network, SPEC, "cuda").__enter__()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
-def test_on_cuda_it_answers_the_same_and_gives_the_network_back(network):
+def test_on_cuda_outputs_are_the_same_and_the_network_returns_to_the_cpu(network):
     with TorchRunner(network, SPEC, "cuda") as runner:
         assert next(network.parameters()).is_cuda
         np.testing.assert_array_equal(

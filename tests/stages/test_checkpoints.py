@@ -69,11 +69,11 @@ def test_the_detector_that_is_named_has_to_fit():
 
 
 def test_the_device_is_pytorchs():
-    with pytest.raises(SameboxError, match="device: 'tpu' is none of cpu, cuda"):
+    with pytest.raises(SameboxError, match="device: 'tpu' is not one of cpu, cuda"):
         samebox.load(CHECKPOINT, device="tpu")
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
-        with pytest.raises(NotHere, match="PyTorch on CUDA: no NVIDIA GPU"):
+        with pytest.raises(NotHere, match="PyTorch on CUDA: torch finds no NVIDIA GPU"):
             samebox.load(CHECKPOINT, device="cuda")
 
 

@@ -163,7 +163,7 @@ MISTAKES = {
     "unknown device of PyTorch": (
         "evaluate",
         ["runtime.runner.device=tpu"],
-        "device: 'tpu' is none of cpu, cuda",
+        "device: 'tpu' is not one of cpu, cuda",
     ),
     "limit in words": (
         "compare",

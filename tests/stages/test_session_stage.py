@@ -52,7 +52,10 @@ def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
     evaluate.run(asked(folder, "evaluate", runtime))
     form = read_evaluated(folder / "evaluated" / NAME / runtime).metrics
     device = TENSORRT if "tensorrt" in runtime else CUDA
-    assert (form["status"], form["reason"]) == ("not run", f"not run: {device}: no NVIDIA GPU here")
+    assert (form["status"], form["reason"]) == (
+        "not run",
+        f"not run: {device}: this machine has no NVIDIA GPU",
+    )
     made = folder / runtime / NAME / "model.onnx"
     assert form["artifact_mb"] == made.stat().st_size / 1e6
     row = Comparison([form]).rows[0]
