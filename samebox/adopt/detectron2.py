@@ -8,7 +8,8 @@ from samebox.adopt import detectron
 from samebox.adopt.result import AdoptedConfig, Diagnostics
 from samebox.adopt.section import Section
 
-# Keys and sections that only training uses, wherever they stand; "*": any ending
+ARCHITECTURES = ("GeneralizedRCNN", "PanopticFPN", "RetinaNet")
+# Keys and sections that only training uses, at any level; "*": any ending
 TRAINING = (
     *detectron.TRAINING,
     "BBOX_REG_LOSS_*",
@@ -69,13 +70,16 @@ def adopt(config: Mapping[str, Any], source: str) -> AdoptedConfig:
         names = detectron.class_names(top)
         max_detections = detections_per_image(top)
         with top.section("MODEL") as model:
-            architecture = model.choice(
-                "GeneralizedRCNN", "PanopticFPN", "RetinaNet", key="META_ARCHITECTURE"
-            )
+            architecture = model.choice(*ARCHITECTURES, key="META_ARCHITECTURE")
             diagnostics.raise_if_unsupported(source)
             values["normalize"] = images(top, model, values["preprocess"])
-            reader = retinanet if architecture == "RetinaNet" else rcnn
-            family, num_stuff_classes = reader(model, architecture, max_detections, values)
+            if architecture == "RetinaNet":
+                family, values["network"] = "d2_retinanet", retinanet(model, max_detections)
+            else:
+                family, values["network"] = rcnn(model, max_detections)
+            num_stuff_classes = 0
+            if architecture == "PanopticFPN":
+                family, num_stuff_classes = "d2_panoptic_fpn", panoptic(model, family, values)
             model.expect_off("LOAD_PROPOSALS")
             model.ignore(*_UNUSED_PARTS)
     diagnostics.raise_if_unsupported(source)
@@ -158,10 +162,8 @@ def by_level(section: Section, key: str, default: list[list[float]], levels: int
     return [[float(item) for item in row] for row in rows]
 
 
-def retinanet(
-    model: Section, architecture: str, max_detections: int, values: dict[str, Any]
-) -> tuple[str, int]:
-    """RetinaNet: the family and 0 stuff classes. `network` is added to `values`."""
+def retinanet(model: Section, max_detections: int) -> dict[str, Any]:
+    """The `network` of RetinaNet."""
     network = backbone_with_fpn(model, "build_retinanet_resnet_fpn_backbone")
     with model.section("RETINANET") as head:
         strides = level_strides(head, ["p3", "p4", "p5", "p6", "p7"])
@@ -183,12 +185,11 @@ def retinanet(
             "score_threshold": head.number("SCORE_THRESH_TEST", 0.05),
         }
     network["neck"]["num_outs"] = len(strides)
-    values["network"] = network
-    return "d2_retinanet", 0
+    return network
 
 
-def rcnn(model: Section, architecture: str, max_detections: int, values: dict[str, Any]) -> tuple[str, int]:
-    """An R-CNN: its family and the number of stuff classes. `network` is added to `values`."""
+def rcnn(model: Section, max_detections: int) -> tuple[str, dict[str, Any]]:
+    """The family of an R-CNN, and its `network`."""
     network = backbone_with_fpn(model, "build_resnet_fpn_backbone")
     channels = network["neck"]["out_channels"]
     network["rpn_head"] = rpn_head(model, channels)
@@ -200,12 +201,7 @@ def rcnn(model: Section, architecture: str, max_detections: int, values: dict[st
         partial(mask_head, model, channels, roi_strides),
         partial(keypoint_head, model, channels, roi_strides),
     )
-    values["network"] = network
-    if architecture == "PanopticFPN":
-        if family != "mask_rcnn":
-            model.reject("MASK_ON", False)
-        return "d2_panoptic_fpn", semantic_head(model, values, channels)
-    return f"d2_{family}", 0
+    return f"d2_{family}", network
 
 
 def rpn_head(model: Section, channels: int) -> dict[str, Any]:
@@ -296,8 +292,13 @@ def keypoint_head(model: Section, channels: int, strides: list[int]) -> dict[str
         }
 
 
-def semantic_head(model: Section, values: dict[str, Any], in_channels: int) -> int:
-    """The number of stuff classes. The semantic head and the rule that merges segments go to `values`."""
+def panoptic(model: Section, family: str, values: dict[str, Any]) -> int:
+    """The number of stuff classes of Panoptic FPN on an R-CNN of the family `family`.
+
+    The semantic head and the rule that merges segments are added to `values`.
+    """
+    if family != "d2_mask_rcnn":
+        model.reject("MASK_ON", False)
     with model.section("SEM_SEG_HEAD") as section:
         section.choice("SemSegFPNHead", key="NAME", default="SemSegFPNHead")
         section.expect("IN_FEATURES", ["p2", "p3", "p4", "p5"])
@@ -305,7 +306,7 @@ def semantic_head(model: Section, values: dict[str, Any], in_channels: int) -> i
         section.expect("NORM", "GN")
         num_stuff_classes = section.integer("NUM_CLASSES", 54) - 1  # one class stands for all things
         values["network"]["semantic_head"] = {
-            "in_channels": in_channels,
+            "in_channels": values["network"]["neck"]["out_channels"],
             "channels": section.integer("CONVS_DIM", 128),
             "num_stuff_classes": num_stuff_classes,
         }

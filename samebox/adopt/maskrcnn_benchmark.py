@@ -9,7 +9,7 @@ from samebox.adopt import detectron
 from samebox.adopt.result import AdoptedConfig, Diagnostics
 from samebox.adopt.section import Section
 
-# Keys and sections that only training uses, wherever they stand; "*": any ending
+# Keys and sections that only training uses, at any level; "*": any ending
 TRAINING = (
     *detectron.TRAINING,
     "BATCH_SIZE_PER_IMAGE",

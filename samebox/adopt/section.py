@@ -75,7 +75,7 @@ class Section:
         return self.remaining.get(key)
 
     def take(self, key: str, default: Any = None) -> Any:
-        """The value of `key`, whatever its type."""
+        """The value of `key`, of any type."""
         return self.remaining.pop(key, default)
 
     def ignore(self, *keys: str) -> None:

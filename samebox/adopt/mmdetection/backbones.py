@@ -1,6 +1,6 @@
 """MMDetection's backbones.
 
-A new backbone is one reader here, and an entry in the table of each place that it may stand in.
+A new backbone needs a reader here, and an entry in the table of each kind of detector that may have it.
 """
 
 from collections.abc import Callable, Mapping

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from samebox.adopt.mmdetection import backbones, dense_heads, images, necks
-from samebox.adopt.mmdetection.backbones import read_backbone
+from samebox.adopt.mmdetection.backbones import Reader, read_backbone
 from samebox.adopt.mmdetection.detr import detr
 from samebox.adopt.mmdetection.rcnn import cascade_rcnn, faster_or_mask_rcnn, point_rend
 from samebox.adopt.mmdetection.test_settings import one_stage_settings
@@ -80,28 +80,31 @@ def fcos(model: Section, test: Section) -> tuple[str, dict[str, Any]]:
 
 def ssd(model: Section, test: Section) -> tuple[str, dict[str, Any]]:
     """SSD and SSDLite."""
-    parts = {
-        "backbone": read_backbone(model, backbones.FOR_SSD),
-        "neck": model.read("neck", necks.ssd_neck),
-        "bbox_head": model.read("bbox_head", dense_heads.ssd_head),
-    }
+    parts = plain_parts(model, backbones.FOR_SSD, necks.ssd_neck, dense_heads.ssd_head)
     return "ssd", one_stage("samebox.networks.nets.ssd.SSD", parts, test)
 
 
 def yolov3(model: Section, test: Section) -> tuple[str, dict[str, Any]]:
     """YOLOv3."""
-    parts = {
-        "backbone": read_backbone(model, backbones.FOR_YOLOV3),
-        "neck": model.read("neck", necks.yolov3_neck),
-        "bbox_head": model.read("bbox_head", dense_heads.yolov3_head),
-    }
+    parts = plain_parts(model, backbones.FOR_YOLOV3, necks.yolov3_neck, dense_heads.yolov3_head)
     network = one_stage("samebox.networks.nets.yolov3.YOLOv3", parts, test)
     return "yolov3", network | {"objectness_threshold": float(test.number("conf_thr"))}
 
 
-def fpn_parts(model: Section, head: Callable[[Section], dict[str, Any]]) -> dict[str, Any]:
-    """A backbone, FPN and the head that `head` reads."""
+def fpn_parts(model: Section, head: Reader) -> dict[str, Any]:
+    """A backbone, FPN and a head."""
     return {**necks.backbone_with_fpn(model), "bbox_head": model.read("bbox_head", head)}
+
+
+def plain_parts(
+    model: Section, known_backbones: Mapping[str, Reader], neck: Reader, head: Reader
+) -> dict[str, Any]:
+    """A backbone, a neck that uses all of its outputs, and a head."""
+    return {
+        "backbone": read_backbone(model, known_backbones),
+        "neck": model.read("neck", neck),
+        "bbox_head": model.read("bbox_head", head),
+    }
 
 
 def one_stage(target: str, parts: dict[str, Any], test: Section) -> dict[str, Any]:

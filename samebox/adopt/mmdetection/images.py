@@ -1,23 +1,11 @@
 """MMDetection's test pipeline: resize, padding, normalization, and the classes of the test data set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from samebox.adopt.configs.values import short_repr
 from samebox.adopt.result import Diagnostics
 from samebox.adopt.section import Section
-
-# Transforms that do not change pixels; flips are reported by `multi_scale_flip`
-_NO_CHANGE = (
-    "LoadImageFromFile",
-    "LoadAnnotations",
-    "RandomFlip",
-    "ImageToTensor",
-    "ToTensor",
-    "DefaultFormatBundle",
-    "Collect",
-    "PackDetInputs",
-)
 
 
 def data_preprocessor(model: Section, config: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int]:
@@ -57,35 +45,28 @@ def pipeline(
     `normalize` and `divisor` are those of the data preprocessor; a transform of the pipeline replaces them.
     `centered` states that the network needs images in the middle of the canvas, as CornerNet does.
     """
-    rule: dict[str, Any] = {"resize": None, "divisor": divisor, "canvas": None}
-    is_centered = False
+    rule: dict[str, Any] = {"resize": None, "divisor": divisor, "canvas": None, "normalize": normalize}
+    names = []
     for transform in transforms(config, diagnostics):
         with transform:
-            name = transform.choice(*_NO_CHANGE, "Resize", "Normalize", "Pad", "RandomCenterCropPad")
-            if name in _NO_CHANGE:
-                transform.expect("imdecode_backend", None, "cv2")
-                transform.expect("color_type", "color", "unchanged")
-                transform.ignore_rest()
-            elif name == "Resize":
-                rule["resize"] = resize(transform)
-            elif name == "Normalize":
-                normalize = normalization(transform, "RGB" if transform.flag("to_rgb", True) else "BGR")
-            elif name == "Pad":
-                transform.expect("pad_val", 0, {"img": 0}, {"img": [0, 0, 0]})
-                rule["divisor"] = transform.integer("size_divisor")
-            else:
-                rule |= center_crop_pad(transform)
-                is_centered = True
+            names.append(transform.choice(*_READERS))
+            rule |= _READERS[names[-1]](transform)
+    is_centered = "RandomCenterCropPad" in names
     if is_centered != centered:
         state = "with" if is_centered else "without"
         diagnostics.unsupported.append(f"test_pipeline ({state} RandomCenterCropPad)")
+    normalize = rule.pop("normalize")
     if normalize is None:
         diagnostics.unsupported.append("data_preprocessor (not given)")
     if rule["resize"] and not rule["resize"]["keep_ratio"]:
-        divisor = max(rule["divisor"], 1)
-        width, height = (-(-side // divisor) * divisor for side in rule["resize"]["scale"])
-        rule["canvas"] = [height, width]
+        rule["canvas"] = fixed_canvas(rule["resize"]["scale"], max(rule["divisor"], 1))
     return rule, normalize
+
+
+def fixed_canvas(scale: list[int], divisor: int) -> list[int]:
+    """The height and width of the canvas for images resized to `scale`, a width and a height in pixels."""
+    width, height = (-(-side // divisor) * divisor for side in scale)
+    return [height, width]
 
 
 def transforms(config: Mapping[str, Any], diagnostics: Diagnostics) -> list[Section]:
@@ -149,8 +130,16 @@ def datasets(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return unwrapped
 
 
+def no_change(transform: Section) -> dict[str, Any]:
+    """A transform that does not change pixels; `multi_scale_flip` reports flips."""
+    transform.expect("imdecode_backend", None, "cv2")
+    transform.expect("color_type", "color", "unchanged")
+    transform.ignore_rest()
+    return {}
+
+
 def resize(transform: Section) -> dict[str, Any]:
-    """`scale` as width and height in pixels, and `keep_ratio`, with which the scale's order has no effect."""
+    """The scale as width and height in pixels. With `keep_ratio` the order of the two has no effect."""
     if "img_scale" in transform:
         transform.remaining["scale"] = transform.take("img_scale")
     scale = transform.take("scale")
@@ -167,7 +156,19 @@ def resize(transform: Section) -> dict[str, Any]:
     transform.expect("multiscale_mode", "range", "value")  # only with several scales
     transform.ignore("clip_object_border", "bbox_clip_border", "override")
     scale = sorted(sides, reverse=True) if keep_ratio else sides
-    return {"scale": scale, "keep_ratio": keep_ratio, "fit": False}
+    return {"resize": {"scale": scale, "keep_ratio": keep_ratio, "fit": False}}
+
+
+def normalize_transform(transform: Section) -> dict[str, Any]:
+    """The normalization, with RGB or BGR channels."""
+    channel_order = "RGB" if transform.flag("to_rgb", True) else "BGR"
+    return {"normalize": normalization(transform, channel_order)}
+
+
+def pad(transform: Section) -> dict[str, Any]:
+    """The divisor of the canvas. Padding other than 0 is rejected."""
+    transform.expect("pad_val", 0, {"img": 0}, {"img": [0, 0, 0]})
+    return {"divisor": transform.integer("size_divisor")}
 
 
 def center_crop_pad(transform: Section) -> dict[str, Any]:
@@ -181,6 +182,23 @@ def center_crop_pad(transform: Section) -> dict[str, Any]:
         transform.reject("test_pad_mode", mode)
         return {}
     return {"divisor": bits + 1, "less": 1}
+
+
+# The type of a transform → the reader of what it changes in the rule
+_READERS: dict[str, Callable[[Section], dict[str, Any]]] = {
+    "LoadImageFromFile": no_change,
+    "LoadAnnotations": no_change,
+    "RandomFlip": no_change,
+    "ImageToTensor": no_change,
+    "ToTensor": no_change,
+    "DefaultFormatBundle": no_change,
+    "Collect": no_change,
+    "PackDetInputs": no_change,
+    "Resize": resize,
+    "Normalize": normalize_transform,
+    "Pad": pad,
+    "RandomCenterCropPad": center_crop_pad,
+}
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
