@@ -197,7 +197,7 @@ MISTAKES = {
     "a folder for a checkpoint": (
         "pipelines.export",
         ["checkpoint=demo", "out=a.onnx"],
-        "demo: a directory; name",
+        "demo: a directory; give the path",
     ),
     "no checkpoint by a pipeline": (
         "pipelines.export",
