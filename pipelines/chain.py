@@ -49,7 +49,7 @@ PLACES = ("folder", "source")
 
 def run(config: DictConfig) -> None:
     """Run the chain, record it in MLflow, print its table, and judge the loss of AP."""
-    forms = list(chain(config))
+    forms = list(chain(config, config.runtimes))
     comparison = table(config, compared(config, forms))
     values = dict(flat(plain(config)))
     track(
@@ -70,11 +70,11 @@ def judge(config: DictConfig, comparison: Comparison) -> None:
     gate(config).check(comparison)
 
 
-def chain(config: DictConfig) -> Iterator[EvaluatedForm]:
-    """The forms in `runtimes`, each as soon as it is measured, with every step before that it needs."""
-    check_runtimes(config.runtimes)
-    config = simplified(config) if any(map(of_onnx, config.runtimes)) else fetched(config)
-    yield from checked_against_reference(form(config, runtime) for runtime in config.runtimes)
+def chain(config: DictConfig, runtimes: Sequence[str]) -> Iterator[EvaluatedForm]:
+    """Run the steps that the forms need; yield each form, evaluated. The first is the reference."""
+    check_runtimes(runtimes)
+    config = simplified(config) if any(map(of_onnx, runtimes)) else fetched(config)
+    yield from checked_against_reference(form(config, runtime) for runtime in runtimes)
 
 
 def of_onnx(runtime: str) -> bool:
@@ -156,7 +156,7 @@ def form(config: DictConfig, runtime: str) -> EvaluatedForm:
 def precise(config: DictConfig, precision: str) -> str:
     """The folder of the simplified file in `precision`."""
     config = config.copy()
-    config.precision = OmegaConf.merge(config.precision, OmegaConf.load(choices("precision")[precision]))
+    OmegaConf.update(config, "precision", OmegaConf.load(choices("precision")[precision]), force_add=True)
     asked = {name: plain(config[name]) for name in ("precision", "dataset")}
     inputs = asked | content(config, config.paths.simplified, config.paths.onnx_file)
     return once(config, precision, inputs, stages.precision.run)

@@ -50,7 +50,7 @@ def submit() -> None:
 
 def sweep() -> None:
     """Run the chain for every combination of values."""
-    _run_main("pipelines.sweep", "chain")
+    _run_main("pipelines.sweep", "sweep")
 
 
 def _run(module: str, config: str) -> None:

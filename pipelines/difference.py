@@ -51,9 +51,7 @@ def run(config: DictConfig) -> None:
 
 def measured(config: DictConfig) -> list[EvaluatedForm]:
     """The two forms. Raises SameboxError for one that this machine cannot run."""
-    config = config.copy()
-    config.runtimes = [config["from"], config.to]
-    forms = list(chain(config))
+    forms = list(chain(config, [config["from"], config.to]))
     for form in forms:
         if not form.measured:
             raise SameboxError(f"{form.title}: {form.metrics['reason']}; compare forms that run here")

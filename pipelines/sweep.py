@@ -41,7 +41,7 @@ from samebox.reporting import text
 from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep
 from stages.compared import compared
-from stages.compose import check, compose, plain, told
+from stages.compose import check, compose, hydra_message, plain
 from stages.search import CONF, choices
 from stages.sections import table
 from stages.track import flat, tags
@@ -52,7 +52,7 @@ PARAMETERS = ("export", "simplify", "precision", "engine", "evaluate", "differen
 PLACES = ("paths", "work", "sweep")
 
 
-@hydra.main(config_path=str(CONF), config_name="chain", version_base="1.3")
+@hydra.main(config_path=str(CONF), config_name="sweep", version_base="1.3")
 def sweep(config: DictConfig) -> None:
     """One point. A mistake in it is recorded, and the others go on."""
     overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("sweep.")]
@@ -85,14 +85,14 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     intervals: Intervals = {}
     status, reason = "failed", None
     try:
-        for form in chain(config):
+        for form in chain(config, config.runtimes):
             forms.append(form)  # noqa: PERF402 - those before a failure count
         comparison = table(config, compared(config, forms))
         status, reason, intervals = "measured", verdict(config, comparison), comparison.intervals
     except SameboxError as error:
         reason = str(error)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = told(error)
+        reason = hydra_message(error)
     except Exception as error:  # a defect, which is no reason to keep the other points from going on
         traceback.print_exc()
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -198,7 +198,7 @@ def named(overrides: Sequence[str]) -> list[str]:
 def sweep_of(overrides: Sequence[str]) -> DictConfig:
     """What the points of the sweep share. Raises SameboxError for a name that cannot be a folder's."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    config = compose("chain", [str(one.input_line) for one in parsed if not one.is_sweep_override()])
+    config = compose("sweep", [str(one.input_line) for one in parsed if not one.is_sweep_override()])
     if not re.fullmatch(r"[\w-][\w.-]*", str(config.sweep.name)):
         raise SameboxError(
             f"sweep.name: {config.sweep.name!r} is not made of letters, digits, - . and _ alone"
@@ -225,7 +225,7 @@ def main() -> None:
     """Check the command line, hand it to Hydra, which would tell a mistake in many lines, and sum up."""
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     many = {"-m", "--multirun"}.intersection(sys.argv)
-    (check if many else compose)("chain", overrides)
+    (check if many else compose)("sweep", overrides)
     asked = [text for text in overrides if not text.startswith("hydra")]
     added = named(asked)
     config = sweep_of([*asked, *added])

@@ -148,10 +148,8 @@ def ran(monkeypatch):
 
 
 def forms(tmp_path, *overrides):
-    return [
-        form.metrics["runtime"]
-        for form in chain.chain(compose("chain", [f"work={tmp_path}/work", *overrides]))
-    ]
+    config = compose("chain", [f"work={tmp_path}/work", *overrides])
+    return [form.metrics["runtime"] for form in chain.chain(config, config.runtimes)]
 
 
 FORMS = ["torch", "onnx", "simplified"]

@@ -75,8 +75,8 @@ def not_run(measured, runtime="simplified"):
 def test_the_figures_and_the_pictures(place, forms, tmp_path, monkeypatch, capsys):
     wanted = []
 
-    def chain(config):
-        wanted.extend(config.runtimes)
+    def chain(config, runtimes):
+        wanted.extend(runtimes)
         return iter(forms)
 
     monkeypatch.setattr(pipelines.difference, "chain", chain)
@@ -102,7 +102,7 @@ def test_the_figures_and_the_pictures(place, forms, tmp_path, monkeypatch, capsy
 
 
 def test_a_form_that_does_not_run_here_is_a_mistake(place, forms, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipelines.difference, "chain", lambda config: [forms[0], not_run(forms[1])])
+    monkeypatch.setattr(pipelines.difference, "chain", lambda config, runtimes: [forms[0], not_run(forms[1])])
     with pytest.raises(SameboxError, match="simplified: no GPU here; compare forms that run here"):
         pipelines.difference.run(compose("difference", asked(place, f"out={tmp_path}")))
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ def form(config, runtime):
 def test_the_forms_of_a_chain_are_held_against_its_first(monkeypatch):
     monkeypatch.setattr(chain, "simplified", lambda config: config)
     monkeypatch.setattr(chain, "form", form)
-    first, *others = chain.chain(compose("chain"))
+    config = compose("chain")
+    first, *others = chain.chain(config, config.runtimes)
     assert first.metrics["invariance"] == []
     assert [[entry["passed"] for entry in one.metrics["invariance"]] for one in others] == [[True], [False]]

@@ -33,7 +33,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def asked(store):
     """The configuration of a point, all but its opset and its folder."""
-    return compose("chain", ["runtimes=[torch,onnx]", "sweep.axes=[export.opset]", f"paths.store={store}"])
+    return compose("sweep", ["runtimes=[torch,onnx]", "sweep.axes=[export.opset]", f"paths.store={store}"])
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def points(tmp_path, asked, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ran = []
 
-    def chain(config):
+    def chain(config, runtimes):
         ran.append(config.export.opset)
-        for runtime in config.runtimes:
+        for runtime in runtimes:
             if config.export.opset == 13:
                 raise SameboxError("export.opset: 13 is outside")
             if config.export.opset == 14 and runtime == "onnx":

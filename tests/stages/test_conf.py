@@ -16,7 +16,8 @@ from stages.axes import axis
 from stages.compose import CONF, compose, plain
 
 DETECTORS = sorted(path.stem for path in (CONF / "detector").glob("*.yaml"))
-PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "paths")
+# The report is about all detectors; paths are a part of every config
+PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem not in ("paths", "report"))
 FILES = sorted(CONF.rglob("*.yaml"))
 
 

@@ -22,6 +22,8 @@ EXEMPT = {
     "stages.axes": "reads params.yaml, whose keys a stage declares",
     "stages.compose": "composes conf/, whose files a stage declares",
 }
+# Configs that a stage composes besides the one of its own name
+ALSO_COMPOSED = {"report": ["compare"]}
 # What a detector's own file always says, whatever its family
 OWN = {"name", "source", "sha256", "licence", "published"}
 
@@ -183,10 +185,13 @@ def test_a_stage_declares_no_module_that_it_does_not_import(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_configs_that_it_reads(stage):
+    primary = [module_of(stage), *ALSO_COMPOSED.get(stage, ())]
     groups = [
         entry if isinstance(entry, str) else next(iter(entry))
-        for entry in OmegaConf.load(ROOT / "conf" / f"{module_of(stage)}.yaml").defaults
+        for name in primary
+        for entry in OmegaConf.load(ROOT / "conf" / f"{name}.yaml").defaults
     ]
+    assert {f"conf/{name}.yaml" for name in primary} <= set(STAGES[stage]["deps"])
     keys = {key for key in keys_read(reached(stage)) if not key.startswith("paths.")}
     if "items" in keys:  # all of it
         keys = {group.removeprefix("step/") for group in groups} - {"paths", "_self_"}

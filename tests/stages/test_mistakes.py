@@ -41,6 +41,50 @@ MISTAKES = {
     ),
     "misspelt key": ("export", ["export.opsett=18"], "export.opsett: no such key; did you mean export.opset"),
     "key of another stage": ("simplify", ["export.opset=18"], "export.opset: no such key"),
+    "key without its section": (
+        "export",
+        ["opset=17"],
+        r"opset: no such key; did you mean export\.opset\?$",
+    ),
+    "misspelt key without its section": ("export", ["lowring=onnx"], r"did you mean export\.lowering\?$"),
+    "key that several sections have": (
+        "pipelines.chain",
+        ["opset=17"],
+        r"opset: no such key; did you mean export\.opset or precision\.opset\?$",
+    ),
+    "added key without a section": ("export", ["+opset=17"], r"did you mean export\.opset\?$"),
+    "precision of the chain": (
+        "pipelines.chain",
+        ["precision=fp16"],
+        r"precision: not a choice of this command; write runtimes=\[torch,simplified,fp16\]$",
+    ),
+    "runtime of the chain": (
+        "pipelines.chain",
+        ["runtime=onnx"],
+        r"runtime: not a choice of this command; write runtimes=\[torch,onnx\]$",
+    ),
+    "added choice": (
+        "pipelines.chain",
+        ["+runtime=onnx"],
+        r"\+runtime=onnx: a choice cannot be added; write runtime=onnx$",
+    ),
+    "precision of two forms": ("pipelines.difference", ["precision=int8"], "command; write to=int8$"),
+    "precision of one form": ("pipelines.submit", ["precision=fp16"], "command; write runtime=fp16$"),
+    "forms of a command that takes two": (
+        "pipelines.difference",
+        ["runtimes=[torch,onnx]"],
+        "runtimes: no such key",
+    ),
+    "runtime of the export": (
+        "export",
+        ["runtime=onnx"],
+        "runtime: not a choice of this command; the choices of this command are detector, dataset$",
+    ),
+    "detector of the report": (
+        "report",
+        ["detector=retinanet_shapes"],
+        "detector: not a choice of this command",
+    ),
     "unknown lowering": ("export", ["export.lowering=tensorrt"], "'tensorrt' is none of portable, onnx"),
     "shape of one number": (
         "export",
@@ -74,8 +118,8 @@ MISTAKES = {
         ["--opset"],
         "'--opset': not an override; write KEY=VALUE, such as export.opset=18",
     ),
-    "deleted key": ("export", ["~export.opset"], "~export.opset: what a stage reads cannot be deleted"),
-    "deleted group": ("export", ["~detector"], "~detector: what a stage reads cannot be deleted"),
+    "deleted key": ("export", ["~export.opset"], "~export.opset: a key cannot be deleted"),
+    "deleted group": ("export", ["~detector"], "~detector: a key cannot be deleted"),
     "two values": ("export", ["export.opset=16,18"], "Ambiguous value for argument 'export.opset=16,18'"),
     "a number for a section": ("export", ["export=3"], "export: 3 is not a mapping"),
     "unknown part of a network": (
@@ -225,6 +269,14 @@ SWEEPS = {
     "misspelt key": (["export.opsett=16,18"], "export.opsett: no such key; did you mean export.opset"),
     "one value of another kind": (["export.opset=16,high"], "export.opset: 'high' is not a whole number"),
     "one choice of none": (["detector=retinanet_shapes,none"], "Could not find 'detector/none'"),
+    "key without its section": (
+        ["opset=16,18"],
+        r"opset: no such key; did you mean export\.opset or precision\.opset\?$",
+    ),
+    "choice that the chain does not have": (
+        ["precision=fp16,int8"],
+        r"precision: not a choice of this command; write runtimes=\[torch,simplified,fp16\]$",
+    ),
     "no launcher": (["hydra/launcher=none"], "Could not find 'hydra/launcher/none'.*joblib"),
 }
 
