@@ -14,9 +14,14 @@ from typing import Any
 
 import yaml
 
+from stages.comments import comments
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(<!-- begin:(\w+)((?: \S+)*) -->\n)(.*?)(<!-- end -->)", re.S)
+
+# Sections of a config that are Hydra's
+HYDRA = ("defaults", "hydra")
 
 # Where a checkpoint comes from, by what precedes its config in the first comment of conf/detector/NAME.yaml
 FRAMEWORKS = ("MMDetection", "detectron2", "maskrcnn-benchmark")
@@ -111,55 +116,51 @@ def keys(*names: str) -> str:
 
 
 def key_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """A row for each key of a file; a mapping without comments of its own keys is one row."""
-    text = path.read_text()
-    package = re.match(r"# @package (\S+)", text)
-    for key, node, comment in commented(yaml.compose(text), text.splitlines()):
-        name = ".".join(filter(None, [package and package[1], key]))
-        if key.split(".")[0] not in ("defaults", "hydra"):
-            yield f"`{name}`", f"`{one_line(node, text)}`" if node is not None else "", comment
+    """A row for each key of a file; a section without comments inside is one row with its values."""
+    package = re.match(r"# @package (\S+)", path.read_text())
+    meanings = {key: text for key, text in comments(path).items() if key.split(".")[0] not in HYDRA}
+    values = yaml.load(path.read_text(), yaml.BaseLoader)
+    rows = {key: text for key, text in meanings.items() if text or not inner(key, meanings)}
+    for key, meaning in rows.items():
+        default = "" if any(other.startswith(f"{key}.") for other in rows) else f"`{flow(values, key)}`"
+        yield f"`{f'{package[1]}.' if package else ''}{key}`", default, meaning
 
 
-def commented(
-    node: yaml.MappingNode, lines: Sequence[str], prefix: str = ""
-) -> Iterator[tuple[str, yaml.Node | None, str]]:
-    """(key, the node of its value or None, comment) for every key below a mapping."""
-    for key, value in node.value:
-        name, line = f"{prefix}{key.value}", key.start_mark.line
-        comment = comment_at(lines, line)
-        nested = isinstance(value, yaml.MappingNode) and not value.flow_style
-        below = list(commented(value, lines, f"{name}.")) if nested else []
-        if any(text for _, _, text in below):
-            yield name, None, comment
-            yield from below
-        else:
-            yield name, value, comment
+def inner(key: str, meanings: Mapping[str, str]) -> bool:
+    """Whether the key is in a section that has a comment, unlike all of its keys."""
+    section = key.rpartition(".")[0]
+    return section in meanings and not any(
+        text for other, text in meanings.items() if other.startswith(f"{section}.")
+    )
 
 
-def comment_at(lines: Sequence[str], line: int) -> str:
-    """The comment at the end of a line, or the lines of comments above it, but for the first of a file."""
-    beside = re.search(r"\s# (.*)$", lines[line])
-    if beside and not lines[line].lstrip().startswith("#"):
-        return beside[1].strip()
-    first = line
-    while first > 0 and lines[first - 1].strip().startswith("# ") and "@package" not in lines[first - 1]:
-        first -= 1
-    above = " ".join(text.strip().removeprefix("# ") for text in lines[first:line])
-    return above if first > 0 else ""
+def flow(values: Any, key: str) -> str:
+    """The value of a dotted key on one line."""
+    for part in key.split("."):
+        values = values[part]
+    if isinstance(values, Mapping):
+        return f"{{{', '.join(f'{name}: {flow(values, name)}' for name in values)}}}"
+    return one_line(values)
 
 
-def one_line(node: yaml.Node, text: str) -> str:
-    """A value as the file has it, in one line and without comments."""
-    raw = text[node.start_mark.index : node.end_mark.index].rstrip()
-    lines = [re.sub(r"\s+# .*$", "", line).strip() for line in raw.splitlines()]
-    if isinstance(node, yaml.MappingNode) and not node.flow_style:
-        return f"{{{', '.join(line for line in lines if line)}}}"
-    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
-        return f"[{', '.join(line.removeprefix('- ') for line in lines if line)}]"
-    return " ".join(lines) or "null"
+def one_line(value: Any) -> str:
+    """A text or a list of a YAML file on one line."""
+    return f"[{', '.join(map(one_line, value))}]" if isinstance(value, list) else value or "null"
 
 
 # --- Code ---
+
+
+def commands() -> str:
+    """The commands of samebox with the first line of their docstrings."""
+    listed = (ROOT / "pyproject.toml").read_text().partition('"samebox.commands"]')[2].partition("\n[")[0]
+    rows = []
+    for name, module, function in re.findall(r'^(\w+) = "([\w.]+):(\w+)"', listed, re.M):
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        nodes = ast.parse(path.read_text()).body
+        node = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == function)
+        rows.append([f"`samebox {name}`", one_paragraph(ast.get_docstring(node) or "")])
+    return table(["command", "what it does"], rows)
 
 
 def benchmarks() -> str:
@@ -240,10 +241,11 @@ def opening_comment(path: Path) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines[:count])
 
 
-TABLES: Mapping[str, Callable[..., str]] = {
-    function.__name__: function
-    for function in (families, checkpoints, datasets, runtimes, keys, benchmarks, folders, base_classes)
-}
+FUNCTIONS = (
+    *(families, checkpoints, datasets, runtimes, keys),
+    *(commands, benchmarks, folders, base_classes),
+)
+TABLES: Mapping[str, Callable[..., str]] = {function.__name__: function for function in FUNCTIONS}
 
 if __name__ == "__main__":
     for page in PAGES:
