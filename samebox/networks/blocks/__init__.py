@@ -1,1 +1,1 @@
-"""Parts that several networks share, each named as in the paper it comes from."""
+"""Building blocks that several networks share, named as in the papers that introduced them."""

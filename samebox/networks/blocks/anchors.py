@@ -1,7 +1,8 @@
-"""Anchors at the corner of their cell (Faster R-CNN, arXiv:1506.01497; RetinaNet, arXiv:1708.02002).
+"""Anchors of a feature pyramid, computed only for the cells and anchor indices that are asked for.
 
-Or at its centre, and then with sizes in pixels (SSD, arXiv:1512.02325; YOLO, arXiv:1612.08242), or with
-none (FCOS, arXiv:1904.01355).
+At the corner of their cell: Faster R-CNN (arXiv:1506.01497), RetinaNet (arXiv:1708.02002). At its centre,
+with sizes in pixels: SSD (arXiv:1512.02325), YOLO (arXiv:1612.08242). FCOS (arXiv:1904.01355) has points
+instead.
 """
 
 import math
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 
 class Anchors(nn.Module):
-    """The anchors of a pyramid, given one by one by cell and kind: a grid of them is never laid out.
+    """Anchors centred on the top left corner of their cell, with sizes in strides.
 
     `strides`: of the levels, in pixels. `ratios`: height / width. `scales`: side of the square anchor of
-    ratio 1, in strides. Kinds are numbered ratio by ratio, scales inner; with `ratios_inner`, as in
-    detectron2, scale by scale.
+    ratio 1, in strides. The anchors of a cell are ordered by ratio, then by scale; with `ratios_inner`, as in
+    detectron2, by scale, then by ratio.
     """
 
     sides: Tensor
@@ -33,85 +34,90 @@ class Anchors(nn.Module):
         scale = torch.tensor(scales, dtype=torch.float64)[None]
         sides = torch.stack([scale / roots, scale * roots], dim=2)  # [ratios,scales,2]
         sides = (sides.transpose(0, 1) if ratios_inner else sides).flatten(0, 1)
-        self.register_buffer("sides", sides.float(), persistent=False)  # [kinds,2]: width, height in strides
+        # [per_cell,2]: width, height in strides
+        self.register_buffer("sides", sides.float(), persistent=False)
         self.strides = tuple(strides)
 
     @property
-    def kinds(self) -> int:
-        """Anchors at one cell."""
+    def per_cell(self) -> int:
+        """Number of anchors at a cell."""
         return len(self.sides)
 
-    def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
-        """Anchors [...,4] in pixels; cells [...] row-major on a map `width` cells wide, kinds [...]."""
+    def forward(self, level: int, cells: Tensor, indices: Tensor, width: int) -> Tensor:
+        """Boxes [...,4], x1 y1 x2 y2 in pixels, of some anchors of a level.
+
+        cells [...]: row-major index of the cell on a map `width` cells wide. indices [...]: the anchor's
+        index in its cell.
+        """
         stride = self.strides[level]
         corners = columns_and_rows(cells, width) * stride
-        halves = self.sides[kinds] * (stride / 2)
+        halves = self.sides[indices] * (stride / 2)
         return torch.cat([corners - halves, corners + halves], dim=-1)
 
 
 class DetectronAnchors(nn.Module):
-    """As Anchors, the first Detectron's: inclusive boxes (see `blocks.boxes`) in whole pixels.
+    """Anchors of the first Detectron: inclusive boxes (see `blocks.boxes`) in whole pixels.
 
-    For each ratio the sides of the window of one stride are rounded to whole pixels, and then scaled about
-    the window's centre.
+    For each ratio, width and height of an anchor of one stride are rounded to whole pixels and then scaled
+    about its centre. Arguments as of Anchors.
     """
 
     def __init__(self, strides: Sequence[int], ratios: Sequence[float], scales: Sequence[float]) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.kinds = len(ratios) * len(scales)  # anchors at one cell
+        self.per_cell = len(ratios) * len(scales)  # number of anchors at a cell
         for index, stride in enumerate(strides):
-            sides = [window(stride, ratio) for ratio in ratios]
+            sides = [rounded_sides(stride, ratio) for ratio in ratios]
             halves = [[(side * scale - 1) / 2 for side in pair] for pair in sides for scale in scales]
             boxes = (stride - 1) / 2 + torch.tensor([[-w, -h, w, h] for w, h in halves])
             self.register_buffer(f"boxes_{index}", boxes, persistent=False)
 
-    def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
+    def forward(self, level: int, cells: Tensor, indices: Tensor, width: int) -> Tensor:
         """As Anchors.forward."""
         corners = columns_and_rows(cells, width) * self.strides[level]
-        return torch.cat([corners, corners], dim=-1) + self.get_buffer(f"boxes_{level}")[kinds]
+        return torch.cat([corners, corners], dim=-1) + self.get_buffer(f"boxes_{level}")[indices]
 
 
 class SizedAnchors(nn.Module):
-    """As Anchors, with widths and heights in pixels, a list of them for each level, at the cells' centres."""
+    """Anchors at the centre of their cell. `sides`: for each level the widths and heights, in pixels."""
 
     def __init__(self, strides: Sequence[int], sides: Sequence[Sequence[Sequence[float]]]) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.kinds = tuple(len(level) for level in sides)  # anchors at one cell, of each level
+        self.per_cell = tuple(len(level) for level in sides)  # number of anchors at a cell, for each level
         for index, level in enumerate(sides):
             self.register_buffer(f"sides_{index}", torch.tensor(level, dtype=torch.float32), persistent=False)
 
-    def forward(self, level: int, cells: Tensor, kinds: Tensor, width: int) -> Tensor:
+    def forward(self, level: int, cells: Tensor, indices: Tensor, width: int) -> Tensor:
         """As Anchors.forward."""
         centres = (columns_and_rows(cells, width) + 0.5) * self.strides[level]
-        halves = self.get_buffer(f"sides_{level}")[kinds] * 0.5
+        halves = self.get_buffer(f"sides_{level}")[indices] * 0.5
         return torch.cat([centres - halves, centres + halves], dim=-1)
 
 
 class Points(nn.Module):
-    """What a detector without anchors has in their place: the cells' centres, one kind a cell."""
+    """The centres of cells, which detectors without anchors use in place of anchors: one per cell."""
 
-    kinds = 1
+    per_cell = 1
 
     def __init__(self, strides: Sequence[int]) -> None:
         super().__init__()
         self.strides = tuple(strides)
 
-    def forward(self, level: int, cells: Tensor, _kinds: Tensor, width: int) -> Tensor:
-        """Points x, y [...,2] in pixels; arguments as of Anchors.forward."""
+    def forward(self, level: int, cells: Tensor, _indices: Tensor, width: int) -> Tensor:
+        """Points [...,2], x y in pixels; arguments as of Anchors.forward."""
         return (columns_and_rows(cells, width) + 0.5) * self.strides[level]
 
 
 def columns_and_rows(cells: Tensor, width: int) -> Tensor:
-    """Row-major cells [...] of a map `width` cells wide → [...,2]: column, row."""
+    """Row-major cell indices [...] of a map `width` cells wide → [...,2]: column, row."""
     rows = cells // width
-    columns = cells - rows * width  # the exporter has no remainder by a dynamic width
+    columns = cells - rows * width  # torch.onnx cannot export % by a dynamic width
     return torch.stack([columns, rows], dim=-1)
 
 
-def window(stride: int, ratio: float) -> tuple[int, int]:
-    """Width and height, in whole pixels, of about the area of a square of `stride`; ratio: height / width."""
+def rounded_sides(stride: int, ratio: float) -> tuple[int, int]:
+    """Width and height, in whole pixels, of an anchor of about stride² pixels; ratio: height / width."""
     width = round(math.sqrt(stride * stride / ratio))
     return width, round(width * ratio)
 

@@ -1,6 +1,7 @@
-"""Convolution with an optional norm and activation: the unit of every neck and head."""
+"""Convolution with an optional norm and activation (MMCV's ConvModule), of which necks and heads consist."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 class ConvModule(nn.Module):
     """Convolution, `norm` if given, `activation`.
 
-    Parameters, as upstream names them: `conv.*` (a bias only where no norm follows), and `bn.*` or `gn.*`
-    after the kind of the norm. `padding` keeps the size unless given.
+    Parameters are named as in MMCV: `conv.*` (with a bias only if there is no norm), then `gn.*` for a
+    GroupNorm or `bn.*` for any other norm. The default `padding` keeps the map's size at stride 1.
     """
 
     def __init__(
@@ -26,17 +27,25 @@ class ConvModule(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        same = kernel // 2 * dilation if padding is None else padding
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, same, dilation, groups, bias=norm is None)
+        padding = kernel // 2 * dilation if padding is None else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=norm is None)
         self.norm_name = "gn" if isinstance(norm, nn.GroupNorm) else "bn"
         self.add_module(self.norm_name, norm)
         self.activation = activation()
 
     def forward(self, x: Tensor, *norm_inputs: Tensor | None) -> Tensor:
-        """[B,inputs,H,W] → [B,outputs,H',W'], with `padding` not given ceil(H/stride), ceil(W/stride).
+        """[B,inputs,H,W] → [B,outputs,H',W']; with the default padding ceil(H/stride), ceil(W/stride).
 
-        `norm_inputs`: what the norm takes besides.
+        `norm_inputs`: further arguments of the norm, such as the valid cells of `blocks.valid.GroupNorm`.
         """
         x = self.conv(x)
         norm = getattr(self, self.norm_name)
         return self.activation(x if norm is None else norm(x, *norm_inputs))
+
+
+def conv_tower(
+    in_channels: int, channels: int, convs: int, norm: Callable[[int], nn.Module] | None = None
+) -> nn.ModuleList:
+    """`convs` 3x3 ConvModules in a row, with `norm(channels)` if given: the trunk of most heads."""
+    widths = pairwise([in_channels, *[channels] * convs])
+    return nn.ModuleList(ConvModule(i, o, 3, norm=norm and norm(o)) for i, o in widths)

@@ -12,13 +12,17 @@ EXTRA_LEVELS = ("pool", "conv_on_input", "conv_on_output")
 
 
 class FPN(nn.Module):
-    """Backbone maps of ascending stride → `num_outs` maps of `out_channels` channels.
+    """Backbone maps, finest first → `num_outs` maps of `out_channels` channels.
 
-    `in_channels`: of the maps that come in, finest first. `extra_levels` tells how levels beyond them come
-    about: each takes every second cell of the one before ("pool"), or is a stride-2 3x3 convolution of it,
-    the first of them of the coarsest map that came in ("conv_on_input") or that goes out
-    ("conv_on_output"); with `relu_between`, each further one takes in the ReLU of the one before. Parameters:
-    `lateral_convs.i.conv`, `fpn_convs.i.conv`. Raises SameboxError for another value of `extra_levels`.
+    `in_channels`: of the backbone maps. `extra_levels` selects how the levels coarser than these are
+    computed:
+
+    - "pool": each takes every second cell of the level before it;
+    - "conv_on_input": by 3x3 convolutions of stride 2, the first on the coarsest backbone map;
+    - "conv_on_output": by 3x3 convolutions of stride 2, the first on the coarsest FPN output.
+
+    With `relu_between` a ReLU precedes every such convolution except the first. Parameters are named as in
+    MMDetection: `lateral_convs.i.conv`, `fpn_convs.i.conv`. Raises SameboxError for another `extra_levels`.
     """
 
     def __init__(
@@ -31,8 +35,8 @@ class FPN(nn.Module):
     ) -> None:
         super().__init__()
         if extra_levels not in EXTRA_LEVELS:
-            known = ", ".join(EXTRA_LEVELS)
-            raise SameboxError(f"neck.extra_levels: {extra_levels!r} is none of {known}")
+            choices = ", ".join(EXTRA_LEVELS)
+            raise SameboxError(f"neck.extra_levels: {extra_levels!r} is none of {choices}")
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, activation=nn.Identity) for channels in in_channels
         )
@@ -48,11 +52,10 @@ class FPN(nn.Module):
                 self.fpn_convs.append(ConvModule(channels, out_channels, 3, stride=2, activation=nn.Identity))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """[B,C_i,H_i,W_i], finest first → [B,out_channels,H_i,W_i], then each level half the one before."""
+        """[B,C_i,H_i,W_i], finest first → [B,out_channels,H_i,W_i], then each extra level halved."""
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
         for level in range(len(laterals) - 1, 0, -1):
-            # to the finer level's own size: it is not always twice the coarser one
-            finer = laterals[level - 1]
+            finer = laterals[level - 1]  # its sides are not always twice those of the coarser level
             laterals[level - 1] = finer + F.interpolate(laterals[level], size=finer.shape[2:], mode="nearest")
         outs = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
         extra = maps[-1] if self.extra_levels == "conv_on_input" else outs[-1]

@@ -10,10 +10,10 @@ State = tuple[Tensor, ...]
 
 
 def while_loop(condition: Callable[..., Tensor], body: Callable[..., State], state: State) -> State:
-    """`state = body(*state)` while `condition(*state)`, a bool scalar, holds; shapes must not change.
+    """Repeat `state = body(*state)` while `condition(*state)`, a bool scalar, is true. Shapes are constant.
 
-    `torch.while_loop` is for the exporter alone: called eagerly it compiles for every new shape, which
-    takes seconds where the loop itself takes milliseconds.
+    Only the exporter calls `torch.while_loop`: eagerly it compiles for every new shape, which takes seconds
+    for a loop of milliseconds.
     """
     if torch.compiler.is_exporting():
         return torch.while_loop(condition, body, state)
@@ -23,9 +23,9 @@ def while_loop(condition: Callable[..., Tensor], body: Callable[..., State], sta
 
 
 def map_rows(body: Callable[..., Tensor], fields: State) -> Tensor:
-    """What `body` makes of the rows of `fields` [R,…], one row of each at a time, stacked: [R,…].
+    """Call `body` on one row of all `fields` [R,…] at a time and stack the results: [R,…].
 
-    Rows must be alike in shape, and so must the results. In a graph the body stands once, in an ONNX Scan.
+    All results must have the same shape. An exported graph holds the body once, in an ONNX Scan.
     """
     if not torch.compiler.is_exporting():
         return torch.stack([body(*row) for row in zip(*fields, strict=True)])
@@ -33,4 +33,4 @@ def map_rows(body: Callable[..., Tensor], fields: State) -> Tensor:
     def step(state: Tensor, row: State) -> tuple[Tensor, Tensor]:
         return state.clone(), body(*row)
 
-    return scan(step, fields[0].new_zeros(1), fields)[1]  # it asks for a state, and here there is none
+    return scan(step, fields[0].new_zeros(1), fields)[1]  # scan requires a state; this one is unused

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from samebox.networks.blocks.conv import ConvModule
 
-# Of each stage: how many times its blocks widen, channels, blocks, stride of the first
+# For each stage: expansion ratio, channels, number of blocks, stride of the first block
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -19,9 +19,9 @@ STAGES = (
 
 
 class DepthwiseSeparable(nn.Module):
-    """A convolution of each channel alone, then a 1x1 of all; a norm and an activation after either.
+    """A depthwise convolution, then a 1x1 convolution; each followed by a norm and an activation.
 
-    Parameters, as upstream names them: `depthwise_conv.{conv,bn}`, `pointwise_conv.{conv,bn}`.
+    Parameters are named as in MMCV: `depthwise_conv.{conv,bn}`, `pointwise_conv.{conv,bn}`.
     """
 
     def __init__(
@@ -54,7 +54,10 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to `ratio` times the channels, 3x3 of each channel alone, 1x1 without activation; a shortcut."""
+    """1x1 convolution to `ratio` times the channels, 3x3 depthwise, 1x1 without activation.
+
+    The input is added if neither size nor number of channels changes.
+    """
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """[B,3,H,W] → the maps of the stages in `out_stages`, by ascending stride.
+    """MobileNetV2 without its classifier: [B,3,H,W] → the maps of the stages in `out_stages`, finest first.
 
     Stages 0..6 have 16, 24, 32, 64, 96, 160, 320 channels and strides 2, 4, 8, 16, 16, 32, 32; stage 7 is a
     1x1 convolution to 1280 channels. Parameters are named as in MMDetection: `conv1`,
@@ -111,7 +114,7 @@ class MobileNetV2(nn.Module):
         self.out_stages = tuple(out_stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[B,3,H,W] → one [B,C,H/stride,W/stride] a stage of `out_stages`."""
+        """[B,3,H,W] → [B,C,H/stride,W/stride] for each of `out_stages`."""
         x = self.conv1(x)
         maps = []
         for stage in range(max(self.out_stages) + 1):

@@ -1,4 +1,7 @@
-"""Greedy non-maximum suppression with a fixed number of results, from plain operators."""
+"""Greedy non-maximum suppression with a fixed number of results, from plain operators.
+
+A suppression matrix [B,N,M] holds at [b,i,j] whether box i suppresses box j if box i is kept.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +11,8 @@ from samebox.networks.blocks.boxes import as_continuous, clip, has_area, iou_abo
 from samebox.networks.blocks.loop import State, while_loop
 from samebox.networks.blocks.topk import stable_topk
 
-# Candidates looked at together: the largest intermediate is [B,BLOCK,BLOCK], and an ordinary image
-# has fewer candidates than this and is done in one turn.
+# Candidates processed together: the largest intermediate tensor is [B,BLOCK,BLOCK]. An ordinary image has
+# fewer candidates than this and takes one iteration.
 BLOCK = 256
 
 
@@ -18,14 +21,32 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
-class GreedyNMS(nn.Module):
-    """The `count` best boxes that no better box of their class overlaps by more than `iou_threshold`.
+def select_rows(
+    boxes: Tensor, scores: Tensor, labels: Tensor, index: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes [B,N,4] and labels [B,N] at index [B,K], and their scores [B,K]; rows of score 0 become zero."""
+    valid = scores > 0
+    # not by a product, because the box of a padding row may be infinite
+    rows = torch.where(valid[..., None], gather_rows(boxes, index), 0.0)
+    return rows, scores, labels.gather(1, index) * valid
 
-    Candidates are taken best first in blocks. Inside a block, whom does a kept box strike out? is asked
-    until the answer stays the same: at that fixpoint it is the greedy answer. What was kept before strikes
-    it in blocks as well. Exact for any number of candidates, without sorting all of them (TensorRT-RTX sorts
-    at most 3840). No class has more than `per_class` of them, where that is given. Boxes may be `inclusive`,
-    see `samebox.networks.blocks.boxes`.
+
+def highest_rows(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `count` rows of the highest scores, see `stable_topk`; padding rows are zero."""
+    highest, index = stable_topk(scores, count)
+    return select_rows(boxes, highest, labels, index)
+
+
+class GreedyNMS(nn.Module):
+    """Keeps the `count` highest-scoring boxes that no kept box of their class overlaps above `iou_threshold`.
+
+    Candidates are processed in blocks, in descending order of score. In a block, suppression is repeated
+    until nothing changes; that fixpoint is the result of the greedy algorithm (see `greedy_fixpoint`). The
+    boxes kept so far suppress the block, also in blocks. The result is exact for any number of candidates and
+    never sorts all of them: TensorRT-RTX sorts at most 3840 values.
+
+    `per_class`: limit on the results of each class, or None. For `inclusive` boxes see `blocks.boxes`. Raises
+    SameboxError if a limit is below 1.
     """
 
     def __init__(
@@ -43,18 +64,18 @@ class GreedyNMS(nn.Module):
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """boxes [B,N,4], scores [B,N] (0: no candidate), labels [B,N] → the same with N = `count`.
 
-        By descending score, equal scores in the order they came in; rows to spare are zero.
+        Rows are in descending order of score, equal scores in the order of the input; padding rows are zero.
         """
         if torch.compiler.is_exporting() or not scores.is_cpu:
-            return self._together(boxes, scores, labels)
-        # one image after the other: none waits for the one of a batch that takes most turns
+            return self._batched(boxes, scores, labels)
+        # image by image: otherwise each takes as many iterations as the image of the batch that takes most
         images = zip(boxes.split(1), scores.split(1), labels.split(1), strict=True)
-        found = zip(*(self._together(*image) for image in images), strict=True)
-        kept_boxes, kept_scores, kept_labels = (torch.cat(field) for field in found)
+        kept = zip(*(self._batched(*image) for image in images), strict=True)
+        kept_boxes, kept_scores, kept_labels = (torch.cat(field) for field in kept)
         return kept_boxes, kept_scores, kept_labels
 
-    def _together(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `forward`, turn by turn for all images."""
+    def _batched(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, with one loop for all images."""
         batch = scores.shape[0]
         state = (
             scores.clone(),
@@ -63,110 +84,114 @@ class GreedyNMS(nn.Module):
             labels.new_zeros(batch, self.count),
         )
 
-        def unfinished(left: Tensor, _boxes: Tensor, kept: Tensor, _labels: Tensor) -> Tensor:
-            return ((left > 0).any(1) & (kept[:, -1] == 0)).any()
+        def unfinished(remaining: Tensor, _boxes: Tensor, kept_scores: Tensor, _labels: Tensor) -> Tensor:
+            return ((remaining > 0).any(1) & (kept_scores[:, -1] == 0)).any()
 
-        def next_block(left: Tensor, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor) -> State:
-            block_scores, index = stable_topk(left, min(BLOCK, left.shape[1]))
+        def next_block(
+            remaining: Tensor, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor
+        ) -> State:
+            block_scores, index = stable_topk(remaining, min(BLOCK, remaining.shape[1]))
             block_boxes, block_labels = gather_rows(boxes, index), labels.gather(1, index)
-            struck = self._struck(kept_boxes, kept_scores, kept_labels, block_boxes, block_labels)
-            strikes = self._strikes(block_boxes, block_labels, block_boxes, block_labels)
-            keep = fixpoint((block_scores > 0) & ~struck, strikes)
+            by_kept = self._suppressed_by_kept(
+                kept_boxes, kept_scores, kept_labels, block_boxes, block_labels
+            )
+            matrix = self._suppression_matrix(block_boxes, block_labels, block_boxes, block_labels)
+            keep = greedy_fixpoint((block_scores > 0) & ~by_kept, matrix)
             if self.per_class is not None and self.per_class < self.count:
-                rivals = torch.cat([kept_scores > 0, keep], 1), torch.cat([kept_labels, block_labels], 1)
-                keep = keep & (better_of_class(*rivals)[:, self.count :] < self.per_class)
+                kept_or_keep = torch.cat([kept_scores > 0, keep], 1)
+                ranks = ranks_in_class(kept_or_keep, torch.cat([kept_labels, block_labels], 1))
+                keep = keep & (ranks[:, self.count :] < self.per_class)
             return (
-                left.scatter(1, index, torch.zeros_like(block_scores)),
-                *self._best(
+                remaining.scatter(1, index, torch.zeros_like(block_scores)),
+                *highest_rows(
                     torch.cat([kept_boxes, block_boxes], 1),
                     torch.cat([kept_scores, block_scores * keep], 1),
                     torch.cat([kept_labels, block_labels], 1),
+                    self.count,
                 ),
             )
 
         _, kept_boxes, kept_scores, kept_labels = while_loop(unfinished, next_block, state)
         return kept_boxes, kept_scores, kept_labels
 
-    def _struck(
+    def _suppressed_by_kept(
         self, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor, boxes: Tensor, labels: Tensor
     ) -> Tensor:
-        """Which of boxes [B,N,4], labels [B,N] are struck by those kept so far, best first: [B,N] bool.
+        """Which of boxes [B,N,4], labels [B,N] the kept boxes, in descending order, suppress: [B,N] bool.
 
-        In blocks, as many as there are: at first none is kept, and seldom as many as there is room for.
+        Only as many blocks of kept boxes are processed as are filled: at first none, seldom all `count` rows.
         """
         if self.count <= BLOCK:
-            return strike(kept_scores > 0, self._strikes(kept_boxes, kept_labels, boxes, labels))
+            matrix = self._suppression_matrix(kept_boxes, kept_labels, boxes, labels)
+            return suppressed(kept_scores > 0, matrix)
         number = torch.count_nonzero(kept_scores, 1).max()
 
-        def unfinished(start: Tensor, _struck: Tensor) -> Tensor:
+        def unfinished(start: Tensor, _suppressed: Tensor) -> Tensor:
             return start < number
 
-        def next_block(start: Tensor, struck: Tensor) -> State:
+        def next_block(start: Tensor, by_earlier: Tensor) -> State:
             index = start + torch.arange(BLOCK, device=start.device)
             index = index.clamp(max=self.count - 1)
             block_boxes, block_labels = kept_boxes.index_select(1, index), kept_labels.index_select(1, index)
-            strikes = self._strikes(block_boxes, block_labels, boxes, labels)
-            real = kept_scores.index_select(1, index) > 0  # an inclusive box of zeros is a pixel
-            return start + BLOCK, struck | strike(real, strikes)
+            matrix = self._suppression_matrix(block_boxes, block_labels, boxes, labels)
+            # a padding row must not suppress: as an inclusive box, four zeros are one pixel
+            is_kept = kept_scores.index_select(1, index) > 0
+            return start + BLOCK, by_earlier | suppressed(is_kept, matrix)
 
         start = (torch.zeros_like(number), torch.zeros_like(labels, dtype=torch.bool))
         return while_loop(unfinished, next_block, start)[1]
 
-    def _strikes(self, boxes: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor) -> Tensor:
-        """[B,N,4], [B,N] against [B,M,4], [B,M] → [B,N,M] bool."""
-        same = labels[:, :, None] == other_labels[:, None, :]
-        outlines = as_continuous(boxes, self.inclusive), as_continuous(others, self.inclusive)
-        return same & iou_above(*outlines, self.iou_threshold)
-
-    def _best(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        top, index = stable_topk(scores, self.count)
-        found = top > 0
-        # rows to spare are whatever the sort put there: emptied, or they would strike in the next block
-        # not by a product: a spare row's box may be infinite
-        rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
-        return rows, top, labels.gather(1, index) * found
+    def _suppression_matrix(
+        self, boxes: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor
+    ) -> Tensor:
+        """boxes [B,N,4], labels [B,N] against others [B,M,4], other_labels [B,M] → [B,N,M] bool."""
+        same_class = labels[:, :, None] == other_labels[:, None, :]
+        continuous = as_continuous(boxes, self.inclusive), as_continuous(others, self.inclusive)
+        return same_class & iou_above(*continuous, self.iou_threshold)
 
 
-def clip_and_drop_empty(found: tuple[Tensor, Tensor, Tensor], sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What GreedyNMS `found`, clipped to images of `sizes` [B,2], without what then has no area.
+def clip_and_drop_empty(
+    detections: tuple[Tensor, Tensor, Tensor], sizes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Clip the results of GreedyNMS to images of sizes [B,2] (height, width) and drop boxes without area.
 
-    So detectron2 does it at last, when the `count` best are chosen: fewer may remain. They close ranks.
+    As in detectron2 this happens after the `count` results are chosen, so fewer may remain; the remaining
+    rows are compacted.
     """
-    boxes, scores, labels = found
+    boxes, scores, labels = detections
     boxes = clip(boxes, sizes)
-    scores, order = stable_topk(scores * has_area(boxes), scores.shape[1])
-    taken = scores > 0
-    rows = torch.where(taken[..., None], gather_rows(boxes, order), 0.0)
-    return rows, scores, labels.gather(1, order) * taken
+    return highest_rows(boxes, scores * has_area(boxes), labels, scores.shape[1])
 
 
-def better_of_class(kept: Tensor, labels: Tensor) -> Tensor:
-    """How many rows before each are kept and of its label: kept [B,N] bool, labels [B,N] → [B,N]."""
-    same = labels[:, :, None] == labels[:, None, :]
-    return torch.bmm(kept.to(torch.float32)[:, None], same.to(torch.float32).triu(1))[:, 0]
+def ranks_in_class(kept: Tensor, labels: Tensor) -> Tensor:
+    """For each row, how many kept rows of its label precede it: kept [B,N] bool, labels [B,N] → [B,N]."""
+    same_class = labels[:, :, None] == labels[:, None, :]
+    return torch.bmm(kept.to(torch.float32)[:, None], same_class.to(torch.float32).triu(1))[:, 0]
 
 
-def strike(kept: Tensor, strikes: Tensor) -> Tensor:
-    """Whom does one of `kept` [B,N] bool strike? strikes [B,N,M], i strikes j → [B,M] bool."""
-    # a product with a matrix instead of any(): it is the faster by far on every runtime
-    return torch.bmm(kept.to(torch.float32)[:, None], strikes.to(torch.float32))[:, 0] > 0
+def suppressed(kept: Tensor, matrix: Tensor) -> Tensor:
+    """Which boxes a kept box suppresses: kept [B,N] bool, suppression matrix [B,N,M] → [B,M] bool."""
+    # a matrix product is much faster than any() on every runtime
+    return torch.bmm(kept.to(torch.float32)[:, None], matrix.to(torch.float32))[:, 0] > 0
 
 
-def fixpoint(candidates: Tensor, strikes: Tensor) -> Tensor:
-    """Who of `candidates` [B,N], best first, greedy suppression keeps; strikes [B,N,N], i strikes j.
+def greedy_fixpoint(candidates: Tensor, matrix: Tensor) -> Tensor:
+    """The candidates that greedy suppression keeps: [B,N] bool.
 
-    Each turn settles at least one more link of the longest chain of strikes, and turns end when none
-    changes anything: then everybody kept is struck by nobody kept, which only the greedy answer is.
+    candidates [B,N] bool, in descending order of score; matrix [B,N,N]: suppression matrix. Each iteration
+    settles at least one more link of the longest chain of suppressions. The loop ends when nothing changes:
+    then a candidate is dropped if and only if a kept box suppresses it, which is true of the greedy result
+    alone.
     """
-    rank = torch.arange(strikes.shape[1], device=strikes.device)
-    better = (strikes & (rank[:, None] < rank)).to(torch.float32)  # only a better box strikes
+    rank = torch.arange(matrix.shape[1], device=matrix.device)
+    by_higher = (matrix & (rank[:, None] < rank)).to(torch.float32)  # only a higher score suppresses
 
-    def changed(_keep: Tensor, changes: Tensor) -> Tensor:
-        return changes.any()
+    def unfinished(_keep: Tensor, changed: Tensor) -> Tensor:
+        return changed.any()
 
-    def turn(keep: Tensor, _changes: Tensor) -> State:
-        now = candidates & ~strike(keep, better)
-        return now, (now != keep).any(1)
+    def suppress(keep: Tensor, _changed: Tensor) -> State:
+        next_keep = candidates & ~suppressed(keep, by_higher)
+        return next_keep, (next_keep != keep).any(1)
 
     start = (candidates.clone(), torch.ones_like(candidates[:, 0]))
-    return while_loop(changed, turn, start)[0]
+    return while_loop(unfinished, suppress, start)[0]

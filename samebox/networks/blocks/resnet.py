@@ -8,7 +8,7 @@ from samebox.core.errors import SameboxError
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+    """Two 3x3 convolutions and a shortcut. The first has the stride, whatever the `style`."""
 
     expansion = 1
 
@@ -29,7 +29,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut; the stride is in the 3x3 ("pytorch") or the first 1x1 ("caffe")."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut.
+
+    The stride is in the 3x3 convolution (style "pytorch") or in the first 1x1 (style "caffe").
+    """
 
     expansion = 4
 
@@ -54,7 +57,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """A 1x1 projection where the shape changes, else the identity."""
+    """A 1x1 projection if the shape changes, else the identity."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -69,12 +72,12 @@ DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 
 
 class ResNet(nn.Module):
-    """[B,3,H,W] → the maps of the stages in `out_stages`, by ascending stride.
+    """ResNet without its classifier: [B,3,H,W] → the maps of the stages in `out_stages`, finest first.
 
-    Stage s of 0..3 has stride 4·2^s and `base_channels`·2^s channels, four times as many from depth 50
-    on. `style` places the stride of a bottleneck as PyTorch or as Caffe does. `norm_eps` is added to the
-    variance by the norms: 0 in maskrcnn-benchmark. Parameters are named as in torchvision and MMDetection:
-    `conv1`, `bn1`, `layer1.0.conv1`, …
+    Stage s in 0..3 has stride 4·2^s and `base_channels`·2^s channels, or four times as many from depth 50 on.
+    `style`: see Bottleneck. `norm_eps`: the BatchNorms' epsilon, 0 in maskrcnn-benchmark. Parameters are
+    named as in torchvision and MMDetection: `conv1`, `bn1`, `layer1.0.conv1`, … Raises SameboxError for
+    another `depth` or `style`.
     """
 
     def __init__(
@@ -87,9 +90,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
-            raise SameboxError(f"ResNet has no depth {depth}; take one of {', '.join(map(str, DEPTHS))}")
+            raise SameboxError(f"ResNet has no depth {depth}; use one of {', '.join(map(str, DEPTHS))}")
         if style not in ("pytorch", "caffe"):
-            raise SameboxError(f"ResNet has no style {style!r}; take pytorch or caffe")
+            raise SameboxError(f"ResNet has no style {style!r}; use pytorch or caffe")
         block, repeats = DEPTHS[depth]
         self.conv1 = nn.Conv2d(3, base_channels, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)
@@ -110,7 +113,7 @@ class ResNet(nn.Module):
                 norm.eps = norm_eps
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[B,3,H,W] → one [B,C,H/stride,W/stride] a stage of `out_stages`."""
+        """[B,3,H,W] → [B,C,H/stride,W/stride] for each of `out_stages`; halvings round up."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         maps = []
         for stage in range(max(self.out_stages) + 1):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from samebox.networks.blocks.boxes import areas, intersections
 from samebox.networks.blocks.loop import State, while_loop
-from samebox.networks.blocks.nms import gather_rows
+from samebox.networks.blocks.nms import gather_rows, select_rows
 
 
 class SoftNMS(nn.Module):
@@ -55,9 +55,4 @@ class SoftNMS(nn.Module):
             )
 
         _, _, selected, selected_indices = while_loop(unfinished, select_next, state)
-        valid = selected > 0
-        return (
-            torch.where(valid[..., None], gather_rows(boxes, selected_indices), 0.0),
-            selected,
-            labels.gather(1, selected_indices) * valid,
-        )
+        return select_rows(boxes, selected, labels, selected_indices)

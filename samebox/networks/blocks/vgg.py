@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-# Convolutions of each stage; how many times the first stage's channels it has
+# For each stage: number of convolutions, channels as a multiple of `base_channels`
 STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
 class VGG16(nn.Module):
-    """[B,3,H,W] → the maps of conv4_3 and of conv7, both after their ReLU, at strides 8 and 16.
+    """[B,3,H,W] → the maps of conv4_3 and conv7, both after their ReLU, at strides 8 and 16.
 
-    They have 8·`base_channels` and `fc_channels` channels. The fully connected layers are convolutions, the
-    first of them dilated over a fifth pooling that keeps the size. Parameters are named as in torchvision
+    They have 8·`base_channels` and `fc_channels` channels. The fully connected layers are convolutions; the
+    first is dilated, and the fifth pooling before it keeps the size. Parameters are named as in torchvision
     and MMDetection: `features.i`.
     """
 
@@ -24,7 +24,7 @@ class VGG16(nn.Module):
                 layers += [nn.Conv2d(channels, base_channels * times, 3, padding=1), nn.ReLU()]
                 channels = base_channels * times
             if stage == 4:
-                self.finer = len(layers) - 1
+                self.conv4_3_index = len(layers) - 1
             if stage < len(STAGES):
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(
@@ -41,19 +41,19 @@ class VGG16(nn.Module):
         maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in (self.finer, len(self.features) - 1):
+            if index in (self.conv4_3_index, len(self.features) - 1):
                 maps.append(x)
         return maps
 
 
 class L2Norm(nn.Module):
-    """Each cell's vector at length 1, then a learned scale a channel (ParseNet, arXiv:1506.04579)."""
+    """L2 normalisation over channels and a learned factor per channel (ParseNet, arXiv:1506.04579)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), 20.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B,channels,H,W] → the same shape; a vector of zeros stays one."""
-        length = x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10
-        return self.weight[:, None, None] * x / length
+        """[B,channels,H,W] → the same shape; a cell of zeros stays zero."""
+        norm = x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10
+        return self.weight[:, None, None] * x / norm

@@ -1,1 +1,1 @@
-"""One file a family of networks; what they have in common is in `contract`."""
+"""Network families, one file each; `contract` is their common interface."""

@@ -1,6 +1,6 @@
-"""Cascade R-CNN (Cai and Vasconcelos, 2018, arXiv:1712.00726), with masks or without.
+"""Heads of Cascade R-CNN (Cai and Vasconcelos, 2018, arXiv:1712.00726), with and without masks.
 
-Parameters are named as in MMDetection: those of R-CNN, with the stage before the name:
+Parameters are named as in MMDetection: those of R-CNN, with the index of the stage:
 `roi_head.bbox_head.i.fc_cls`, `roi_head.mask_head.i.conv_logits`, …
 """
 
@@ -15,7 +15,7 @@ from samebox.networks.nets.rcnn import BoxHead, FCNMaskHead
 
 
 class CascadedBoxHeads(nn.ModuleList):
-    """Class-agnostic BoxHeads in a row: each starts from the boxes of the one before."""
+    """A sequence of class-agnostic BoxHeads; each refines the boxes of the one before."""
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """As BoxHead.forward."""
@@ -23,17 +23,17 @@ class CascadedBoxHeads(nn.ModuleList):
         return refined, class_probabilities(logits)
 
     def refine(self, maps: Sequence[Tensor], boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """As BoxHead.refine: the boxes are the last head's, the logits the mean of all."""
+        """As BoxHead.refine: boxes of the last head, and the mean of the logits of all heads."""
         logits = []
         for head in cast(Iterable[BoxHead], self):
-            refined, own = head.refine(maps, boxes, sizes)
+            refined, head_logits = head.refine(maps, boxes, sizes)
             boxes = refined[:, :, 0]
-            logits.append(own)
+            logits.append(head_logits)
         return refined, torch.stack(logits).mean(0)
 
 
 class AveragedMaskHeads(nn.ModuleList):
-    """FCNMaskHeads that answer together: the mean of their probabilities. They share the first's crops."""
+    """FCNMaskHeads whose probabilities are averaged. They share the RoIAlign crops of the first."""
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """As FCNMaskHead.forward."""

@@ -1,4 +1,4 @@
-"""What every network takes and gives, whatever its family."""
+"""The interface of all network families: inputs, named outputs and normalisation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,18 +11,14 @@ from torch import Tensor, nn
 from samebox.core.errors import SameboxError
 from samebox.networks.blocks.valid import ValidCells
 
-# The outputs of a network that finds boxes, in the order in which its graph has them
+# Names of a network's outputs, in the order of the outputs of its graph. For shapes see Deployable.
 BOXES = ("boxes", "scores", "labels")
-# … and of one that finds a mask in each box as well
-MASKS = (*BOXES, "masks")
-# … and of one that finds keypoints in each box
+MASKS = (*BOXES, "masks")  # a mask over each box
 KEYPOINTS = (*BOXES, "keypoints")
-# … and of one that finds masks and tells the class of every point of the canvas besides
-PANOPTIC = (*MASKS, "semantics")
-# … and of one that finds masks alone, all over the canvas
-SEGMENTS = ("scores", "labels", "masks")
+PANOPTIC = (*MASKS, "semantics")  # masks, and the class of every cell of the canvas
+SEGMENTS = ("scores", "labels", "masks")  # masks over the canvas, no boxes
 
-_padding_rows = ContextVar("compute_padding_rows", default=False)
+_padding_rows = ContextVar("_padding_rows", default=False)
 
 
 @contextmanager
@@ -47,12 +43,12 @@ def rows_to_compute(scores: Tensor) -> int:
 
 
 class Normalize(nn.Module):
-    """Raw RGB pixels → what the backbone was trained on.
+    """Converts raw RGB pixels to the input that the backbone was trained on.
 
-    `mean` and `std` are in 0..255 and in `channel_order` ("RGB" or "BGR"), as the source's config
-    gives them. Everything beyond an image's own size becomes 0, which after normalisation is the mean
-    colour: so the source pads, and so an image's surroundings on a canvas cannot change its answer.
-    Raises SameboxError for another `channel_order`.
+    `mean` and `std` are in 0..255 and in `channel_order` ("RGB" or "BGR"), as in the original's config. The
+    canvas beyond an image's own size becomes 0, which after normalisation is the mean colour: the original
+    pads like this, and the pixels around an image cannot influence its results. Raises SameboxError for
+    another `channel_order`.
     """
 
     mean: Tensor
@@ -67,23 +63,28 @@ class Normalize(nn.Module):
         self.channel_order = channel_order
 
     def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """images [B,3,H,W] RGB 0..255, sizes [B,2] valid height and width → [B,3,H,W]."""
+        """images [B,3,H,W] RGB 0..255, sizes [B,2] height and width of each image → [B,3,H,W]."""
         if self.channel_order == "BGR":
             images = images.flip(1)
         return torch.where(ValidCells(sizes)(images, 1), (images - self.mean) / self.std, 0.0)
 
 
 class Deployable(nn.Module):
-    """A network with its normalisation inside, so that a deployment only resizes and pads.
+    """A network with its normalisation, so that a deployment only resizes and pads.
 
-    images [B,3,H,W] float32, raw RGB 0..255; sizes [B,2] int64, the valid height and width of each →
-    boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64 by descending score,
-    and masks [B,K,M,M], the probability in 0..1 that a point is the object's, on a grid of cells over
-    the row's own box, or keypoints [B,K,P,M,M], the logits of each of P keypoints on such a grid; rows
-    to spare are zero. A network without boxes gives masks [B,K,H/4,W/4] over the whole canvas instead. A
-    panoptic one adds semantics [B,S,H/4,W/4], the logits of things (0) and of the classes of stuff.
-    `network` names its outputs in `network.outputs`, in their order: BOXES, MASKS, KEYPOINTS, PANOPTIC or
-    SEGMENTS. Without `postprocess` they are what its `heads` gives, as `network.head_outputs` names it.
+    Inputs: images [B,3,H,W] float32, raw RGB 0..255, each at the top left of its canvas; sizes [B,2] int64,
+    the height and width of each image.
+
+    Outputs, as named in `network.outputs` (BOXES, MASKS, KEYPOINTS, PANOPTIC or SEGMENTS), in descending
+    order of score, with zeros in padding rows:
+
+    - boxes [B,K,4] x1 y1 x2 y2 in canvas pixels, scores [B,K], labels [B,K] int64;
+    - masks [B,K,M,M]: the probability in 0..1 that a point belongs to the object, on a grid over the box, or
+      [B,K,H/4,W/4] over the canvas if the network has no boxes;
+    - keypoints [B,K,P,M,M]: the logits of each of P keypoints on a grid over the box;
+    - semantics [B,S,H/4,W/4]: the logits of things (0) and of each class of stuff, over the canvas.
+
+    With `postprocess=False` the outputs are those of `network.heads`, as named in `network.head_outputs`.
     """
 
     def __init__(self, normalize: Normalize, network: nn.Module, postprocess: bool = True) -> None:
@@ -94,6 +95,6 @@ class Deployable(nn.Module):
         self.outputs = cast(tuple[str, ...], network.outputs if postprocess else network.head_outputs)
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """The named outputs of the contract, see the class."""
+        """The outputs by name, see the class."""
         network = self.network if self.postprocess else cast(Callable, self.network.heads)
         return network(self.normalize(images, sizes), sizes)

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from samebox.networks.blocks.conv import ConvModule
 from samebox.networks.blocks.dense import probability
-from samebox.networks.blocks.hourglass import HourglassNet, with_norm
+from samebox.networks.blocks.hourglass import HourglassNet, conv_bn
 from samebox.networks.blocks.soft_nms import SoftNMS
 from samebox.networks.blocks.topk import stable_topk
 from samebox.networks.nets.contract import BOXES
 
-# A corner's map sees 2^STEPS cells along a row or column: 4096 pixels
+# Corner pooling reaches 2^STEPS cells along a row or column: 4096 pixels
 STEPS = 10
 
 
 def running_maximum(x: Tensor, dim: int, backwards: bool) -> Tensor:
-    """x [B,C,H,W], not negative: of each cell the largest of it and all before it along `dim`, 2 or 3.
+    """Cumulative maximum of x [B,C,H,W], at least 0, along `dim` (2 or 3), or from its end if `backwards`.
 
-    `backwards`: all after it. Each step looks twice as far as the one before.
+    Each step doubles the reach.
     """
     length = x.shape[dim]
     for step in range(STEPS):
@@ -37,18 +37,18 @@ def running_maximum(x: Tensor, dim: int, backwards: bool) -> Tensor:
 
 
 class CornerPool(nn.Module):
-    """What a corner sees along its row and its column, each from a branch of its own, added to what it is.
+    """Corner pooling: the sum of running maxima along columns and along rows, and a projection of the input.
 
-    `backwards`: the corner is the top left one, and looks down and to the right.
+    `backwards`: for the top left corner, which pools from below and from the right.
     """
 
     def __init__(self, channels: int, branch_channels: int, backwards: bool) -> None:
         super().__init__()
-        self.direction1_conv = with_norm(channels, branch_channels, 3)
-        self.direction2_conv = with_norm(channels, branch_channels, 3)
-        self.aftpool_conv = with_norm(branch_channels, channels, 3, activation=nn.Identity)
-        self.conv1 = with_norm(channels, channels, 1, activation=nn.Identity)
-        self.conv2 = with_norm(channels, channels, 3)
+        self.direction1_conv = conv_bn(channels, branch_channels, 3)
+        self.direction2_conv = conv_bn(channels, branch_channels, 3)
+        self.aftpool_conv = conv_bn(branch_channels, channels, 3, activation=nn.Identity)
+        self.conv1 = conv_bn(channels, channels, 1, activation=nn.Identity)
+        self.conv2 = conv_bn(channels, channels, 3)
         self.relu = nn.ReLU()
         self.backwards = backwards
 
@@ -60,7 +60,7 @@ class CornerPool(nn.Module):
 
 
 class Corners(NamedTuple):
-    """The best corners of one kind, each field [B,N]; x and y in pixels of the image on its canvas."""
+    """Top corners of one kind, top left or bottom right, each field [B,N]; x and y in pixels of the image."""
 
     scores: Tensor
     labels: Tensor
@@ -72,7 +72,7 @@ class Corners(NamedTuple):
 class CornerHead(nn.Module):
     """Heatmaps of both corners for each class, their embeddings, and their offsets within a cell.
 
-    There is one of each for every stack, of which inference needs the last alone.
+    There are predictors for every stack; inference uses only those of the last.
     """
 
     def __init__(self, stacks: int, channels: int, branch_channels: int, num_classes: int) -> None:
@@ -85,14 +85,16 @@ class CornerHead(nn.Module):
                 self.add_module(f"{corner}_{part}", nn.ModuleList(predictors))
 
     def forward(self, x: Tensor, stack: int = -1) -> dict[str, Tensor]:
-        """[B,channels,H,W] → of tl and br _heat [B,num_classes,H,W], _emb [B,1,H,W], _off [B,2,H,W]: x, y."""
-        found = {}
+        """[B,channels,H,W] → the maps of both corners: `tl_heat`, `br_heat` [B,num_classes,H,W], `tl_emb`,
+        `br_emb` [B,1,H,W], `tl_off`, `br_off` [B,2,H,W] (x, y).
+        """
+        maps = {}
         for corner, pool in (("tl", self.tl_pool[stack]), ("br", self.br_pool[stack])):
             pooled = pool(x)
             for part in ("heat", "emb", "off"):
                 predictors = self.get_submodule(f"{corner}_{part}")
-                found[f"{corner}_{part}"] = list(predictors.children())[stack](pooled)
-        return found
+                maps[f"{corner}_{part}"] = list(predictors.children())[stack](pooled)
+        return maps
 
 
 def _predictor(channels: int, outputs: int) -> nn.Sequential:
@@ -101,18 +103,18 @@ def _predictor(channels: int, outputs: int) -> nn.Sequential:
     )
 
 
-def peaks(heat: Tensor) -> Tensor:
-    """heat [B,C,H,W] where a cell is the largest of the 3x3 around it, else 0."""
+def local_maxima(heat: Tensor) -> Tensor:
+    """Heatmap [B,C,H,W]; 0 where a cell is not the maximum of the 3x3 cells around it."""
     return torch.where(F.max_pool2d(heat, 3, stride=1, padding=1) == heat, heat, 0.0)
 
 
 class CornerNet(nn.Module):
-    """Backbone, head; then the `corners` best of either kind, all their pairs, and Soft-NMS of the best ones.
+    """Backbone and head; then the top `corners` of each kind, their top `pairs`, and Soft-NMS.
 
-    A pair is an object where both corners are of one class, their embeddings differ by no more than
-    `distance_threshold`, and they are the right way round. The original pastes an image, which it does not
-    resize, into the middle of a canvas whose sides are one less than a multiple of `multiple`. So is every
-    image of a batch here, on its own part of the batch's canvas.
+    A pair is a candidate if both corners have the same class, their embeddings differ by at most
+    `distance_threshold`, and the first lies to the left of and above the second. The original does not resize
+    images; it centres each on a canvas whose sides are one less than a multiple of `multiple`. Here every
+    image of a batch is centred so on its own part of the batch's canvas.
     """
 
     outputs = BOXES
@@ -138,39 +140,39 @@ class CornerNet(nn.Module):
         self.distance_threshold = distance_threshold
 
     def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W], sizes [B,2] → CornerHead.forward's maps of the centred images."""
-        return self.bbox_head(self.backbone(self.placed(images, sizes))[-1])
+        """Normalised images [B,3,H,W], sizes [B,2] → maps of the centred images, see CornerHead.forward."""
+        return self.bbox_head(self.backbone(self.centre(images, sizes))[-1])
 
-    def placed(self, images: Tensor, sizes: Tensor) -> Tensor:
-        """Images [B,3,H,W] in the middle of their own canvases."""
-        return centred(images, sizes, self._margins(sizes))
+    def centre(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """Images [B,3,H,W] of sizes [B,2], moved from the top left to the centre of their own canvases."""
+        return shift(images, sizes, self._margins(sizes))
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.networks.nets.contract`."""
+        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs, see `samebox.networks.nets.contract`."""
         heads = self.heads(images, sizes)
-        top_left, bottom_right = (self._corners(heads, corner, sizes) for corner in ("tl", "br"))
-        boxes, scores, labels = self._paired(top_left, bottom_right)
+        top_left, bottom_right = (self._top_corners(heads, corner, sizes) for corner in ("tl", "br"))
+        boxes, scores, labels = self._top_pairs(top_left, bottom_right)
         return dict(zip(self.outputs, self.nms(boxes, scores, labels), strict=True))
 
-    def _own_canvas(self, sizes: Tensor) -> Tensor:
-        """The canvas [B,2] that the original gives each image."""
+    def _canvas_sizes(self, sizes: Tensor) -> Tensor:
+        """Height and width [B,2] of the original's canvas for each image."""
         return torch.div(sizes, self.multiple, rounding_mode="floor") * self.multiple + (self.multiple - 1)
 
     def _margins(self, sizes: Tensor) -> Tensor:
-        """How far down and across its canvas each image begins, [B,2]."""
-        canvas = self._own_canvas(sizes)
+        """Rows above and columns to the left of each image on its canvas, [B,2]."""
+        canvas = self._canvas_sizes(sizes)
         half = torch.div(canvas, 2, rounding_mode="floor")
         return half - torch.div(sizes, 2, rounding_mode="floor")
 
-    def _corners(self, heads: dict[str, Tensor], corner: str, sizes: Tensor) -> Corners:
-        heat = peaks(probability(heads[f"{corner}_heat"]))
+    def _top_corners(self, heads: dict[str, Tensor], corner: str, sizes: Tensor) -> Corners:
+        heat = local_maxima(probability(heads[f"{corner}_heat"]))
         height, width = heat.shape[2:]
-        canvas = self._own_canvas(sizes)
-        cells = torch.div(canvas + 1, 4, rounding_mode="floor")  # of the image's own canvas
-        down = torch.arange(height, device=heat.device) < cells[:, :1]
-        across = torch.arange(width, device=heat.device) < cells[:, 1:]
-        own = (down[:, :, None] & across[:, None])[:, None]
-        scores, index = stable_topk(torch.where(own, heat, 0.0).flatten(1), self.corners)
+        canvas = self._canvas_sizes(sizes)
+        cells = torch.div(canvas + 1, 4, rounding_mode="floor")  # rows and columns [B,2]
+        rows = torch.arange(height, device=heat.device) < cells[:, :1]
+        columns = torch.arange(width, device=heat.device) < cells[:, 1:]
+        on_canvas = (rows[:, :, None] & columns[:, None])[:, None]
+        scores, index = stable_topk(torch.where(on_canvas, heat, 0.0).flatten(1), self.corners)
         area = height * width
         labels = torch.div(index, area, rounding_mode="floor")
         cell = index - labels * area
@@ -178,35 +180,35 @@ class CornerNet(nn.Module):
         column = cell - row * width
         offsets = heads[f"{corner}_off"].flatten(2).gather(2, cell[:, None].expand(-1, 2, -1))
         embeddings = heads[f"{corner}_emb"].flatten(1).gather(1, cell)
-        pixels, margins = canvas / cells, self._margins(sizes)
-        x = (column + offsets[:, 0]) * pixels[:, 1:] - margins[:, 1:]
-        y = (row + offsets[:, 1]) * pixels[:, :1] - margins[:, :1]
+        stride, margins = canvas / cells, self._margins(sizes)
+        x = (column + offsets[:, 0]) * stride[:, 1:] - margins[:, 1:]
+        y = (row + offsets[:, 1]) * stride[:, :1] - margins[:, :1]
         return Corners(scores, labels, embeddings, x.clamp(min=0), y.clamp(min=0))
 
-    def _paired(self, first: Corners, second: Corners) -> tuple[Tensor, Tensor, Tensor]:
-        """Top left and bottom right corners → the best pairs: boxes [B,N,4], scores, labels [B,N]."""
+    def _top_pairs(self, first: Corners, second: Corners) -> tuple[Tensor, Tensor, Tensor]:
+        """Top left and bottom right corners → the top pairs: boxes [B,N,4], scores and labels [B,N]."""
         left, top, right, bottom = (
             value.expand(-1, self.corners, self.corners).flatten(1)
             for value in (first.x[:, :, None], first.y[:, :, None], second.x[:, None], second.y[:, None])
         )
         scores = ((first.scores[:, :, None] + second.scores[:, None]) / 2).flatten(1)
-        alike = first.labels[:, :, None] == second.labels[:, None]
+        same_class = first.labels[:, :, None] == second.labels[:, None]
         near = (first.embeddings[:, :, None] - second.embeddings[:, None]).abs() <= self.distance_threshold
-        found = (alike & near).flatten(1) & (right > left) & (bottom > top)
-        scores, pair = stable_topk(torch.where(found, scores, 0.0), self.pairs)
+        is_candidate = (same_class & near).flatten(1) & (right > left) & (bottom > top)
+        scores, pair = stable_topk(torch.where(is_candidate, scores, 0.0), self.pairs)
         boxes = torch.stack([value.gather(1, pair) for value in (left, top, right, bottom)], 2)
         labels = first.labels.gather(1, torch.div(pair, self.corners, rounding_mode="floor"))
         return boxes, scores, labels
 
 
-def centred(images: Tensor, sizes: Tensor, margins: Tensor) -> Tensor:
-    """images [B,C,H,W] moved down and to the right by their margins [B,2]; 0 around sizes [B,2]."""
+def shift(images: Tensor, sizes: Tensor, margins: Tensor) -> Tensor:
+    """Images [B,C,H,W] of sizes [B,2], moved down and to the right by margins [B,2]; 0 around them."""
     valid = []
     for dim in (2, 3):
         extent = images.shape[dim]
-        at = torch.arange(extent, device=images.device) - margins[:, dim - 2 : dim - 1]  # [B,extent]
-        valid.append((at >= 0) & (at < sizes[:, dim - 2 : dim - 1]))
-        index = at.clamp(0, extent - 1)
+        source = torch.arange(extent, device=images.device) - margins[:, dim - 2 : dim - 1]  # [B,extent]
+        valid.append((source >= 0) & (source < sizes[:, dim - 2 : dim - 1]))
+        index = source.clamp(0, extent - 1)
         index = index[:, None, :, None] if dim == 2 else index[:, None, None]
         images = images.gather(dim, index.expand(-1, images.shape[1], *images.shape[2:]))
     return torch.where((valid[0][:, :, None] & valid[1][:, None])[:, None], images, 0.0)

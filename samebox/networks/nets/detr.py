@@ -2,8 +2,8 @@
 
 Parameters are named as in MMDetection 3: `backbone.*`, `neck.convs.0.conv`,
 `encoder.layers.i.{self_attn.attn,ffn,norms}`, `decoder.layers.i.{self_attn,cross_attn,ffn,norms}`,
-`decoder.post_norm`, `query_embedding`, `bbox_head.{fc_cls,reg_ffn,fc_reg}`. Those of MMDetection 2 are read
-too.
+`decoder.post_norm`, `query_embedding`, `bbox_head.{fc_cls,reg_ffn,fc_reg}`. The names of MMDetection 2 are
+supported as well.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from samebox.checkpoints.weights import Rename
 from samebox.networks.blocks.boxes import clip
 from samebox.networks.blocks.nms import gather_rows
 from samebox.networks.blocks.topk import stable_topk
-from samebox.networks.blocks.transformer import DecoderLayer, EncoderLayer, sine_positions, valid_counts
+from samebox.networks.blocks.transformer import DecoderLayer, EncoderLayer, sine_positions, valid_cell_counts
 from samebox.networks.nets.contract import BOXES
 
 
@@ -27,10 +27,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(channels, heads, hidden_channels) for _ in range(layers))
 
-    def forward(self, x: Tensor, position: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, position: Tensor, padding: Tensor) -> Tensor:
         """As EncoderLayer.forward."""
         for layer in self.layers:
-            x = layer(x, position, hidden)
+            x = layer(x, position, padding)
         return x
 
 
@@ -42,16 +42,16 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(channels, heads, hidden_channels) for _ in range(layers))
         self.post_norm = nn.LayerNorm(channels)
 
-    def forward(self, queries: Tensor, memory: Tensor, position: Tensor, hidden: Tensor) -> Tensor:
-        """The queries' embeddings [B,Q,C], and of the cells what DecoderLayer.forward takes → [B,Q,C]."""
+    def forward(self, queries: Tensor, memory: Tensor, position: Tensor, padding: Tensor) -> Tensor:
+        """Query embeddings [B,Q,C]; memory, position and padding as of DecoderLayer.forward → [B,Q,C]."""
         x = torch.zeros_like(queries)
         for layer in self.layers:
-            x = layer(x, queries, memory, position, hidden)
+            x = layer(x, queries, memory, position, padding)
         return self.post_norm(x)
 
 
 class DETRHead(nn.Module):
-    """Class logits, the background last, and box of each query."""
+    """Class logits, with the background last, and the box of each query."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class DETRHead(nn.Module):
 
 
 class ChannelMapper(nn.Module):
-    """The backbone's last map, at the transformer's width. Parameters: `convs.0.conv`."""
+    """Projects the backbone's last map to the channels of the transformer. Parameters: `convs.0.conv`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -80,16 +80,16 @@ class ChannelMapper(nn.Module):
 
 
 class DETR(nn.Module):
-    """Backbone, transformer, head; of each query its best class, and then the `count` best queries.
+    """Backbone, transformer, head; then the top class of each query, and the `count` top queries.
 
-    A box is relative to its image's own size on the canvas, and cells beyond that are seen by nobody: but for
-    what the backbone sees of its surroundings, an image gives what it gives alone.
+    Boxes are relative to the size of their image on the canvas, and attention ignores padding cells. So an
+    image gives the same results as alone, except for the canvas around it that the backbone reads.
     """
 
     outputs = BOXES
     head_outputs = ("logits", "boxes")
 
-    # Names of MMDetection 2, and before those the ones of its first checkpoints → those of MMDetection 3
+    # Names of MMDetection 2 and of its first checkpoints → names of MMDetection 3
     renames: ClassVar[tuple[Rename, ...]] = (
         Rename(r"^bbox_head\.input_proj\.", "neck.convs.0.conv."),
         Rename(r"^bbox_head\.query_embedding\.", "query_embedding."),
@@ -122,34 +122,34 @@ class DETR(nn.Module):
         self.count = min(count, queries)
 
     def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W], sizes [B,2] → what DETRHead.forward gives."""
+        """Normalised images [B,3,H,W], sizes [B,2] → logits and boxes, see DETRHead.forward."""
         (x,) = self.backbone(images)
         x = self.neck(x)
-        position, hidden = self.positions(x, images, sizes)
-        memory = self.encoder(x.flatten(2).transpose(1, 2), position, hidden)
+        position, padding = self.positions(x, images, sizes)
+        memory = self.encoder(x.flatten(2).transpose(1, 2), position, padding)
         queries = self.query_embedding.weight.expand(x.shape[0], -1, -1)
-        answer = self.bbox_head(self.decoder(queries, memory, position, hidden))
-        return dict(zip(self.head_outputs, answer, strict=True))
+        predictions = self.bbox_head(self.decoder(queries, memory, position, padding))
+        return dict(zip(self.head_outputs, predictions, strict=True))
 
     def positions(self, x: Tensor, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the cells of x [B,C,H,W] are, [B,H*W,C], and which lie beyond their image, [B,H*W]."""
+        """Position encoding [B,H*W,C] of the cells of x [B,C,H,W], and their padding mask [B,H*W] bool."""
         height, width = x.shape[2:]
-        rows = valid_counts(height, images.shape[2], sizes[:, 0])
-        columns = valid_counts(width, images.shape[3], sizes[:, 1])
+        rows = valid_cell_counts(height, images.shape[2], sizes[:, 0])
+        columns = valid_cell_counts(width, images.shape[3], sizes[:, 1])
         half = x.shape[1] // 2
         down = sine_positions(height, rows, half)[:, :, None].expand(-1, -1, width, -1)
         across = sine_positions(width, columns, half)[:, None].expand(-1, height, -1, -1)
-        beyond_rows = torch.arange(height, device=x.device) >= rows[:, None]
-        beyond_columns = torch.arange(width, device=x.device) >= columns[:, None]
-        hidden = beyond_rows[:, :, None] | beyond_columns[:, None]
-        return torch.cat([down, across], 3).flatten(1, 2), hidden.flatten(1)
+        padding_rows = torch.arange(height, device=x.device) >= rows[:, None]
+        padding_columns = torch.arange(width, device=x.device) >= columns[:, None]
+        padding = padding_rows[:, :, None] | padding_columns[:, None]
+        return torch.cat([down, across], 3).flatten(1, 2), padding.flatten(1)
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.networks.nets.contract`."""
+        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs, see `samebox.networks.nets.contract`."""
         logits, relative = self.heads(images, sizes).values()
         scores, labels = logits.softmax(2)[..., :-1].max(2)
         scores, order = stable_topk(scores, self.count)
         centres, extents = gather_rows(relative, order).split(2, 2)
-        unit = sizes.to(relative.dtype).flip(1)[:, None].repeat(1, 1, 2)  # [B,1,4]: w h w h
-        boxes = torch.cat([centres - extents / 2, centres + extents / 2], 2) * unit
+        scale = sizes.to(relative.dtype).flip(1)[:, None].repeat(1, 1, 2)  # [B,1,4]: w h w h
+        boxes = torch.cat([centres - extents / 2, centres + extents / 2], 2) * scale
         return dict(zip(self.outputs, (clip(boxes, sizes), scores, labels.gather(1, order)), strict=True))

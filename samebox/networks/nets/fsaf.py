@@ -1,8 +1,7 @@
-"""FSAF: Feature Selective Anchor-Free Module (Zhu et al., 2019, arXiv:1903.00621), its anchor-free branch.
+"""The anchor-free branch of FSAF: Feature Selective Anchor-Free Module (Zhu et al., 2019, arXiv:1903.00621).
 
-It is a RetinaNet with another head, and calls the distances deltas among its outputs.
-
-Parameters are named as in MMDetection, which are RetinaNet's: `backbone.*`, `neck.*`,
+The network is a RetinaNet with the head of this module; its head outputs call the distances deltas.
+Parameters are named as in MMDetection, where they are RetinaNet's: `backbone.*`, `neck.*`,
 `bbox_head.{cls_convs,reg_convs}.i.conv`, `bbox_head.retina_{cls,reg}`.
 """
 
@@ -14,9 +13,9 @@ from samebox.networks.nets.retinanet import RetinaHead
 
 
 class FSAFHead(RetinaHead):
-    """RetinaNet's, with the distances of a box's sides from its cell's anchor in place of deltas.
+    """RetinaNet's head with the distances of a box's sides to the centre of its cell's anchor as deltas.
 
-    `normalizer`: the unit of distances, in heights and widths of the anchor.
+    Distances are in units of `normalizer` times the anchor's height (top, bottom) or width (left, right).
     """
 
     def __init__(
@@ -32,13 +31,13 @@ class FSAFHead(RetinaHead):
         self.normalizer = normalizer
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B,in_channels,H,W] → logits [B,kinds*num_classes,H,W], distances [B,kinds*4,H,W] from 0 up.
+        """[B,in_channels,H,W] → logits [B,A*num_classes,H,W], distances [B,A*4,H,W], at least 0.
 
-        Distances are of top, bottom, left and right from the anchor's centre, see the class for their unit.
+        The order of distances is top, bottom, left, right; for their unit see the class.
         """
         logits, distances = super().forward(x)
         return logits, distances.relu()
 
     def decode(self, anchors: Tensor, deltas: Tensor) -> Tensor:
-        """Anchors and the distances from their centres [...,4] → boxes [...,4]."""
+        """Anchors [...,4] and distances [...,4] → boxes [...,4]."""
         return decode_tblr(anchors, deltas, self.normalizer)

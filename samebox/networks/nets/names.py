@@ -1,7 +1,7 @@
-"""What other frameworks call the parts that networks share: detectron2, maskrcnn-benchmark and Detectron.
+"""Renames for the parts that networks share, from detectron2, maskrcnn-benchmark and Detectron.
 
-The names of the networks here are MMDetection's. Detectron's blobs are named without dots (`conv1_w`,
-`res2_0_branch2a_bn_s`): the first rules give them the endings of parameters.
+The parameters of the networks in this package are named as in MMDetection. Detectron's blobs have names
+without dots (`conv1_w`, `res2_0_branch2a_bn_s`); the first renames give them the suffixes of parameters.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,33 +11,34 @@ from torch import Tensor
 from samebox.checkpoints.weights import Rename
 
 
-def background_last(value: Tensor) -> Tensor:
-    """Rows of classes, the background first → last."""
+def move_background_last(value: Tensor) -> Tensor:
+    """Moves the first row, the background's, of parameters [C+1,…] to the end."""
     return value.roll(-1, 0)
 
 
-def without_background(rows: int) -> Callable[[Tensor], Tensor]:
-    """What leaves out the first `rows`, the background's, which nobody asks for."""
+def drop_background(rows: int) -> Callable[[Tensor], Tensor]:
+    """A function that drops the first `rows` rows of a parameter: the background's, which are never used."""
     return lambda value: value[rows:]
 
 
-def counted(pattern: str, name: str, first: int, count: int) -> Iterator[Rename]:
-    """Rules for parts numbered from `first` on, which `name` numbers from 0: "#" is the number in either."""
+def numbered_renames(pattern: str, name: str, first: int, count: int) -> Iterator[Rename]:
+    """Renames of `count` numbered parts. "#" is the number: from `first` in `pattern`, from 0 in `name`."""
     for index in range(count):
         yield Rename(pattern.replace("#", str(first + index)), name.replace("#", str(index)))
 
 
-# Of scale and bias of a norm, of weight and bias of a layer; and what training left beside them
-BLOBS = (
+# Suffixes of Detectron's blobs: scale of a norm, weight, bias. The first rename drops the state of the
+# solver.
+BLOB_RENAMES = (
     Rename(r"^[^.]*_momentum$|^(lr|iter|cur_iter|weight_order)$", None),
     Rename(r"^([^.]*_bn)_s$", r"\1.weight"),
     Rename(r"^([^.]*)_w$", r"\1.weight"),
     Rename(r"^([^.]*)_b$", r"\1.bias"),
 )
 
-# ResNet, by its stem, its stages and the parts of a block
-BACKBONE = (
-    *BLOBS,
+# ResNet: stem, stages, parts of a block
+BACKBONE_RENAMES = (
+    *BLOB_RENAMES,
     Rename(
         r"^(backbone\.bottom_up\.stem\.conv1\.norm|backbone\.body\.stem\.bn1|res_conv1_bn)\.", "backbone.bn1."
     ),
@@ -61,8 +62,8 @@ BACKBONE = (
 )
 
 
-def pyramid(first: int) -> Iterator[Rename]:
-    """Rules for an FPN whose finest map is that of stride 2^`first`."""
+def fpn_renames(first: int) -> Iterator[Rename]:
+    """Renames of an FPN whose finest map has stride 2^`first`."""
     for index, level in enumerate(range(first, 6)):
         inner, outer = f"neck.lateral_convs.{index}.conv.", f"neck.fpn_convs.{index}.conv."
         yield Rename(rf"^(backbone\.fpn_lateral{level}|backbone\.fpn\.fpn_inner{level - 1})\.", inner)

@@ -1,43 +1,36 @@
-"""Panoptic FPN (Kirillov et al., 2019, arXiv:1901.02446): Mask R-CNN, and the class of every pixel.
+"""Panoptic FPN (Kirillov et al., 2019, arXiv:1901.02446): Mask R-CNN with a semantic segmentation head.
 
-Parameters are named as in MMDetection: those of `rcnn`, and of the level i
-`semantic_head.conv_upsample_layers.i.conv.j.{conv,gn}`, then `semantic_head.conv_logits`.
+Parameters are named as in MMDetection: those of `rcnn`,
+`semantic_head.conv_upsample_layers.i.conv.j.{conv,gn}` for level i, and `semantic_head.conv_logits`.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samebox.checkpoints.weights import Rename
-from samebox.networks.blocks.conv import ConvModule
+from samebox.networks.blocks.conv import conv_tower
 from samebox.networks.blocks.valid import GroupNorm
 from samebox.networks.nets.contract import PANOPTIC
 from samebox.networks.nets.rcnn import RCNN, RoIHead
 from samebox.networks.nets.rpn import RPNHead
 
-LEVELS = 4  # of the pyramid, strides 4 to 32
-
-
-def enlarged(x: Tensor, like: Tensor) -> Tensor:
-    """[B,C,h,w] → [B,C,H,W], the size of `like` [B,…,H,W], bilinearly."""
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+LEVELS = 4  # levels of the pyramid that the semantic head reads: strides 4 to 32
 
 
 class ConvUpsample(nn.Module):
-    """Blocks of a 3x3 convolution, GroupNorm and ReLU, the map enlarged after each but at the finest level.
+    """Brings a level of the pyramid to the size of the finest: 3x3 convolutions with GroupNorm and ReLU.
 
-    `level`: how many levels of the pyramid are finer.
+    Bilinear upsampling to the next finer level follows each of them. `level`: number of finer levels; at
+    level 0 there is one convolution without upsampling.
     """
 
     def __init__(self, level: int, in_channels: int, channels: int, groups: int) -> None:
         super().__init__()
-        widths = [in_channels, *[channels] * max(level, 1)]
-        self.conv = nn.ModuleList(
-            ConvModule(i, o, 3, norm=GroupNorm(groups, channels)) for i, o in pairwise(widths)
-        )
+        self.conv = conv_tower(in_channels, channels, max(level, 1), partial(GroupNorm, groups))
         self.level = level
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -46,13 +39,13 @@ class ConvUpsample(nn.Module):
         if self.level == 0:
             return self.conv[0](x)
         for conv, finer in zip(self.conv, reversed(maps[: self.level]), strict=True):
-            # to the finer level's own size: on a canvas of whole strides, twice
-            x = enlarged(conv(x), finer)
+            # the sides of `finer` are twice those of x if the canvas is a multiple of the strides
+            x = F.interpolate(conv(x), size=finer.shape[2:], mode="bilinear", align_corners=False)
         return x
 
 
 class SemanticHead(nn.Module):
-    """The class of every cell of stride 4: things, all in one, and each class of stuff."""
+    """Semantic segmentation at stride 4: one class for all things, and each class of stuff."""
 
     def __init__(self, in_channels: int, channels: int, num_stuff_classes: int, groups: int) -> None:
         super().__init__()
@@ -63,13 +56,13 @@ class SemanticHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """The pyramid, finest first → logits [B,1+num_stuff_classes,H/4,W/4], things first."""
-        finest, *others = (layer(maps) for layer in self.conv_upsample_layers)
+        total, *others = (layer(maps) for layer in self.conv_upsample_layers)
         for other in others:
-            finest = finest + other
-        return self.conv_logits(finest)
+            total = total + other
+        return self.conv_logits(total)
 
 
-# detectron2 counts a level's enlargements among its layers
+# Names of detectron2. A level is a Sequential in which every second layer is an upsampling.
 RENAMES = (
     *(
         Rename(
@@ -87,7 +80,7 @@ RENAMES = (
 
 
 class PanopticFPN(RCNN):
-    """Mask R-CNN and a semantic head on the same pyramid; `postprocess.panoptic` merges their outputs."""
+    """Mask R-CNN and a semantic head on one pyramid; `samebox.postprocess.panoptic` merges their outputs."""
 
     renames: ClassVar[tuple[Rename, ...]] = RENAMES
 
@@ -105,13 +98,13 @@ class PanopticFPN(RCNN):
 
     @property
     def head_outputs(self) -> tuple[str, ...]:
-        """Those of RCNN, then semantics, logits [B,S,H/4,W/4]."""
+        """As RCNN.head_outputs, then semantics: logits [B,S,H/4,W/4]."""
         return (*super().head_outputs, "semantics")
 
-    def head_values(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, ...]:
-        """What `heads` gives, from the pyramid on."""
-        return (*super().head_values(maps, sizes), self.semantic_head(maps))
+    def head_tensors(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, ...]:
+        """As RCNN.head_tensors."""
+        return (*super().head_tensors(maps, sizes), self.semantic_head(maps))
 
-    def found_in(self, maps: Sequence[Tensor], sizes: Tensor) -> dict[str, Tensor]:
-        """What `forward` gives, from the pyramid on."""
-        return super().found_in(maps, sizes) | {"semantics": self.semantic_head(maps)}
+    def detect(self, maps: Sequence[Tensor], sizes: Tensor) -> dict[str, Tensor]:
+        """As RCNN.detect."""
+        return super().detect(maps, sizes) | {"semantics": self.semantic_head(maps)}

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.nets.rcnn import RoIHead
 
-# Boxes of an image whose masks eager PyTorch refines at once. Its allocator asks the system anew for each
-# tensor of more than 32 MB; the largest of so few boxes has 17.
+# Number of boxes of an image whose masks eager PyTorch refines at once. Its allocator requests every tensor
+# of more than 32 MB from the system; for 16 boxes the largest tensor has 17 MB.
 EAGER_BLOCK = 16
 
 
-def centres(cells: Tensor, size: int) -> Tensor:
-    """Where cells [...] of a grid of `size` x `size` have their centres: x y in 0..1 across it, [...,2].
+def cell_centres(cells: Tensor, size: int) -> Tensor:
+    """Centres [...,2] of cells [...] of a `size` x `size` grid: x y in 0..1 over the grid.
 
     Cells are numbered row by row.
     """
@@ -30,36 +30,35 @@ def centres(cells: Tensor, size: int) -> Tensor:
     return (torch.stack([cells - rows * size, rows], dim=-1) + 0.5) / size
 
 
-def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear samples, 0 outside: maps [B,C,H,W], points [B,K,P,2] x y in 0..1 across them → [B,C,K,P]."""
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear samples, 0 outside: maps [B,C,H,W], points [B,K,P,2] x y in 0..1 over the map → [B,C,K,P]."""
     return F.grid_sample(maps, points * 2 - 1, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def sample_in_boxes(x: Tensor, stride: int, boxes: Tensor, points: Tensor) -> Tensor:
-    """A map at points within boxes, one row of samples a box.
+    """Bilinear samples of a map at points given relative to boxes.
 
-    x [B,C,H,W] of that stride, boxes [B,K,4] in pixels, points [B,K,P,2] x y in 0..1 across their box →
-    [B*K,C,P].
+    x [B,C,H,W] of `stride`, boxes [B,K,4] in pixels, points [B,K,P,2] x y in 0..1 over their box → [B*K,C,P].
     """
     height, width = x.shape[2:]
     corners, sides = boxes[:, :, None, :2], boxes[:, :, None, 2:] - boxes[:, :, None, :2]
     across, down = (corners + points * sides).unbind(-1)  # [B,K,P], pixels
-    samples = sample(x, torch.stack([across / (stride * width), down / (stride * height)], dim=-1))
+    samples = sample_points(x, torch.stack([across / (stride * width), down / (stride * height)], dim=-1))
     return samples.transpose(1, 2).flatten(0, 1)
 
 
-def least_certain(logits: Tensor, count: int) -> Tensor:
-    """The `count` cells, at most, where each mask is nearest to undecided: logits [N,S,S] → [N,count]."""
-    distances = logits.flatten(1).abs()
-    if count >= distances.shape[1]:
-        return torch.arange(distances.shape[1], device=logits.device).expand_as(distances)
-    return distances.topk(count, largest=False).indices
+def most_uncertain(logits: Tensor, count: int) -> Tensor:
+    """Indices of the `count` cells with logits nearest to 0, or of all cells: logits [N,S,S] → [N,count]."""
+    certainty = logits.flatten(1).abs()
+    if count >= certainty.shape[1]:
+        return torch.arange(certainty.shape[1], device=logits.device).expand_as(certainty)
+    return certainty.topk(count, largest=False).indices
 
 
 class CoarseMaskHead(nn.Module):
     """A coarse mask of each class from the crop of a box, by fully connected layers.
 
-    `side`: of the crops, S below; that of the masks, M, is half of it.
+    `side`: of the crops, S in shapes; masks have half of it, M.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class CoarseMaskHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """Mask logits at single points: an MLP that is shown the coarse logits anew before each layer."""
+    """Mask logits at points, by an MLP whose every layer also reads the coarse logits."""
 
     def __init__(self, in_channels: int, channels: int, fcs: int, num_classes: int) -> None:
         super().__init__()
@@ -102,18 +101,18 @@ class PointHead(nn.Module):
         x = fine
         for fc in self.fcs:
             x = fc(torch.cat([x, coarse], dim=1))
-        # fc_logits for the classes asked for alone
+        # fc_logits only for the given classes
         weight = self.fc_logits.weight[:, :, 0][classes]  # [N,k,channels+num_classes]
         bias = cast(Tensor, self.fc_logits.bias)[classes]
         return torch.bmm(weight, torch.cat([x, coarse], dim=1)) + bias[..., None]
 
 
 class PointRendRoIHead(RoIHead):
-    """Masks as a renderer refines a picture: a coarse one is enlarged step by step, and after each step its
-    least certain points are predicted anew from the finest level of the pyramid.
+    """Refines coarse masks by rendering: a mask is upsampled in steps, and after each step its most uncertain
+    points are predicted again from the finest level of the pyramid.
 
-    `stride`: of that level. Each of `steps` steps enlarges `scale`-fold and predicts `points` points, but
-    for steps whose points the next one would predict over again.
+    `stride`: of that level. Each of `steps` steps upsamples by `scale` and predicts `points` points. A step
+    predicts none if the next step would predict all of them again.
     """
 
     def __init__(
@@ -148,25 +147,25 @@ class PointRendRoIHead(RoIHead):
         return logits.sigmoid().reshape(*labels.shape, *logits.shape[2:])
 
     def crops(self, finest: Tensor, boxes: Tensor) -> Tensor:
-        """[B,C,H,W], boxes [B,K,4] → one sample a bin, at its centre, for the mask head: [B*K,C,S,S]."""
+        """[B,C,H,W], boxes [B,K,4] → crops for the mask head, sampled at the centres of bins: [B*K,C,S,S]."""
         side = cast(CoarseMaskHead, self.mask_head).side
-        bins = centres(torch.arange(side**2, device=boxes.device), side)
+        bins = cell_centres(torch.arange(side**2, device=boxes.device), side)
         points = bins.expand(*boxes.shape[:2], -1, -1)
         return sample_in_boxes(finest, self.stride, boxes, points).unflatten(2, (side, side))
 
     def refine(self, finest: Tensor, boxes: Tensor, coarse: Tensor, classes: Tensor) -> Tensor:
         """Coarse logits [B*K,C,S,S] of boxes [B,K,4] → logits [B*K,k,M,M] of the classes [B*K,k].
 
-        The first of the classes is a box's own: it says which points are the least certain.
+        The first class is the label of the box; its logits select the uncertain points.
         """
         size = coarse.shape[3]
         logits = coarse.gather(1, classes[:, :, None, None].expand(-1, -1, size, size))
-        for left in reversed(range(self.steps)):
+        for remaining in reversed(range(self.steps)):
             size *= self.scale
             logits = F.interpolate(logits, size=(size, size), mode="bilinear", align_corners=False)
-            if left == 0 or self.points < (self.scale * size) ** 2:
-                cells = least_certain(logits[:, 0], self.points)
-                predicted = self._predict(finest, boxes, coarse, classes, centres(cells, size))
+            if remaining == 0 or self.points < (self.scale * size) ** 2:
+                cells = most_uncertain(logits[:, 0], self.points)
+                predicted = self._predict(finest, boxes, coarse, classes, cell_centres(cells, size))
                 index = cells[:, None].expand(-1, classes.shape[1], -1)
                 logits = logits.flatten(2).scatter(2, index, predicted).unflatten(2, (size, size))
         return logits
@@ -174,6 +173,6 @@ class PointRendRoIHead(RoIHead):
     def _predict(
         self, finest: Tensor, boxes: Tensor, coarse: Tensor, classes: Tensor, points: Tensor
     ) -> Tensor:
-        """Logits [B*K,k,P] of the classes at points [B*K,P,2], x y in 0..1 across their box."""
+        """Logits [B*K,k,P] of the classes at points [B*K,P,2], x y in 0..1 over their box."""
         fine = sample_in_boxes(finest, self.stride, boxes, points.reshape(*boxes.shape[:2], -1, 2))
-        return self.point_head(fine, sample(coarse, points[:, None])[:, :, 0], classes)
+        return self.point_head(fine, sample_points(coarse, points[:, None])[:, :, 0], classes)

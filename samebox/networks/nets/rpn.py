@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from samebox.networks.blocks.anchors import Anchors, DetectronAnchors
 from samebox.networks.blocks.boxes import decode_deltas
-from samebox.networks.blocks.dense import candidates, probability, rank
+from samebox.networks.blocks.dense import candidates, probability, unsaturated_score
 from samebox.networks.blocks.nms import GreedyNMS, gather_rows
 from samebox.networks.blocks.topk import stable_topk
 
 
 class RPNHead(nn.Module):
-    """Where objects may be: the `nms_pre` best anchors of each level, decoded, and one NMS level by level.
+    """Proposals: the `nms_pre` top anchors of each level, decoded, and an NMS of each level.
 
-    The best are those of the highest probability, or of the highest logit with `by_logit`, as in detectron2:
-    objectness is then what `blocks.dense.rank` makes of it. Boxes are `inclusive` where those of the
-    NMS are; `shrink_limit` as in `decode_deltas`.
+    Anchors are ranked by their probability, or with `by_logit`, as in detectron2, by their logit; the
+    objectness is then the `unsaturated_score`. Boxes are inclusive if those of `nms` are. For `shrink_limit`
+    see `decode_deltas`. In shapes, A is the number of anchors at a cell.
     """
 
     def __init__(
@@ -36,25 +36,25 @@ class RPNHead(nn.Module):
         super().__init__()
         self.rpn_conv = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.relu = nn.ReLU()
-        self.rpn_cls = nn.Conv2d(channels, anchors.kinds, 1)
-        self.rpn_reg = nn.Conv2d(channels, anchors.kinds * 4, 1)
+        self.rpn_cls = nn.Conv2d(channels, anchors.per_cell, 1)
+        self.rpn_reg = nn.Conv2d(channels, anchors.per_cell * 4, 1)
         self.anchors = anchors
         self.nms = nms
         self.nms_pre = nms_pre
-        self.score = rank if by_logit else probability
+        self.score = unsaturated_score if by_logit else probability
         self.decode = partial(decode_deltas, inclusive=nms.inclusive, shrink_limit=shrink_limit)
 
     def forward(self, maps: Sequence[Tensor], sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Maps [B,in_channels,H,W], finest first, and sizes [B,2] → proposals [B,N,4], objectness [B,N].
 
-        N = `nms.count`, by descending objectness; rows to spare are zero. A proposal is in canvas pixels
-        and lies within its own image.
+        N = `nms.count`, in descending order of objectness; padding rows are zero. Proposals are x1 y1 x2 y2
+        in canvas pixels, clipped to their own image.
         """
         return self.select([self.predict(x) for x in maps], sizes)
 
     def select(self, levels: Sequence[tuple[Tensor, Tensor]], sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """What `predict` gives for each level, finest first → the proposals, as `forward` has them."""
-        found = candidates(
+        """Results of `predict` for each level, finest first, and sizes [B,2] → proposals as in `forward`."""
+        selected = candidates(
             levels,
             self.anchors,
             1,
@@ -65,13 +65,13 @@ class RPNHead(nn.Module):
             score=self.score,
             inclusive=self.nms.inclusive,
         )
-        # levels are kept apart as images are: all of them go through the loop of the NMS at once
-        by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in found]
+        # levels are treated as images of one batch, so that one NMS loop processes all of them
+        by_level = [x.unflatten(1, (len(levels), self.nms_pre)).flatten(0, 1) for x in selected]
         boxes, scores, _ = (x.unflatten(0, (-1, len(levels))).flatten(1, 2) for x in self.nms(*by_level))
         objectness, index = stable_topk(scores, self.nms.count)
         return gather_rows(boxes, index), objectness
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B,in_channels,H,W] → objectness logits [B,kinds,H,W], deltas [B,kinds*4,H,W]."""
+        """[B,in_channels,H,W] → objectness logits [B,A,H,W], deltas [B,A*4,H,W]."""
         x = self.relu(self.rpn_conv(x))
         return self.rpn_cls(x), self.rpn_reg(x)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from samebox.networks.blocks.anchors import SizedAnchors
 from samebox.networks.blocks.boxes import decode_deltas
 from samebox.networks.blocks.conv import ConvModule
-from samebox.networks.blocks.dense import candidates, class_probabilities, map_names
+from samebox.networks.blocks.dense import candidates, class_probabilities
 from samebox.networks.blocks.mobilenet import DepthwiseSeparable
 from samebox.networks.nets.one_stage import OneStage
 
@@ -23,10 +23,11 @@ Activation = Callable[[], nn.Module]
 
 
 class SSDNeck(nn.Module):
-    """The backbone's maps, and one map more for each of `extra_channels`: 1x1 to half of them, then 3x3.
+    """Appends a level to the backbone's maps for each of `extra_channels`.
 
-    `in_channels`: of the backbone's maps, finest first. `strides` and `paddings` are those of the 3x3
-    convolutions, which are depthwise separable where there is a `norm`. `l2_norm`: for the finest map, or
+    A level is computed from the one before it by a 1x1 convolution to half its channels and a 3x3
+    convolution. `in_channels`: of the backbone's maps, finest first. `strides` and `paddings`: of the 3x3
+    convolutions, which are depthwise separable if there is a `norm`. `l2_norm`: applied to the finest map, or
     None.
     """
 
@@ -57,7 +58,7 @@ class SSDNeck(nn.Module):
             self.extra_layers.append(nn.Sequential(narrow, wide))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """[B,C_i,H_i,W_i], finest first → the same, and then the extra levels."""
+        """[B,C_i,H_i,W_i], finest first → the same levels, then the extra ones."""
         outs = list(maps)
         if self.l2_norm is not None:
             outs[0] = self.l2_norm(outs[0])
@@ -67,10 +68,11 @@ class SSDNeck(nn.Module):
 
 
 class SSDHead(nn.Module):
-    """Class logits, the background last, and box deltas per anchor, by convolutions of each level's own.
+    """Class logits, with the background last, and box deltas of every anchor, by level-specific convolutions.
 
-    `in_channels`: of the levels, finest first. `stds` [4]: the unit of the deltas. With a `norm`, SSDLite's
-    convolutions: 3x3 of each channel alone, then 1x1.
+    `in_channels`: of the levels, finest first. `stds` [4]: see `decode_deltas`. With a `norm` the
+    convolutions are SSDLite's: 3x3 depthwise, then 1x1. In shapes, A_i is the number of anchors at a cell of
+    level i.
     """
 
     stds: Tensor
@@ -89,51 +91,48 @@ class SSDHead(nn.Module):
         def predictor(channels: int, outputs: int) -> nn.Sequential:
             if norm is None:
                 return nn.Sequential(nn.Conv2d(channels, outputs, 3, padding=1))
-            alone = ConvModule(
+            depthwise = ConvModule(
                 channels, channels, 3, groups=channels, norm=norm(channels), activation=activation
             )
-            return nn.Sequential(alone, nn.Conv2d(channels, outputs, 1))
+            return nn.Sequential(depthwise, nn.Conv2d(channels, outputs, 1))
 
-        levels = list(zip(in_channels, anchors.kinds, strict=True))
-        self.cls_convs = nn.ModuleList(predictor(c, kinds * (num_classes + 1)) for c, kinds in levels)
-        self.reg_convs = nn.ModuleList(predictor(c, kinds * 4) for c, kinds in levels)
+        levels = list(zip(in_channels, anchors.per_cell, strict=True))
+        self.cls_convs = nn.ModuleList(predictor(c, per_cell * (num_classes + 1)) for c, per_cell in levels)
+        self.reg_convs = nn.ModuleList(predictor(c, per_cell * 4) for c, per_cell in levels)
         self.num_classes = num_classes
         self.anchors = anchors
+        self.strides = anchors.strides
         self.register_buffer("stds", torch.tensor(stds), persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """[B,C_i,H_i,W_i], finest first → logits [B,kinds_i*(num_classes+1),…], deltas [B,kinds_i*4,…]."""
+        """[B,C_i,H_i,W_i], finest first → of each logits [B,A_i*(num_classes+1),…], deltas [B,A_i*4,…]."""
         convs = zip(self.cls_convs, self.reg_convs, strict=True)
         return [(classes(x), boxes(x)) for x, (classes, boxes) in zip(maps, convs, strict=True)]
 
 
 class SSD(OneStage):
-    """Backbone, extra levels, head; then the `nms_pre` best pairs of each level, decoded, and one NMS.
+    """A OneStage with anchors, whose scores are a softmax over the classes and the background.
 
-    Pairs with a probability of at most `score_threshold` are dropped, and so is a box that clipping to its
-    image leaves without an area.
+    Boxes that have no area after clipping to their image are dropped.
     """
 
     bbox_head: SSDHead
+    map_parts = ("logits", "deltas")
 
-    @property
-    def head_outputs(self) -> tuple[str, ...]:
-        """What `heads` gives, by the stride of the level: logits_8, deltas_8, logits_16, …."""
-        return map_names(("logits", "deltas"), self.bbox_head.anchors.strides)
-
-    def heads(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W] → the head's maps, finest level first, see SSDHead.forward."""
-        levels = self.bbox_head(self.neck(self.backbone(images)))
-        return dict(zip(self.head_outputs, (x for level in levels for x in level), strict=True))
+    def levels(self, images: Tensor, sizes: Tensor) -> list[tuple[Tensor, ...]]:
+        """As OneStage.levels, see SSDHead.forward."""
+        return self.bbox_head(self.neck(self.backbone(images)))
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
-        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs of `samebox.networks.nets.contract`."""
-        head, maps = self.bbox_head, list(self.heads(images, sizes).values())
+        """Normalised images [B,3,H,W] and sizes [B,2] → the outputs, see `samebox.networks.nets.contract`."""
+        head = self.bbox_head
         levels = [
-            (class_probabilities(logits.unflatten(1, (kinds, -1))).flatten(1, 2), deltas)
-            for kinds, logits, deltas in zip(head.anchors.kinds, maps[::2], maps[1::2], strict=True)
+            (class_probabilities(logits.unflatten(1, (per_cell, -1))).flatten(1, 2), deltas)
+            for per_cell, (logits, deltas) in zip(
+                head.anchors.per_cell, self.levels(images, sizes), strict=True
+            )
         ]
-        found = candidates(
+        selected = candidates(
             levels,
             head.anchors,
             head.num_classes,
@@ -143,4 +142,4 @@ class SSD(OneStage):
             decode=partial(decode_deltas, stds=head.stds),
             score=nn.Identity(),
         )
-        return dict(zip(self.outputs, self.nms(*found), strict=True))
+        return dict(zip(self.outputs, self.nms(*selected), strict=True))

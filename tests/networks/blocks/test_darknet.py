@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from samebox.networks.blocks.darknet import Darknet, ResBlock, conv
+from samebox.networks.blocks.darknet import Darknet, ResBlock, conv_bn_leaky
 
 PARTS = (
     "conv.weight",
@@ -9,8 +9,8 @@ PARTS = (
 )
 
 
-def test_names_and_size():
-    """As many parameters as Darknet-53 of 1000 classes, 41,609,928, less those of its classifier."""
+def test_names_and_number_of_parameters():
+    """Darknet-53 has 41,609,928 parameters with a classifier of 1000 classes, which has 1,025,000."""
     with torch.device("meta"):
         network = Darknet()
     modules = ["conv1"]
@@ -23,11 +23,11 @@ def test_names_and_size():
 
 def test_maps_of_the_last_three_stages():
     maps = Darknet(4, (1, 1, 2, 1, 1)).eval()(torch.rand(2, 3, 64, 99))
-    # each halving rounds up
+    # halvings round up
     assert [x.shape for x in maps] == [(2, 32, 8, 13), (2, 64, 4, 7), (2, 128, 2, 4)]
 
 
-def test_a_block_adds_what_its_convolutions_give():
+def test_a_block_adds_its_convolutions_to_the_input():
     block, x = ResBlock(6).eval(), torch.randn(1, 6, 5, 5)
     for parameter in block.conv2.parameters():
         parameter.data.zero_()
@@ -35,9 +35,9 @@ def test_a_block_adds_what_its_convolutions_give():
     assert block.conv1.conv.out_channels == 3
 
 
-def test_a_convolution_leaks_a_tenth():
-    module = conv(1, 1, 1).eval()
+def test_leaky_relu_has_slope_0_1():
+    module = conv_bn_leaky(1, 1, 1).eval()
     module.conv.weight.data.fill_(1)
     assert isinstance(module.bn, nn.BatchNorm2d)
-    found = module(torch.tensor([-10.0, 10.0]).reshape(1, 1, 1, 2))
-    torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 10.0]), rtol=1e-4, atol=0)
+    result = module(torch.tensor([-10.0, 10.0]).reshape(1, 1, 1, 2))
+    torch.testing.assert_close(result.flatten(), torch.tensor([-1.0, 10.0]), rtol=1e-4, atol=0)

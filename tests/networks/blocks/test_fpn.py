@@ -13,18 +13,18 @@ def pyramid(sizes, channels=(2, 3, 4)):
 @pytest.mark.parametrize(
     ("sizes", "beyond"),
     [
-        pytest.param([(32, 40), (16, 20), (8, 10)], [(4, 5), (2, 3)], id="halves"),
-        pytest.param([(25, 17), (13, 9), (7, 5)], [(4, 3), (2, 2)], id="odd"),
-        pytest.param([(3, 1), (2, 1), (1, 1)], [(1, 1), (1, 1)], id="smallest"),
+        pytest.param([(32, 40), (16, 20), (8, 10)], [(4, 5), (2, 3)], id="even sizes"),
+        pytest.param([(25, 17), (13, 9), (7, 5)], [(4, 3), (2, 2)], id="odd sizes"),
+        pytest.param([(3, 1), (2, 1), (1, 1)], [(1, 1), (1, 1)], id="smallest sizes"),
     ],
 )
 @pytest.mark.parametrize("extra_levels", ["pool", "conv_on_input", "conv_on_output"])
-def test_sizes_of_the_levels(sizes, beyond, extra_levels):
+def test_level_sizes(sizes, beyond, extra_levels):
     outs = FPN([2, 3, 4], 6, 5, extra_levels)(pyramid(sizes))
     assert [out.shape for out in outs] == [(1, 6, *size) for size in [*sizes, *beyond]]
 
 
-def test_names_and_channels_of_the_extra_levels():
+def test_parameter_names_and_channels_of_the_extra_levels():
     names = [f"{kind}.{i}.conv.{p}" for kind, n in (("lateral_convs", 3), ("fpn_convs", 5)) for i in range(n)
              for p in ("weight", "bias")]  # fmt: skip
     fpn = FPN([2, 3, 4], 6, 5, "conv_on_input")
@@ -36,7 +36,7 @@ def test_names_and_channels_of_the_extra_levels():
     assert len(FPN([2, 3, 4], 6, 3, "conv_on_output").fpn_convs) == 3
 
 
-def test_coarse_levels_are_added_to_fine_ones_by_the_nearest_cell():
+def test_coarse_levels_are_upsampled_to_the_nearest_cell_and_added():
     fpn = FPN([2, 3, 4], 6, 3, "conv_on_output")
     maps = pyramid([(5, 7), (3, 4), (2, 2)])
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_coarse_levels_are_added_to_fine_ones_by_the_nearest_cell():
 
 
 @pytest.mark.parametrize("extra_levels", ["conv_on_input", "conv_on_output"])
-def test_where_the_extra_levels_are_taken_from(extra_levels):
+def test_source_of_the_extra_levels(extra_levels):
     fpn, maps = FPN([2, 3, 6], 6, 5, extra_levels), pyramid([(9, 9), (5, 5), (3, 3)], (2, 3, 6))
     with torch.no_grad():
         outs = fpn(maps)
@@ -61,17 +61,17 @@ def test_where_the_extra_levels_are_taken_from(extra_levels):
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3]))
 
 
-def test_a_relu_between_the_extra_levels():
+def test_relu_between_the_extra_levels():
     maps = pyramid([(9, 9), (5, 5), (3, 3)])
     fpn = FPN([2, 3, 4], 6, 5, "conv_on_output", relu_between=True)
     with torch.no_grad():
         outs = fpn(maps)
         torch.testing.assert_close(outs[3], fpn.fpn_convs[3](outs[2]))
         torch.testing.assert_close(outs[4], fpn.fpn_convs[4](outs[3].relu()))
-        assert min(outs[2].min(), outs[3].min()) < 0, "a ReLU would change nothing"
+        assert min(outs[2].min(), outs[3].min()) < 0, "no negative values, so a ReLU has no effect"
 
 
-def test_pooled_levels_take_every_second_cell():
+def test_pooled_levels_contain_every_second_cell():
     fpn, maps = FPN([2, 3, 6], 6, 5, "pool"), pyramid([(9, 9), (5, 7), (3, 4)], (2, 3, 6))
     with torch.no_grad():
         outs = fpn(maps)
@@ -80,6 +80,6 @@ def test_pooled_levels_take_every_second_cell():
     assert outs[4].equal(outs[3][:, :, ::2, ::2])
 
 
-def test_an_unknown_source_of_the_extra_levels_is_refused():
+def test_an_unknown_extra_levels_is_refused():
     with pytest.raises(SameboxError, match=r"^neck\.extra_levels: 'on_lateral' is none of pool, conv_on_in"):
         FPN([8, 16], 8, 3, "on_lateral")

@@ -41,7 +41,7 @@ def test_running_maximum_is_the_cumulative_one(dim, backwards, length):
 
 def test_images_are_moved_into_the_middle_of_their_own_canvas(network, images):
     sizes = torch.tensor(SIZES)
-    moved = network.placed(images, sizes)
+    moved = network.centre(images, sizes)
     for image, out, (height, width) in zip(images, moved, SIZES, strict=True):
         canvas = [side | (MULTIPLE - 1) for side in (height, width)]
         top, left = canvas[0] // 2 - height // 2, canvas[1] // 2 - width // 2

@@ -302,7 +302,7 @@ def test_what_the_network_is_asked(golden):
         if resized is not None:
             assert batch.sizes[0].tolist() == resized
         else:  # pasted into the canvas as it is
-            normalized = network.network.placed(normalized, sizes)
+            normalized = network.network.centre(normalized, sizes)
         assert list(batch.images.shape[2:]) == padded
         if tensor is not None:
             np.testing.assert_allclose(samples(normalized), tensor, atol=1e-5)

@@ -13,7 +13,7 @@ from samebox.networks.nets.solov2 import (
     SOLOv2,
     SOLOv2Head,
     matrix_nms,
-    peaks,
+    points_nms,
     with_coordinates,
 )
 
@@ -142,7 +142,7 @@ def test_a_cell_is_a_peak_where_nothing_to_its_left_and_above_is_larger():
         image, label, row, column = at
         window = scores[image, label, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
         expected[at] = scores[at] if scores[at] == window.max() else 0
-    assert peaks(scores).equal(expected)
+    assert points_nms(scores).equal(expected)
 
 
 def test_coordinates_go_from_minus_one_to_one_across_and_down():

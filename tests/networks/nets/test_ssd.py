@@ -14,7 +14,7 @@ CLOSE = Tolerance(score=1e-4, box=0.05)
 
 
 def sides_of(anchors):
-    return [anchors.get_buffer(f"sides_{level}").tolist() for level in range(len(anchors.kinds))]
+    return [anchors.get_buffer(f"sides_{level}").tolist() for level in range(len(anchors.per_cell))]
 
 
 def by_definition(network, logits, deltas, level):
@@ -62,7 +62,7 @@ def test_maps_of_the_heads(network):
         maps = network.heads(images, sizes)
     assert tuple(maps) == network.head_outputs
     anchors = network.bbox_head.anchors
-    for stride, kinds in zip(anchors.strides, anchors.kinds, strict=True):
+    for stride, kinds in zip(anchors.strides, anchors.per_cell, strict=True):
         cells = (64 // stride,) * 2
         assert maps[f"logits_{stride}"].shape == (2, kinds * (tiny.CLASSES + 1), *cells)
         assert maps[f"deltas_{stride}"].shape == (2, kinds * 4, *cells)
