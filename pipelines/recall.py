@@ -16,7 +16,7 @@ from samebox.coco.dataset import dataset_of
 from samebox.comparing.measures import FURTHER
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.evaluation.proposals import ProposalRunner, proposed
+from samebox.evaluation.proposals import ProposalRunner, proposal_overlaps
 from samebox.scoring.recall import recall_scores
 from stages.compose import plain
 
@@ -28,7 +28,7 @@ def run(config: DictConfig) -> None:
     dataset, title = dataset_of(plain(config.dataset)), config.runtime.title
     dataset.check_annotated()
     with Detector(ProposalRunner(opened(config))) as detector:
-        found = recall_scores(proposed(detector, dataset, config.evaluate.batches[0], title))
+        found = recall_scores(proposal_overlaps(detector, dataset, config.evaluate.batches[0], title))
     print(f"{config.detector.name}, {title}: proposals in {len(dataset.images)} images")
     for key, heading in FURTHER["recall"].items():
         points = found.stats[key]

@@ -19,7 +19,7 @@ from samebox.coco.dataset import CocoDataset, dataset_of
 from samebox.coco.submission import write_detections, write_segments, write_voc
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import Pass, check_run, run_over
+from samebox.evaluation.run import DataSetRun, check_any_image_ran, run_on_data_set
 from samebox.scoring.average_precision import KEYPOINTS
 from stages.compose import plain
 
@@ -32,31 +32,31 @@ def run(config: DictConfig) -> None:
         raise SameboxError(f"format: {config.format!r} is none of {', '.join(FORMATS)}")
     dataset, title = dataset_of(plain(config.dataset)), config.runtime.title
     with Detector(opened(config)) as detector:
-        done = run_over(detector, dataset, config.evaluate.batches[0], warmup=0, title=title)
-    check_run(done, dataset, config.dataset.name)
-    for name, reason in done.skipped.items():
+        data_set_run = run_on_data_set(detector, dataset, config.evaluate.batches[0], warmup=0, title=title)
+    check_any_image_ran(data_set_run, dataset, config.dataset.name)
+    for name, reason in data_set_run.skipped.items():
         print(f"left out: {name}: {reason}")
-    for path in written(config, done, dataset):
+    for path in written(config, data_set_run, dataset):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def written(config: DictConfig, done: Pass, dataset: CocoDataset) -> Iterator[Path]:
+def written(config: DictConfig, data_set_run: DataSetRun, dataset: CocoDataset) -> Iterator[Path]:
     """Each file as soon as it is written."""
     out = Path(config.out)
     if config.format == "voc":
-        return write_voc(out / "voc", done.results, dataset)
+        return write_voc(out / "voc", data_set_run.results, dataset)
     # image_info_test-dev2017.json is of the split test-dev2017
     split = Path(config.dataset.annotations).stem.rpartition("_")[2]
-    return zips(done, out, f"{split}_{config.algorithm}")
+    return zips(data_set_run, out, f"{split}_{config.algorithm}")
 
 
-def zips(done: Pass, folder: Path, stem: str) -> Iterator[Path]:
+def zips(data_set_run: DataSetRun, folder: Path, stem: str) -> Iterator[Path]:
     """COCO's, one for each task that the detector can do."""
-    tasks = {"bbox": True, "segm": done.masks, "keypoints": done.keypoints == KEYPOINTS}
+    tasks = {"bbox": True, "segm": data_set_run.has_masks, "keypoints": data_set_run.keypoints == KEYPOINTS}
     for task in (task for task, given in tasks.items() if given):
-        yield write_detections(folder, task, stem, done.results)
-    if done.panoptic is not None:
-        yield write_segments(folder, stem, done.panoptic)
+        yield write_detections(folder, task, stem, data_set_run.results)
+    if data_set_run.panoptic is not None:
+        yield write_segments(folder, stem, data_set_run.panoptic)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from samebox.core.errors import NotHere
 from samebox.core.files import read_json
 from samebox.detector import Detector
 from samebox.engine.record import engine_report, sidecar
-from samebox.evaluation.evaluate import evaluated, not_run
-from samebox.evaluation.invariance import Limits
+from samebox.evaluation.evaluate import evaluate_form, form_not_run
+from samebox.evaluation.invariance import InvarianceLimits
 from stages.compose import artifact, main, plain
 
 
@@ -29,7 +29,7 @@ def evaluate(config: DictConfig) -> EvaluatedForm:
     dataset = dataset_of(plain(config.dataset))
     runner = instantiate(config.runtime.runner)
     try:
-        return evaluated(
+        return evaluate_form(
             facts(config, path),
             lambda: Detector(runner(config, path).__enter__()),
             dataset,
@@ -38,14 +38,14 @@ def evaluate(config: DictConfig) -> EvaluatedForm:
             limits(config),
         )
     except NotHere as reason:
-        return not_run(facts(config, path), f"{built(path)}not run: {reason}")
+        return form_not_run(facts(config, path), f"{built(path)}not run: {reason}")
 
 
-def limits(config: DictConfig) -> Limits:
+def limits(config: DictConfig) -> InvarianceLimits:
     """Those of the invariance checks, for the form's precision."""
     usual = plain(config.evaluate.invariance)
     by_precision = usual.pop("of")
-    return Limits(**usual | by_precision.get(config.runtime.get("precision"), {}))
+    return InvarianceLimits(**usual | by_precision.get(config.runtime.get("precision"), {}))
 
 
 def facts(config: DictConfig, path: Path) -> dict[str, Any]:

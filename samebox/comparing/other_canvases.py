@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.coco.results import detections_from_results
 from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, Agreement, agreement
-from samebox.evaluation.checks import agreeing, check_entry, check_note
+from samebox.evaluation.checks import agreeing_share, check_entry, check_note
 
 USUAL = 20  # images at most that measure how far a form departs from the reference on its usual canvas
 
@@ -77,7 +77,7 @@ def _limits(reference: _Answers, form: _Answers) -> tuple[dict[str, float], floa
             ALIKE["keypoint"], 2 * _percentile([one.keypoint for one in usual if one.keypoint is not None])
         ),
     }
-    return limits, min(LEAST_SHARE, 1 - 3 * (1 - agreeing(usual, limits)))
+    return limits, min(LEAST_SHARE, 1 - 3 * (1 - agreeing_share(usual, limits)))
 
 
 def _percentile(differences: Sequence[NDArray[Any]]) -> float:

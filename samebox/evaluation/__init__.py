@@ -1,1 +1,1 @@
-"""A detector over a data set: evaluation, invariance, agreement of answers, proposals."""
+"""A detector on a data set: scores, times, memory, invariance checks, agreement of two forms, proposals."""

@@ -1,4 +1,4 @@
-"""How far two answers to the same image agree."""
+"""How closely the detections of two forms agree on one image."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,25 @@ from samebox.postprocess.masks import mask_iou
 from samebox.postprocess.matching import LabelledBoxes, match_one_to_one
 from samebox.postprocess.panoptic import same_class_share
 
-# Float32 convolutions differ by less than this between runtimes, in pixels and in score; of a mask
-# only pixels whose probability is nearly 0.5 differ, and few keypoints have two peaks of nearly one height
+# Fp32 runtimes differ by less than this: boxes in pixels, scores, mask IoU, keypoints in pixels. In masks,
+# only pixels with a probability of nearly 0.5 differ; few keypoints have two peaks of nearly the same height
 ALIKE = {"box": 0.1, "score": 1e-3, "mask": 0.99, "keypoint": 1.0}
-LEAST_SHARE = 0.99
+LEAST_SHARE = 0.99  # of the detections that must differ by no more than that
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two answers' detections, paired one to one by class and overlap.
+    """The detections of two forms on one image, matched one to one by class and overlap.
 
-    `reference` and `found` count each answer's detections; `box` [N] is the largest difference of a
-    coordinate in pixels, `score` [N] the difference of the scores and `mask` [N] the IoU of the masks, of
-    each of the N pairs, `keypoint` [N] the median distance in pixels of their keypoints, `pixels` the share
-    of the image's pixels in segments of the same class; these three are None where an answer has none.
+    `reference` and `other` are the numbers of detections. For each of the N pairs: `box` [N] is the largest
+    difference of a coordinate in pixels, `score` [N] the difference of the scores, `mask` [N] the IoU of the
+    masks, `keypoint` [N] the median distance of the keypoints in pixels. `pixels` is the share of the image's
+    pixels in segments of the same class. The last three are None unless both forms have masks, keypoints or
+    segments.
     """
 
     reference: int
-    found: int
+    other: int
     box: NDArray[np.float32]
     score: NDArray[np.float32]
     mask: NDArray[np.float64] | None = None
@@ -36,10 +37,10 @@ class Agreement:
     pixels: float | None = None
 
     def share(self, box: float, score: float, mask: float = 0.0, keypoint: float = np.inf) -> float:
-        """The share, of the longer answer, of pairs that differ by at most `box` pixels and `score`.
+        """Pairs that differ by at most `box` pixels and `score`, divided by the larger number of detections.
 
-        Where there are masks, theirs must have an IoU of `mask` at least; where there are keypoints, half of
-        theirs may be `keypoint` pixels apart.
+        Masks must have an IoU of at least `mask`, keypoints a median distance of at most `keypoint` pixels.
+        The share is 1 if neither form has detections.
         """
         alike = (self.box <= box) & (self.score <= score)
         if self.mask is not None:
@@ -47,37 +48,39 @@ class Agreement:
         if self.keypoint is not None:
             alike &= self.keypoint <= keypoint
         agreeing = int(alike.sum())
-        return agreeing / max(self.reference, self.found, 1) if self.reference or self.found else 1.0
+        return agreeing / max(self.reference, self.other, 1) if self.reference or self.other else 1.0
 
     def __str__(self) -> str:
         """The figures in one line."""
         largest = f"{self.box.max():.2g} px and {self.score.max():.2g} in score" if len(self.box) else "none"
-        pairs = f"{len(self.box)} of {self.reference} detections found again, {self.found} in all"
-        told = f"{pairs}; largest difference {largest}"
+        line = (
+            f"{len(self.box)} of {self.reference} detections matched, {self.other} in the other form; "
+            f"largest difference {largest}"
+        )
         if self.mask is not None and len(self.mask):
-            told += f"; least mask IoU {self.mask.min():.4g}"
+            line += f"; least mask IoU {self.mask.min():.4g}"
         if self.keypoint is not None and len(self.keypoint):
-            told += f"; largest median distance of keypoints {self.keypoint.max():.2g} px"
+            line += f"; largest median distance of keypoints {self.keypoint.max():.2g} px"
         if self.pixels is not None:
-            told += f"; {self.pixels:.2%} of the pixels of the same class"
-        return told
+            line += f"; {self.pixels:.2%} of the pixels have the same class"
+        return line
 
 
-def agreement(reference: Detections, found: Detections) -> Agreement:
-    """The agreement of two answers, whose detections are paired as `match_one_to_one` does."""
-    ours, theirs, _ = match_one_to_one(_labelled_boxes(reference), _labelled_boxes(found))
+def agreement(reference: Detections, other: Detections) -> Agreement:
+    """The agreement of two forms' detections of one image, matched by `match_one_to_one`."""
+    ours, theirs, _ = match_one_to_one(_labelled_boxes(reference), _labelled_boxes(other))
     masks = keypoints = pixels = None
-    if reference.masks is not None and found.masks is not None:
-        masks = mask_iou(reference.masks[ours], found.masks[theirs])
-    if reference.keypoints is not None and found.keypoints is not None:
-        keypoints = keypoint_distances(reference.keypoints[ours], found.keypoints[theirs])
-    if reference.panoptic is not None and found.panoptic is not None:
-        pixels = same_class_share(reference.panoptic, found.panoptic)
+    if reference.masks is not None and other.masks is not None:
+        masks = mask_iou(reference.masks[ours], other.masks[theirs])
+    if reference.keypoints is not None and other.keypoints is not None:
+        keypoints = keypoint_distances(reference.keypoints[ours], other.keypoints[theirs])
+    if reference.panoptic is not None and other.panoptic is not None:
+        pixels = same_class_share(reference.panoptic, other.panoptic)
     return Agreement(
         len(reference),
-        len(found),
-        np.abs(reference.boxes[ours] - found.boxes[theirs]).max(1, initial=0),
-        np.abs(reference.scores[ours] - found.scores[theirs]),
+        len(other),
+        np.abs(reference.boxes[ours] - other.boxes[theirs]).max(1, initial=0),
+        np.abs(reference.scores[ours] - other.scores[theirs]),
         masks,
         keypoints,
         pixels,

@@ -1,4 +1,4 @@
-"""What metrics.json and the notes under the table state about a check of invariance."""
+"""The entries in metrics.json and the notes under the table about checks of invariance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from samebox.evaluation.agreement import Agreement
 def check_entry(
     check: str, pairs: Sequence[Agreement], limits: Mapping[str, float], share: float
 ) -> dict[str, Any]:
-    """The entry in metrics.json for a check that compared two answers to each image.
+    """The entry in metrics.json for a check that compared two sets of detections of each image.
 
     `agreeing` is the share of the detections within `limits`, or the share of an image's pixels in segments
     of the same class if that is smaller. `box` (pixels) and `score` are the largest differences within a pair
     of detections. The check passes if `agreeing` is at least `share`.
     """
-    least = min(agreeing(pairs, limits), *(one.pixels for one in pairs if one.pixels is not None), 1.0)
+    least = min(agreeing_share(pairs, limits), *(one.pixels for one in pairs if one.pixels is not None), 1.0)
     reason = None
     if least < share:
         reason = (
             f"{least:.2%} of the detections agree to {limits['box']:.2g} px and {limits['score']:.2g} in "
             f"score; at least {share:.1%} should"
         )
-    elif not any(one.reference or one.found for one in pairs):
+    elif not any(one.reference or one.other for one in pairs):
         reason = "no detection that could differ"
     return {
         "check": check,
@@ -37,9 +37,9 @@ def check_entry(
     }
 
 
-def agreeing(pairs: Sequence[Agreement], limits: Mapping[str, float]) -> float:
+def agreeing_share(pairs: Sequence[Agreement], limits: Mapping[str, float]) -> float:
     """The share of all detections within `limits`, by `Agreement.share`; 1 if there are no detections."""
-    weights = [max(one.reference, one.found) for one in pairs]
+    weights = [max(one.reference, one.other) for one in pairs]
     return float(np.average([one.share(**limits) for one in pairs], weights=weights)) if any(weights) else 1.0
 
 

@@ -1,4 +1,4 @@
-"""What an R-CNN's region proposal network finds, measured as a detector of one class is."""
+"""The region proposals of an R-CNN, evaluated like the detections of a detector with one class."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.results import results_from_detections
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import shown
+from samebox.evaluation.progress import with_progress
 from samebox.record.spec import METADATA_KEY, Spec
 from samebox.runners.protocol import Runner
 from samebox.scoring.overlaps import Overlaps, overlaps
 
 
 class ProposalRunner:
-    """Gives the proposals of `runner` as detections, all of the first class.
+    """Returns the proposals of an R-CNN as detections, all with the label of the first class.
 
-    `runner` is entered, and gives what the heads of an R-CNN give.
+    `runner` has been entered, and returns the head outputs of an R-CNN.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -45,15 +45,17 @@ class ProposalRunner:
         return {"boxes": outputs["proposals"], "scores": scores, "labels": labels}
 
 
-def proposed(detector: Detector, dataset: CocoDataset, batch: int, title: str = "") -> Iterator[Overlaps]:
-    """How the boxes found overlap the objects, an image at a time, so that none of the boxes are kept.
+def proposal_overlaps(
+    detector: Detector, dataset: CocoDataset, batch: int, title: str = ""
+) -> Iterator[Overlaps]:
+    """The overlaps of an image's boxes with its objects, image by image, so that no boxes are kept.
 
     Raises SameboxError for an image that cannot be read or run.
     """
     category_ids = dataset.category_ids(detector.spec.class_names)
     groups = [dataset.images[i : i + batch] for i in range(0, len(dataset.images), batch)]
-    for group in shown(groups, batch, title):
-        found = detector.batch([dataset.path(record) for record in group])
-        for record, detections in zip(group, found, strict=True):
+    for group in with_progress(groups, batch, title):
+        by_image = detector.batch([dataset.path(record) for record in group])
+        for record, detections in zip(group, by_image, strict=True):
             results = results_from_detections(record.id, detections, category_ids)
             yield from overlaps(dataset.ground_truth, results, [record.id])

@@ -12,7 +12,7 @@ from samebox.comparing.attribution import attribution
 from samebox.comparing.difference import difference
 from samebox.comparing.module_values import OnnxForm, TorchForm
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import run_over
+from samebox.evaluation.run import run_on_data_set
 from samebox.graph.module_outputs import MODULES_KEY
 from samebox.runners.onnxruntime import OnnxRuntimeRunner
 from samebox.runners.torch import TorchRunner
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory):
 
 def results(dataset, runner):
     with runner as entered:
-        return run_over(Detector(entered), dataset, 1, warmup=0).results
+        return run_on_data_set(Detector(entered), dataset, 1, warmup=0).results
 
 
 @pytest.fixture(scope="module")

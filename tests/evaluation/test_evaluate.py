@@ -14,13 +14,15 @@ from samebox.coco.results import results_from_detections
 from samebox.comparing.measures import FURTHER
 from samebox.core.errors import NotHere, SameboxError
 from samebox.detector import Detector, load
-from samebox.evaluation.evaluate import NO_GROUND_TRUTH, PARTS, Pass, evaluated, not_run, run_over, scored
-from samebox.evaluation.invariance import PADDING, SHAPES, Limits
+from samebox.evaluation.evaluate import evaluate_form, form_not_run
+from samebox.evaluation.invariance import PADDING, SHAPES, InvarianceLimits
+from samebox.evaluation.run import PARTS, DataSetRun, run_on_data_set
+from samebox.evaluation.scores import NO_MASK_TRUTH, run_scores
 from samebox.record.preprocess import read_image
 from samebox.runners.torch import TorchRunner
 from samebox.scoring.average_precision import score
 
-# What MMDetection 3.3.0 itself measures for the demo's checkpoint on the demo's 200 images, in points
+# AP that MMDetection 3.3.0 measures for the demo's checkpoint on its 200 images, in points
 MMDETECTION = {
     "AP": 35.5614,
     "AP50": 51.6404,
@@ -40,13 +42,13 @@ def detector():
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Six images, each of which can be run."""
+    """Six images, all of which can be run."""
     return demo_forms.small_set(tmp_path / "set")
 
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
-    """Six images, of which the first is missing, the third a text and the fourth half a file."""
+    """Six images: the first is missing, the third is a text, the fourth is half a file."""
     folder = tmp_path_factory.mktemp("damaged")
     dataset = demo_forms.small_set(folder)
     missing, _, text, half, *_ = (dataset.path(record) for record in dataset.images)
@@ -57,7 +59,7 @@ def damaged(tmp_path_factory):
 
 
 def boxes_by_image(results):
-    """Rows x, y, width, height, score for each image."""
+    """Rows x, y, width, height, score by image id."""
     found = {}
     for result in results:
         found.setdefault(result["image_id"], []).append([*result["bbox"], result["score"]])
@@ -65,17 +67,17 @@ def boxes_by_image(results):
 
 
 def test_every_image_is_run_once_in_the_order_of_ids(detector, dataset):
-    done = run_over(detector, dataset, batch=4, warmup=0)
-    assert done.skipped == {}
-    ids = [result["image_id"] for result in done.results]
+    run = run_on_data_set(detector, dataset, batch=4, warmup=0)
+    assert run.skipped == {}
+    ids = [result["image_id"] for result in run.results]
     assert list(dict.fromkeys(ids)) == [record.id for record in dataset.images] == sorted(set(ids))
     images = [read_image(dataset.path(record)) for record in dataset.images]
     answers = [found for group in (images[:4], images[4:]) for found in detector.batch(group)]
     expected = [score for found in answers for score in found.scores.tolist()]
-    assert [result["score"] for result in done.results] == expected
+    assert [result["score"] for result in run.results] == expected
 
 
-def test_a_batch_mixes_sizes(detector, dataset, monkeypatch):
+def test_a_batch_may_have_images_of_different_sizes(detector, dataset, monkeypatch):
     shapes = []
     prepare = Detector.prepare
     monkeypatch.setattr(
@@ -83,49 +85,49 @@ def test_a_batch_mixes_sizes(detector, dataset, monkeypatch):
         "prepare",
         lambda self, images: shapes.append([i.shape for i in images]) or prepare(self, images),
     )
-    run_over(detector, dataset, batch=4, warmup=0)
+    run_on_data_set(detector, dataset, batch=4, warmup=0)
     assert [len(batch) for batch in shapes] == [4, 2]
     assert len({shape for batch in shapes for shape in batch}) > 2
 
 
-def test_the_categories_are_the_data_sets(detector, dataset):
-    done = run_over(detector, dataset, batch=6, warmup=0)
-    labels = {result["category_id"] for result in done.results}
+def test_results_have_the_category_ids_of_the_data_set(detector, dataset):
+    run = run_on_data_set(detector, dataset, batch=6, warmup=0)
+    labels = {result["category_id"] for result in run.results}
     assert labels <= set(dataset.category_ids(detector.spec.class_names))
 
 
-def test_warmup_is_run_and_not_counted(detector, dataset, monkeypatch):
-    run = []
+def test_warmup_batches_are_run_and_not_timed(detector, dataset, monkeypatch):
+    calls = []
     network = type(detector.runner).__call__
     monkeypatch.setattr(
-        type(detector.runner), "__call__", lambda self, inputs: run.append(1) or network(self, inputs)
+        type(detector.runner), "__call__", lambda self, inputs: calls.append(1) or network(self, inputs)
     )
-    done = run_over(detector, dataset, batch=2, warmup=2)
-    assert len(run) == 2 + 3
-    assert {part: len(times) for part, times in done.times.items()} == dict.fromkeys(PARTS, 3)
+    run = run_on_data_set(detector, dataset, batch=2, warmup=2)
+    assert len(calls) == 2 + 3
+    assert {part: len(times) for part, times in run.times.items()} == dict.fromkeys(PARTS, 3)
 
 
-def test_times_are_milliseconds_an_image():
-    done = Pass()
-    done.times["network"] = [1.0, 2.0, 3.0, 100.0]
-    assert done.timing() == {"network": {"median": 2.5, "p95": pytest.approx(85.45)}}
-    assert done.timed("post", 4, lambda: "value") == "value"
-    assert 0 <= done.times["post"][0] < 100
+def test_times_are_milliseconds_per_image():
+    run = DataSetRun()
+    run.times["network"] = [1.0, 2.0, 3.0, 100.0]
+    assert run.timing() == {"network": {"median": 2.5, "p95": pytest.approx(85.45)}}
+    assert run.timed("post", 4, lambda: "value") == "value"
+    assert 0 <= run.times["post"][0] < 100
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_an_image_that_cannot_be_read_is_left_out_and_named(detector, damaged, batch):
-    done = run_over(detector, damaged, batch, warmup=1)
+    run = run_on_data_set(detector, damaged, batch, warmup=1)
     names = [record.file_name for record in damaged.images]
-    assert {*done.skipped} == {names[0], names[2], names[3]}
-    assert "no such file; put the data set's images there" in done.skipped[names[0]]
+    assert {*run.skipped} == {names[0], names[2], names[3]}
+    assert "no such file; put the data set's images there" in run.skipped[names[0]]
     for name in (names[2], names[3]):
-        assert f"{name}: not an image that OpenCV can decode" in done.skipped[name]
-    assert {result["image_id"] for result in done.results} == {damaged.images[i].id for i in (1, 4, 5)}
+        assert f"{name}: not an image that OpenCV can decode" in run.skipped[name]
+    assert {result["image_id"] for result in run.results} == {damaged.images[i].id for i in (1, 4, 5)}
 
 
-def test_what_is_left_out_counts_as_nothing_found(detector, damaged):
-    form = evaluated(FACTS, lambda: open_again(detector), damaged, batches=[1, 4], warmup=0)
+def test_an_image_left_out_counts_as_without_detections(detector, damaged):
+    form = evaluate_form(FACTS, lambda: open_again(detector), damaged, batches=[1, 4], warmup=0)
     assert [entry["file_name"] for entry in form.metrics["skipped"]] == [
         damaged.images[i].file_name for i in (0, 2, 3)
     ]
@@ -140,8 +142,8 @@ def open_again(detector):
     return load(detector.runner.path)
 
 
-def test_the_metrics_say_what_was_measured(detector, dataset):
-    form = evaluated(FACTS, lambda: open_again(detector), dataset, batches=[2, 1], warmup=1)
+def test_metrics_curves_and_results_of_a_measured_form(detector, dataset):
+    form = evaluate_form(FACTS, lambda: open_again(detector), dataset, batches=[2, 1], warmup=1)
     metrics = form.metrics
     assert metrics.items() >= FACTS.items()
     assert (metrics["status"], metrics["reason"]) == ("measured", None)
@@ -150,16 +152,18 @@ def test_the_metrics_say_what_was_measured(detector, dataset):
     for times in metrics["timing"].values():
         assert 0 < times["median"] <= times["p95"] < 10_000
     assert metrics["images_per_second"] > 0
-    assert metrics["peak_mb"] > 10  # the session alone takes that
+    assert metrics["peak_mb"] > 10  # the size of the session alone
     assert list(metrics["score"]) == ["2", "1"]
     assert set(metrics["score"]["1"]["bbox"]["per_class"]) == set(detector.spec.class_names)
     assert set(form.curves["bbox"]) == {"recall", "precision_50", "precision_75", "precision_mean"}
-    assert form.results == run_over(detector, dataset, batch=2, warmup=0).results  # those of the first
+    assert (
+        form.results == run_on_data_set(detector, dataset, batch=2, warmup=0).results
+    )  # of the first batch size
     json.dumps([metrics, form.curves, form.results])
 
 
-def test_an_image_that_does_not_fit_is_left_out_and_its_neighbours_are_run(detector, dataset, monkeypatch):
-    """Together two images may need a canvas that the form does not take, though each fits alone."""
+def test_images_of_a_batch_that_does_not_fit_are_run_one_by_one(detector, dataset, monkeypatch):
+    """Two images together may need a canvas that the form refuses although each fits alone."""
     prepare = Detector.prepare
 
     def limited(self, images):
@@ -172,16 +176,16 @@ def test_an_image_that_does_not_fit_is_left_out_and_its_neighbours_are_run(detec
     original = [first.height, first.width]
     unlike = [record for record in dataset.images if [record.height, record.width] != original]
     monkeypatch.setattr(Detector, "prepare", limited)
-    done = run_over(detector, dataset, batch=6, warmup=0)
-    assert done.skipped[first.file_name] == "too large a canvas"
-    assert {result["image_id"] for result in done.results} == {record.id for record in unlike}
+    run = run_on_data_set(detector, dataset, batch=6, warmup=0)
+    assert run.skipped[first.file_name] == "too large a canvas"
+    assert {result["image_id"] for result in run.results} == {record.id for record in unlike}
 
 
-def test_a_form_of_one_batch_is_evaluated_at_any(dataset):
+def test_a_form_with_a_fixed_batch_is_evaluated_at_any_batch_size(dataset):
     with load(demo_forms.fixed()[0]) as fixed:
-        by_batch = [run_over(fixed, dataset, batch, warmup=0) for batch in (1, 2, 3)]
-    assert [done.skipped for done in by_batch] == [{}, {}, {}]
-    alone, full, split = (boxes_by_image(done.results) for done in by_batch)
+        by_batch = [run_on_data_set(fixed, dataset, batch, warmup=0) for batch in (1, 2, 3)]
+    assert [run.skipped for run in by_batch] == [{}, {}, {}]
+    alone, full, split = (boxes_by_image(run.results) for run in by_batch)
     assert len(alone) == 6
     for image, rows in alone.items():
         np.testing.assert_allclose(full[image], rows, atol=1e-2)
@@ -189,20 +193,20 @@ def test_a_form_of_one_batch_is_evaluated_at_any(dataset):
 
 
 @pytest.mark.parametrize("batches", [[], [0], [-4], [1, 0], ["4"], [2.0], [True]])
-def test_batches_are_numbers_from_one_up(dataset, batches):
+def test_batch_sizes_must_be_numbers_from_one_up(dataset, batches):
     with pytest.raises(
         SameboxError, match=r"evaluate\.batches: \[.*\]: give one number or more, each from 1"
     ):
-        evaluated(FACTS, lambda: pytest.fail("was opened"), dataset, batches, warmup=0)
+        evaluate_form(FACTS, lambda: pytest.fail("was opened"), dataset, batches, warmup=0)
 
 
-def test_warmup_is_no_negative_number(dataset):
+def test_a_negative_warmup_is_an_error(dataset):
     with pytest.raises(SameboxError, match=r"evaluate\.warmup: -1: give a number from 0 up"):
-        evaluated(FACTS, lambda: pytest.fail("was opened"), dataset, [1], warmup=-1)
+        evaluate_form(FACTS, lambda: pytest.fail("was opened"), dataset, [1], warmup=-1)
 
 
 class Capped(TruthRunner):
-    """Counts, as PyTorch's does, images that reach a cap: all of those it is given."""
+    """Counts all its images as having reached a cap, as PyTorch's runner counts those that have."""
 
     def __init__(self, dataset):
         super().__init__(dataset)
@@ -215,44 +219,44 @@ class Capped(TruthRunner):
         return super().__call__(inputs)
 
 
-def test_images_that_reach_a_cap_and_what_the_runner_tells_are_notes(dataset):
+def test_reached_caps_and_the_notes_of_the_runner_become_notes(dataset):
     facts = {"title": "Capped", "dataset": "few", "notes": ["a note"]}
-    done = evaluated(facts, lambda: Detector(Capped(dataset)), dataset, batches=[1, 3], warmup=2)
+    form = evaluate_form(facts, lambda: Detector(Capped(dataset)), dataset, batches=[1, 3], warmup=2)
     count = len(dataset.images)
-    cut = f"max_per_img=24 was reached in {count} of {count} images: what lies beyond it is cut"
-    assert done.metrics["notes"] == ["a note", "all nodes ran here", cut]
+    cut = f"max_per_img=24 was reached in {count} of {count} images: detections beyond it are cut off"
+    assert form.metrics["notes"] == ["a note", "all nodes ran here", cut]
 
 
-def test_a_data_set_without_an_image_to_run_is_refused(detector, damaged, tmp_path):
+def test_it_is_an_error_if_no_image_can_be_run(detector, damaged, tmp_path):
     elsewhere = CocoDataset(tmp_path, demo_forms.ANNOTATIONS)
-    with pytest.raises(SameboxError, match=r"shapes: not one of its images could be run: .*no such file"):
-        evaluated(FACTS, lambda: open_again(detector), elsewhere, [4], warmup=0)
+    with pytest.raises(SameboxError, match=r"shapes: none of its images could be run: .*no such file"):
+        evaluate_form(FACTS, lambda: open_again(detector), elsewhere, [4], warmup=0)
 
 
-def test_classes_that_the_data_set_lacks_end_it_before_the_first_image(detector, dataset, monkeypatch):
+def test_classes_that_the_data_set_lacks_are_an_error_before_the_first_image(detector, dataset, monkeypatch):
     monkeypatch.setattr(dataset, "_ids", {"disc": 1})
     with pytest.raises(SameboxError, match="no category is called square, triangle, star, ring, cross"):
-        run_over(detector, dataset, batch=1, warmup=0)
+        run_on_data_set(detector, dataset, batch=1, warmup=0)
 
 
-def test_what_a_machine_cannot_run_goes_through(dataset):
+def test_not_here_is_passed_on(dataset):
     def not_here():
         raise NotHere("no GPU")
 
     with pytest.raises(NotHere, match="no GPU"):
-        evaluated(FACTS, not_here, dataset, [1], warmup=0)
+        evaluate_form(FACTS, not_here, dataset, [1], warmup=0)
 
 
-def test_a_form_that_was_not_run_says_why():
-    form = not_run(FACTS, "not run: no GPU")
+def test_a_form_that_was_not_run_has_the_reason():
+    form = form_not_run(FACTS, "not run: no GPU")
     assert not form.measured
     assert form.metrics["reason"] == "not run: no GPU"
     assert form.metrics["score"] is form.metrics["timing"] is form.metrics["peak_mb"] is None
 
 
 def with_truth(dataset, masks="true", batches=(1, 4)):
-    """The form that finds what the annotations say."""
-    return evaluated(FACTS, lambda: Detector(TruthRunner(dataset, masks)), dataset, batches, warmup=0)
+    """The form that returns the annotations."""
+    return evaluate_form(FACTS, lambda: Detector(TruthRunner(dataset, masks)), dataset, batches, warmup=0)
 
 
 def test_masks_are_scored_beside_boxes_at_each_batch(dataset):
@@ -263,7 +267,7 @@ def test_masks_are_scored_beside_boxes_at_each_batch(dataset):
         assert by_kind["voc"]["mAP"] == by_kind["voc07"]["mAP"] == by_kind["recall"]["AR100"] == 100
         assert set(by_kind["voc"]["per_class"]) == set(dataset.class_names)
         assert by_kind["bbox"]["AP"] == pytest.approx(100)
-        assert by_kind["segm"]["AP"] > 95  # what 28x28 cells can tell of a shape
+        assert by_kind["segm"]["AP"] > 95  # the accuracy of a shape in 28x28 cells
         assert set(by_kind["segm"]["per_class"]) == set(dataset.class_names)
     assert form.metrics["notes"] == FACTS["notes"]
     sizes = {record.id: [record.height, record.width] for record in dataset.images}
@@ -271,13 +275,13 @@ def test_masks_are_scored_beside_boxes_at_each_batch(dataset):
     json.dumps([form.metrics, form.curves, form.results])
 
 
-def test_masks_that_are_wrong_lose_ap_where_their_boxes_do_not(dataset):
+def test_wrong_masks_lose_mask_ap_only(dataset):
     scores = with_truth(dataset, masks="full", batches=[1]).metrics["score"]["1"]
     assert scores["bbox"]["AP"] == pytest.approx(100)
     assert scores["segm"]["AP"] < 60
 
 
-def test_a_network_without_masks_is_scored_by_boxes_alone(dataset):
+def test_a_network_without_masks_is_scored_by_boxes_only(dataset):
     form = with_truth(dataset, masks=None)
     assert set(form.metrics["score"]["1"]) == set(form.metrics["score"]["4"]) == {"bbox", *FURTHER}
     assert form.metrics["notes"] == FACTS["notes"]
@@ -285,53 +289,53 @@ def test_a_network_without_masks_is_scored_by_boxes_alone(dataset):
 
 
 @pytest.mark.parametrize("given", [None, []])
-def test_a_data_set_whose_objects_lack_masks_is_scored_by_boxes_and_the_table_says_so(dataset, given):
+def test_a_data_set_without_masks_is_scored_by_boxes_with_a_note(dataset, given):
     form_of = TruthRunner(demo_forms.whole_set())
     entry = next(iter(dataset.ground_truth.anns.values()))
     if given is None:
         del entry["segmentation"]
     else:
         entry["segmentation"] = given
-    form = evaluated(FACTS, lambda: Detector(form_of), dataset, [1], warmup=0)
+    form = evaluate_form(FACTS, lambda: Detector(form_of), dataset, [1], warmup=0)
     assert set(form.metrics["score"]["1"]) == {"bbox", *FURTHER}
-    assert form.metrics["notes"] == [*FACTS["notes"], NO_GROUND_TRUTH]
+    assert form.metrics["notes"] == [*FACTS["notes"], NO_MASK_TRUTH]
 
 
-def test_a_network_with_masks_that_finds_nothing_has_a_mask_ap_of_nought(dataset, tmp_path):
+def test_a_network_with_masks_and_no_detections_has_mask_ap_zero(dataset, tmp_path):
     crowds = demo_forms.small_set(tmp_path / "crowds")
     for entry in crowds.ground_truth.anns.values():
         entry["iscrowd"] = 1
-    done = run_over(Detector(TruthRunner(crowds)), dataset, 1, warmup=0)
-    assert done.results == []
-    found = scored(done, dataset)
+    run = run_on_data_set(Detector(TruthRunner(crowds)), dataset, 1, warmup=0)
+    assert run.results == []
+    found = run_scores(run, dataset)
     assert {kind: found[kind].stats["AP"] for kind in ("bbox", "segm")} == {"bbox": 0, "segm": 0}
     assert found["voc"].stats["mAP"] == found["recall"].stats["AR100"] == 0
 
 
-def test_the_time_after_the_network_is_that_of_pasting_and_encoding_too(dataset, monkeypatch):
+def test_the_postprocessing_time_includes_pasting_and_encoding(dataset, monkeypatch):
     def slow(call):
         return lambda *given: time.sleep(0.02) or call(*given)
 
-    monkeypatch.setattr("samebox.evaluation.evaluate.results_from_detections", slow(results_from_detections))
+    monkeypatch.setattr("samebox.evaluation.run.results_from_detections", slow(results_from_detections))
     monkeypatch.setattr(Detector, "finish", slow(Detector.finish))
-    done = run_over(Detector(TruthRunner(dataset)), dataset, 1, warmup=0)
-    assert len(done.times["postprocess"]) == len(dataset.images)
-    assert min(done.times["postprocess"]) >= 40
-    assert min(done.times["network"]) < 20
+    run = run_on_data_set(Detector(TruthRunner(dataset)), dataset, 1, warmup=0)
+    assert len(run.times["postprocess"]) == len(dataset.images)
+    assert min(run.times["postprocess"]) >= 40
+    assert min(run.times["network"]) < 20
 
 
-def test_invariance_is_checked_on_a_few_images_once_all_else_is_measured(dataset, monkeypatch):
+def test_invariance_is_checked_on_a_few_images_after_all_measurements(dataset, monkeypatch):
     order = []
-    for name in ("peak_memory_mb", "invariance"):
+    for name in ("peak_memory_mb", "check_answers"):
         call = getattr(samebox.evaluation.evaluate, name)
         monkeypatch.setattr(
             samebox.evaluation.evaluate,
             name,
             lambda *given, name=name, call=call: order.append(name) or call(*given),
         )
-    limits = Limits(images=3, box=0.05, score=1e-3, mask=0.99, share=0.99)
-    form = evaluated(FACTS, lambda: load(demo_forms.dynamic()), dataset, [1], warmup=0, limits=limits)
-    assert order == ["peak_memory_mb", "invariance"]
+    limits = InvarianceLimits(images=3, box=0.05, score=1e-3, mask=0.99, share=0.99)
+    form = evaluate_form(FACTS, lambda: load(demo_forms.dynamic()), dataset, [1], warmup=0, limits=limits)
+    assert order == ["peak_memory_mb", "check_answers"]
     assert [(entry["images"], entry["passed"]) for entry in form.metrics["invariance"]] == [(3, True)] * 3
     chosen = [dataset.images[place].id for place in (0, 2, 5)]
     assert {check: [*answers] for check, answers in form.other_canvases.items()} == {
@@ -342,26 +346,28 @@ def test_invariance_is_checked_on_a_few_images_once_all_else_is_measured(dataset
     json.dumps([form.metrics, form.other_canvases])
 
 
-def test_an_image_that_cannot_be_read_is_none_of_those_checked(damaged):
-    limits = Limits(images=9, box=0.05, score=1e-3, mask=0.99, share=0.99)
+def test_images_that_cannot_be_read_are_not_checked_for_invariance(damaged):
+    limits = InvarianceLimits(images=9, box=0.05, score=1e-3, mask=0.99, share=0.99)
     form, unchecked = (
-        evaluated(FACTS, lambda: Detector(TruthRunner(damaged)), damaged, [1], warmup=0, limits=given)
+        evaluate_form(FACTS, lambda: Detector(TruthRunner(damaged)), damaged, [1], warmup=0, limits=given)
         for given in (limits, replace(limits, images=0))
     )
     assert [*form.other_canvases[SHAPES]] == [damaged.images[place].id for place in (1, 4, 5)]
-    # it answers in the order of the set, whatever it is asked
+    # the runner returns the annotations in the order of the data set, whatever its inputs are
     assert [entry["passed"] for entry in form.metrics["invariance"]] == [False] * 3
     assert len([note for note in form.metrics["notes"] if note.startswith("invariance, ")]) == 3
     assert (unchecked.metrics["invariance"], unchecked.other_canvases) == ([], {})
 
 
-def test_the_whole_set_scores_as_mmdetection_measures_it(detector, shapes):
-    """ONNX Runtime against MMDetection's own figures, and PyTorch against ONNX Runtime."""
+def test_ap_on_the_whole_set_equals_that_measured_by_mmdetection(detector, shapes):
+    """ONNX Runtime against the figures of MMDetection, and PyTorch against ONNX Runtime."""
     dataset = demo_forms.whole_set()
     with Detector(TorchRunner(shapes.network, shapes.spec).__enter__()) as reference:
         by_torch, by_onnx = (
             score(
-                dataset.ground_truth, run_over(form, dataset, 1, 0).results, [r.id for r in dataset.images]
+                dataset.ground_truth,
+                run_on_data_set(form, dataset, 1, 0).results,
+                [r.id for r in dataset.images],
             ).stats
             for form in (reference, detector)
         )

@@ -1,4 +1,4 @@
-"""A detector of keypoints, from its network's answer to the table, the page and the command's pictures."""
+"""A keypoint detector, from the network's outputs to the table, the page and the pictures of `predict`."""
 
 import json
 
@@ -10,7 +10,9 @@ from truth_runner import ROWS, TruthRunner
 
 from samebox.comparing.measures import FURTHER
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import NO_KEYPOINTS, evaluated, run_over
+from samebox.evaluation.evaluate import evaluate_form
+from samebox.evaluation.run import run_on_data_set
+from samebox.evaluation.scores import NO_KEYPOINT_TRUTH
 from samebox.predict import predict
 from samebox.record.preprocess import read_image
 from samebox.reporting.page import page
@@ -20,10 +22,10 @@ from samebox.scoring.average_precision import KEYPOINT_STATS
 SIDE = 56
 
 
-class Pointing(TruthRunner):
-    """A runner that finds the keypoints of the annotations too, as exactly as 56x56 cells can tell.
+class KeypointTruth(TruthRunner):
+    """A runner that also returns the annotated keypoints, to the accuracy of 56x56 cells.
 
-    Those of the `astray` first ones of each object lie in its box's first corner.
+    The first `astray` keypoints of each object are moved to the upper left corner of its box.
     """
 
     def __init__(self, dataset, astray=0):
@@ -46,7 +48,7 @@ class Pointing(TruthRunner):
 
 
 def with_keypoints(dataset, count=17):
-    """The data set, each of its objects with keypoints: pixels of its box, the last two not labelled."""
+    """Add keypoints to each object of the data set: random pixels of its box, the last two not labelled."""
     drawn = np.random.default_rng(0)
     for entry in dataset.ground_truth.anns.values():
         x, y, width, height = entry["bbox"]
@@ -69,8 +71,8 @@ def form(dataset, title="PyTorch", batches=(1, 4), runner=None, **options):
         "after": None, "artifact_mb": 1.0, "published": {"keypoints": 64.0}, "notes": [], "hardware": {},
         "versions": {},
     }  # fmt: skip
-    runner = runner or Pointing(dataset, **options)
-    return evaluated(facts, lambda: Detector(runner), dataset, batches, warmup=0)
+    runner = runner or KeypointTruth(dataset, **options)
+    return evaluate_form(facts, lambda: Detector(runner), dataset, batches, warmup=0)
 
 
 def test_keypoints_are_scored_beside_boxes_at_each_batch(dataset):
@@ -79,7 +81,7 @@ def test_keypoints_are_scored_beside_boxes_at_each_batch(dataset):
         assert set(by_kind) == {"bbox", "keypoints", *FURTHER}
         assert set(found.curves) == {"bbox", "keypoints"}
         assert by_kind["bbox"]["AP"] == pytest.approx(100)
-        assert by_kind["keypoints"]["AP"] > 90  # what cells of a 56th of a box can tell
+        assert by_kind["keypoints"]["AP"] > 90  # the accuracy of 56x56 cells
         assert set(by_kind["keypoints"]) == {*KEYPOINT_STATS, "per_class"}
         assert set(by_kind["keypoints"]["per_class"]) == set(dataset.class_names)
     assert found.metrics["notes"] == []
@@ -87,36 +89,36 @@ def test_keypoints_are_scored_beside_boxes_at_each_batch(dataset):
     json.dumps([found.metrics, found.curves, found.results])
 
 
-def test_keypoints_that_are_wrong_lose_ap_where_their_boxes_do_not(dataset):
+def test_wrong_keypoints_lose_keypoint_ap_only(dataset):
     scores = form(dataset, batches=[1], astray=8).metrics["score"]["1"]
     assert scores["bbox"]["AP"] == pytest.approx(100)
     assert scores["keypoints"]["AP"] < 40
 
 
-def test_what_cannot_be_scored_is_told(dataset, tmp_path):
+def test_keypoints_that_cannot_be_scored_become_a_note(dataset, tmp_path):
     without = demo_forms.small_set(tmp_path / "without")
     others = with_keypoints(demo_forms.small_set(tmp_path / "others"), count=5)
     for scored_on, answering in ((without, dataset), (others, others), (dataset, others)):
-        found = form(scored_on, batches=[1], runner=Pointing(answering))
+        found = form(scored_on, batches=[1], runner=KeypointTruth(answering))
         assert set(found.metrics["score"]["1"]) == {"bbox", *FURTHER}
-        assert found.metrics["notes"] == [NO_KEYPOINTS]
+        assert found.metrics["notes"] == [NO_KEYPOINT_TRUTH]
 
 
-def test_a_detector_that_finds_nothing_has_a_keypoint_ap_of_nought(dataset, tmp_path):
+def test_a_detector_without_detections_has_keypoint_ap_zero(dataset, tmp_path):
     empty = with_keypoints(demo_forms.small_set(tmp_path / "empty"))
-    runner = Pointing(empty)
+    runner = KeypointTruth(empty)
     answer = runner._answer
 
     def nothing(size):
         return {name: 0 * value for name, value in answer(size).items()}
 
     runner._answer = nothing
-    done = run_over(Detector(runner), dataset, 1, warmup=0)
-    assert (done.results, done.keypoints) == ([], 17)
+    run = run_on_data_set(Detector(runner), dataset, 1, warmup=0)
+    assert (run.results, run.keypoints) == ([], 17)
     assert form(dataset, batches=[1], runner=runner).metrics["score"]["1"]["keypoints"]["AP"] == 0
 
 
-def test_a_form_whose_keypoints_alone_differ_is_shown_with_its_loss(dataset):
+def test_the_page_shows_the_loss_of_a_form_whose_keypoints_differ(dataset):
     forms = [form(dataset), form(dataset, "ONNX Runtime", astray=14)]
     section = Section(forms, dataset, [], differences(forms))
     shown = page([section], images=1)
@@ -132,7 +134,7 @@ def test_a_form_whose_keypoints_alone_differ_is_shown_with_its_loss(dataset):
     assert f": {max(counts)} matched, {max(counts)} moved, 0 rescored, 0 lost, 0 new" in shown
 
 
-def test_of_forms_that_agree_no_detection_has_moved(dataset):
+def test_forms_that_agree_have_no_moved_detections(dataset):
     forms = [form(dataset), form(dataset, "ONNX Runtime")]
     shown = page([Section(forms, dataset, [], differences(forms))], images=1)
     assert " matched, 0 moved, 0 rescored, 0 lost, 0 new" in shown
@@ -140,7 +142,7 @@ def test_of_forms_that_agree_no_detection_has_moved(dataset):
 
 def test_the_command_draws_keypoints_and_writes_them(dataset, tmp_path):
     images = [dataset.path(record) for record in dataset.images[:2]]
-    for name, runner in (("points", Pointing(dataset)), ("bare", TruthRunner(dataset, None))):
+    for name, runner in (("points", KeypointTruth(dataset)), ("bare", TruthRunner(dataset, None))):
         assert predict(Detector(runner), images, tmp_path / name, threshold=0.3).failed == {}
     results = json.loads((tmp_path / "points/detections.json").read_text())
     assert all(len(result["keypoints"]) == 51 for result in results)

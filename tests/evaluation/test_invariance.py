@@ -9,25 +9,25 @@ from samebox.evaluation.invariance import (
     ORDER,
     PADDING,
     SHAPES,
-    Limits,
-    invariance,
+    InvarianceLimits,
+    check_answers,
 )
 from samebox.record.preprocess import Preprocess, Resize
 from samebox.record.spec import METADATA_KEY, Spec
 from samebox.runners.torch import TorchRunner
 
-LIMITS = Limits(images=4, box=0.05, score=1e-3, mask=0.99, share=0.99)
+LIMITS = InvarianceLimits(images=4, box=0.05, score=1e-3, mask=0.99, share=0.99)
 
 
 class Quarters:
-    """Finds the quarters of an image in which anything is to be seen, each the surer the lighter it is."""
+    """Detects the quarters of an image that are not black; a lighter quarter has a higher score."""
 
     name, batch = "quarters", None
 
     def __init__(self, **rule):
         spec = Spec("quarters", ("a",), Preprocess(Resize((64, 48)), 8, **rule), {}, "0" * 64)
         self.metadata = {METADATA_KEY: spec.to_json()}
-        self.asked = []
+        self.shapes = []
 
     def __enter__(self):
         return self
@@ -36,7 +36,7 @@ class Quarters:
         pass
 
     def __call__(self, inputs):
-        self.asked.append(inputs["images"].shape)
+        self.shapes.append(inputs["images"].shape)
         answers = list(map(self.answer, inputs["images"], inputs["sizes"].tolist()))
         return {name: np.stack([one[name] for one in answers]) for name in answers[0]}
 
@@ -59,21 +59,21 @@ class Quarters:
 
 
 class FirstSizes(Quarters):
-    """Takes the first image's size for that of all."""
+    """Uses the size of the first image for all."""
 
     def __call__(self, inputs):
         return super().__call__(inputs | {"sizes": np.repeat(inputs["sizes"][:1], len(inputs["sizes"]), 0)})
 
 
 class Swapped(Quarters):
-    """Gives the last image's answer to the first, the first's to the second and so on."""
+    """Returns the outputs of the last image for the first, of the first for the second, and so on."""
 
     def __call__(self, inputs):
         return {name: np.roll(output, 1, axis=0) for name, output in super().__call__(inputs).items()}
 
 
 class WidestFirst(Quarters):
-    """Answers two images wrongly, where the second is the wider one."""
+    """Halves the scores of the first two images if the second is wider."""
 
     def __call__(self, inputs):
         outputs, widths = super().__call__(inputs), inputs["sizes"][:2, 1].tolist()
@@ -83,26 +83,27 @@ class WidestFirst(Quarters):
 
 
 class NeedsObjects(Quarters):
-    """Crashes where there is nothing to find."""
+    """Fails if there is nothing to detect."""
 
     def answer(self, image, size):
-        found = super().answer(image, size)
-        if not found["scores"].any():
+        outputs = super().answer(image, size)
+        if not outputs["scores"].any():
             raise IndexError("nothing\nto gather from")
-        return found
+        return outputs
 
 
 class NotANumber(Quarters):
-    """Divides by what it finds."""
+    """Divides by the highest score."""
 
     def answer(self, image, size):
-        found = super().answer(image, size)
+        outputs = super().answer(image, size)
         with np.errstate(invalid="ignore"):
-            return found | {"boxes": found["boxes"] * (found["scores"] / found["scores"].max())[:, None]}
+            relative = outputs["scores"] / outputs["scores"].max()
+        return outputs | {"boxes": outputs["boxes"] * relative[:, None]}
 
 
 class Breaks(Quarters):
-    """Leaves off at the first image without objects."""
+    """Returns nothing from the first image without objects on."""
 
     def __call__(self, inputs):
         outputs = super().__call__(inputs)
@@ -111,7 +112,7 @@ class Breaks(Quarters):
 
 
 class Single(Quarters):
-    """Of batch 1."""
+    """Has batch 1."""
 
     batch = 1
 
@@ -121,7 +122,7 @@ class Single(Quarters):
 
 
 class Pair(Quarters):
-    """Of batch 2."""
+    """Has batch 2."""
 
     batch = 2
 
@@ -131,7 +132,7 @@ class Pair(Quarters):
 
 
 class Narrow(Quarters):
-    """As an engine with a profile: two images, up to 64x64."""
+    """Refuses more than two images and sides below 48, as an engine does outside its profile."""
 
     def __call__(self, inputs):
         batch, _, *sides = inputs["images"].shape
@@ -142,7 +143,7 @@ class Narrow(Quarters):
 
 @pytest.fixture(scope="module")
 def images():
-    """Four of different shapes, the first the widest; every quarter differs from the others."""
+    """Four of different shapes, the first the widest; all quarters differ."""
     rng = np.random.default_rng(0)
     shapes = [(40, 60), (60, 40), (50, 50), (44, 58)]
     return [
@@ -151,53 +152,53 @@ def images():
 
 
 def checked(runner, images):
-    return invariance(Detector(runner), images, LIMITS)
+    return check_answers(Detector(runner), images, LIMITS)
 
 
-def failed(found):
-    return [entry["check"] for entry in found.entries if not entry["passed"]]
+def failed(result):
+    return [entry["check"] for entry in result.entries if not entry["passed"]]
 
 
-def test_a_form_that_is_right_passes_every_check(images):
-    found = checked(Quarters(), images)
-    assert [entry["check"] for entry in found.entries] == [MIXED, ORDER, EMPTY]
-    for entry in found.entries:
+def test_a_correct_form_passes_every_check(images):
+    result = checked(Quarters(), images)
+    assert [entry["check"] for entry in result.entries] == [MIXED, ORDER, EMPTY]
+    for entry in result.entries:
         assert entry == {
             "check": entry["check"], "images": 4, "agreeing": 1, "box": 0, "score": 0, "passed": True,
             "reason": None,
         }  # fmt: skip
-    assert found.notes == []
-    assert [len(found.answers[check]) for check in (PADDING, SHAPES)] == [4, 4]
-    assert all(len(one) == 4 for answers in found.answers.values() for one in answers)
+    assert result.notes == []
+    assert [len(result.other_canvases[check]) for check in (PADDING, SHAPES)] == [4, 4]
+    assert all(len(one) == 4 for answers in result.other_canvases.values() for one in answers)
 
 
-def test_what_a_form_is_asked(images):
+def test_the_shapes_of_the_inputs_of_each_check(images):
     runner = Quarters()
     checked(runner, images)
     together, alone = (4, 3, 64, 64), (1, 3, 64, 64)
-    assert runner.asked[:5] == [together, *[alone] * 4]
-    assert runner.asked[5:8] == [
+    assert runner.shapes[:5] == [together, *[alone] * 4]
+    assert runner.shapes[5:8] == [
         together,
         together,
         alone,
-    ]  # reordered; with a grey image; that one
-    assert runner.asked[8:12] == [alone, alone, (1, 3, 48, 48), alone]  # square
-    assert runner.asked[12:] == [(1, 3, 48, 32), (1, 3, 32, 48), (1, 3, 40, 40), (1, 3, 48, 40)]  # turned
+    ]  # reordered; with a grey image; the grey image alone
+    assert runner.shapes[8:12] == [alone, alone, (1, 3, 48, 48), alone]  # square
+    assert runner.shapes[12:] == [(1, 3, 48, 32), (1, 3, 32, 48), (1, 3, 40, 40), (1, 3, 48, 40)]  # turned
 
 
 @pytest.mark.parametrize(
     ("runner", "checks"),
     [
         (FirstSizes, [MIXED, ORDER]),
-        (Swapped, [MIXED, EMPTY]),  # but whatever their order
+        (Swapped, [MIXED, EMPTY]),  # not ORDER: the reordered batch is wrong in the same way
         (WidestFirst, [ORDER]),
         (Breaks, [EMPTY]),
     ],
 )
-def test_a_planted_fault_is_found(images, runner, checks):
-    found = checked(runner(), images)
-    assert failed(found) == checks
-    for entry, note in zip([one for one in found.entries if not one["passed"]], found.notes, strict=True):
+def test_a_planted_fault_fails_its_checks(images, runner, checks):
+    result = checked(runner(), images)
+    assert failed(result) == checks
+    for entry, note in zip([one for one in result.entries if not one["passed"]], result.notes, strict=True):
         assert entry["agreeing"] < 0.9
         assert note == f"invariance, {entry['check']}: {entry['reason']}"
         assert "of the detections agree to 0.05 px and 0.001 in score; at least 99.0% should" in note
@@ -210,78 +211,78 @@ def test_a_planted_fault_is_found(images, runner, checks):
         (NotANumber, "FloatingPointError: boxes has numbers that are not finite"),
     ],
 )
-def test_an_image_without_objects_that_ends_in_an_error_fails(images, runner, reason):
-    found = checked(runner(), images)
-    assert failed(found) == [EMPTY]
-    assert found.entries[2]["reason"] == reason
-    assert found.entries[2]["agreeing"] == 0
-    assert found.notes == [f"invariance, {EMPTY}: {reason}"]
-    assert set(found.answers) == {PADDING, SHAPES}
+def test_an_error_on_an_image_without_objects_is_a_failed_check(images, runner, reason):
+    result = checked(runner(), images)
+    assert failed(result) == [EMPTY]
+    assert result.entries[2]["reason"] == reason
+    assert result.entries[2]["agreeing"] == 0
+    assert result.notes == [f"invariance, {EMPTY}: {reason}"]
+    assert set(result.other_canvases) == {PADDING, SHAPES}
 
 
-def test_a_form_of_one_image_says_what_it_cannot_be_asked(images):
-    found = checked(Single(), images)
-    assert found.notes == [
+def test_a_form_with_batch_1_has_notes_for_the_checks_it_cannot_be_given(images):
+    result = checked(Single(), images)
+    assert result.notes == [
         f"invariance, {check}: not checked: one image at a time" for check in (MIXED, ORDER)
     ]
-    (alone,) = found.entries
+    (alone,) = result.entries
     assert (alone["check"], alone["images"], alone["passed"]) == (EMPTY, 1, True)
     assert alone["reason"] == "no detection that could differ"
-    assert set(found.answers) == {PADDING, SHAPES}
+    assert set(result.other_canvases) == {PADDING, SHAPES}
 
 
-def test_a_form_of_two_images_is_asked_two_at_a_time(images):
-    found = checked(Pair(), images)
-    assert (found.notes, [entry["images"] for entry in found.entries]) == ([], [2, 2, 2])
-    assert [len(found.answers[check]) for check in (PADDING, SHAPES)] == [4, 4]
+def test_a_form_with_batch_2_is_checked_with_two_images(images):
+    result = checked(Pair(), images)
+    assert (result.notes, [entry["images"] for entry in result.entries]) == ([], [2, 2, 2])
+    assert [len(result.other_canvases[check]) for check in (PADDING, SHAPES)] == [4, 4]
 
 
-def test_a_form_of_a_fixed_canvas_is_asked_other_shapes_on_it(images):
+def test_a_form_with_a_fixed_canvas_is_checked_with_other_shapes_on_it(images):
     runner = Quarters(canvas=(64, 64))
-    found = checked(runner, images)
-    assert found.notes == [f"invariance, {PADDING}: not checked: the canvas is fixed at 64x64"]
-    assert (failed(found), set(found.answers)) == ([], {SHAPES})
-    assert {shape[2:] for shape in runner.asked} == {(64, 64)}
+    result = checked(runner, images)
+    assert result.notes == [f"invariance, {PADDING}: not checked: the canvas is fixed at 64x64"]
+    assert (failed(result), set(result.other_canvases)) == ([], {SHAPES})
+    assert {shape[2:] for shape in runner.shapes} == {(64, 64)}
 
 
-def test_an_engine_is_asked_within_its_profile(images):
-    found = checked(Narrow(), images)
-    assert [entry["images"] for entry in found.entries] == [2, 2, 2]
-    (note,) = found.notes
+def test_an_engine_is_checked_within_its_profile(images):
+    result = checked(Narrow(), images)
+    assert [entry["images"] for entry in result.entries] == [2, 2, 2]
+    (note,) = result.notes
     assert note.startswith(f"invariance, {SHAPES}: not checked: images of shape (1, 3, 48, 32) are outside")
-    assert set(found.answers) == {PADDING}
+    assert set(result.other_canvases) == {PADDING}
 
 
-def test_images_of_one_shape_make_a_mixed_batch_too(images):
+def test_images_of_one_shape_are_rotated_to_a_mixed_batch(images):
     same = [images[0], images[0][::-1], images[0][:, ::-1]]
     assert failed(checked(Quarters(), same)) == []
     assert MIXED in failed(checked(FirstSizes(), same))
 
 
-def test_one_image_makes_no_batch(images):
-    found = checked(Quarters(), images[:1])
-    assert found.notes == [
+def test_a_single_image_cannot_be_checked_in_a_batch(images):
+    result = checked(Quarters(), images[:1])
+    assert result.notes == [
         f"invariance, {check}: not checked: there is one image" for check in (MIXED, ORDER)
     ]
-    assert [entry["check"] for entry in found.entries] == [EMPTY]
+    assert [entry["check"] for entry in result.entries] == [EMPTY]
 
 
 @pytest.mark.parametrize(("images", "share"), [(-1, 0.99), (4, 1.01), (4, -0.1)])
-def test_limits_are_numbers_that_make_sense(images, share):
+def test_limits_out_of_range_are_an_error(images, share):
     with pytest.raises(SameboxError, match=r"evaluate\.invariance\.(images|share): .*: give a number from 0"):
-        Limits(images, box=0.05, score=1e-3, mask=0.99, share=share)
+        InvarianceLimits(images, box=0.05, score=1e-3, mask=0.99, share=share)
 
 
 class WrongSizes(TorchRunner):
-    """The demo's network, told that every image is as large as the first."""
+    """The demo's network with the size of the first image for all."""
 
     def __call__(self, inputs):
         return super().__call__(inputs | {"sizes": np.repeat(inputs["sizes"][:1], len(inputs["sizes"]), 0)})
 
 
 @pytest.mark.parametrize(("runner", "checks"), [(TorchRunner, []), (WrongSizes, [MIXED, ORDER])])
-def test_the_demos_network_passes_unless_it_is_told_wrong_sizes(shapes, demo_images, runner, checks):
+def test_the_demos_network_passes_unless_it_gets_wrong_sizes(shapes, demo_images, runner, checks):
     with Detector(runner(shapes.network, shapes.spec).__enter__()) as detector:
-        found = invariance(detector, demo_images[:3], LIMITS)
-    assert failed(found) == checks
-    assert all(len(one) > 10 for answers in found.answers.values() for one in answers)
+        result = check_answers(detector, demo_images[:3], LIMITS)
+    assert failed(result) == checks
+    assert all(len(one) > 10 for answers in result.other_canvases.values() for one in answers)

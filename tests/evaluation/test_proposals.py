@@ -7,14 +7,14 @@ from truth_runner import TruthRunner
 import pipelines.recall
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.evaluation.proposals import ProposalRunner, proposed
+from samebox.evaluation.proposals import ProposalRunner, proposal_overlaps
 from samebox.record.spec import METADATA_KEY, Spec
 from samebox.scoring.recall import recall_scores
 from stages.compose import compose
 
 
 class Heads(TruthRunner):
-    """Proposes each object, the last of an image with the best score, and gives logits besides."""
+    """Returns the annotated objects as proposals, and logits."""
 
     def __init__(self, dataset):
         super().__init__(dataset, masks=None)
@@ -34,9 +34,9 @@ def dataset(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_proposals_come_back_to_the_pixels_of_each_image(dataset, batch):
+def test_proposals_are_in_pixels_of_the_original_image(dataset, batch):
     with Detector(ProposalRunner(Heads(dataset))) as detector:
-        found = list(proposed(detector, dataset, batch))
+        found = list(proposal_overlaps(detector, dataset, batch))
     objects = [entry for entry in dataset.ground_truth.anns.values() if not entry["iscrowd"]]
     assert sum(len(image.scores) for image in found) == len(objects)
     assert recall_scores(found).stats["AR100"] == 100
@@ -57,10 +57,10 @@ def test_the_recall_is_printed(dataset, monkeypatch, capsys):
     assert lines[1].split()[1] == "100.00"
 
 
-def test_the_heads_are_what_is_run():
+def test_the_command_runs_the_heads():
     assert compose("recall", ["detector=mask_rcnn_shapes"]).export.postprocess is False
 
 
-def test_a_network_without_proposals_is_named():
+def test_a_network_without_proposals_is_an_error():
     with pytest.raises(SameboxError, match="retinanet_shapes has no proposals; name an R-CNN"):
         pipelines.recall.run(compose("recall", ["detector=retinanet_shapes"]))

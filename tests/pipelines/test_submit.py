@@ -11,7 +11,8 @@ import pipelines.submit
 from samebox.coco.dataset import CocoDataset
 from samebox.core.errors import SameboxError
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import Pass, evaluated, run_over
+from samebox.evaluation.evaluate import evaluate_form
+from samebox.evaluation.run import DataSetRun, run_on_data_set
 from stages.compose import compose
 
 
@@ -58,15 +59,15 @@ def test_an_unknown_format_is_told_before_anything_is_run(place):
 
 def test_the_format_of_voc_is_a_text_for_each_class(place, tmp_path):
     dataset = CocoDataset(place / "val", place / "image_info_few2026.json")
-    done = Pass([{"image_id": 20000000, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}])
+    data_set_run = DataSetRun([{"image_id": 20000000, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}])
     config = asked(place, "format=voc", f"out={tmp_path}")
-    paths = list(pipelines.submit.written(config, done, dataset))
+    paths = list(pipelines.submit.written(config, data_set_run, dataset))
     assert paths == [tmp_path / f"voc/comp4_det_test_{name}.txt" for name in dataset.class_names]
     assert "".join(path.read_text() for path in paths).startswith("000020000000 0.500000 1.00 ")
 
 
 def test_no_image_at_all_leaves_nothing(place, tmp_path):
-    with pytest.raises(SameboxError, match="shapes: not one of its images could be run"):
+    with pytest.raises(SameboxError, match="shapes: none of its images could be run"):
         pipelines.submit.run(asked(place, f"dataset.images={tmp_path}/none", f"out={tmp_path}/out"))
     assert not (tmp_path / "out").exists()
 
@@ -74,7 +75,7 @@ def test_no_image_at_all_leaves_nothing(place, tmp_path):
 def test_such_a_data_set_is_not_scored(place):
     dataset = CocoDataset(place / "val", place / "image_info_few2026.json")
     with pytest.raises(SameboxError, match=r"few2026\.json: has no annotations to score against"):
-        evaluated({"dataset": "few"}, lambda: pytest.fail("opened"), dataset, [1], warmup=0)
+        evaluate_form({"dataset": "few"}, lambda: pytest.fail("opened"), dataset, [1], warmup=0)
 
 
 def test_segments_take_the_categories_of_another_set(place, tmp_path):
@@ -85,7 +86,7 @@ def test_segments_take_the_categories_of_another_set(place, tmp_path):
     dataset = CocoDataset(
         place / "val", place / "image_info_few2026.json", (tmp_path / "others.json", tmp_path)
     )
-    done = run_over(Detector(PanopticTruth(truth)), dataset, 1, warmup=0)
+    done = run_on_data_set(Detector(PanopticTruth(truth)), dataset, 1, warmup=0)
     written = [path.parent.name for path in pipelines.submit.zips(done, tmp_path / "out", "few_truth")]
     assert written == ["bbox", "segm", "panoptic"]
     assert [one.image_id for one in done.panoptic.results] == [20000000, 20000001]

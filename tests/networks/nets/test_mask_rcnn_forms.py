@@ -13,7 +13,8 @@ from samebox.coco.dataset import CocoDataset
 from samebox.detector import Detector
 from samebox.engine.build import engine_from_onnx
 from samebox.evaluation.agreement import agreement
-from samebox.evaluation.evaluate import run_over, scored
+from samebox.evaluation.run import run_on_data_set
+from samebox.evaluation.scores import run_scores
 from samebox.graph.export import export, onnx_from_network
 from samebox.graph.lowering import LOWERINGS, OPERATOR_OPSETS, OperatorRoIAlign, lowered
 from samebox.graph.opset import OLDEST_OPSET, newest_opset
@@ -188,7 +189,7 @@ def scores(loaded, exported):
     found = {}
     for name, runner in runners.items():
         with Detector(runner.__enter__()) as detector:
-            by_kind = scored(run_over(detector, dataset, batch=1, warmup=0), dataset)
+            by_kind = run_scores(run_on_data_set(detector, dataset, batch=1, warmup=0), dataset)
         found[name] = {kind: by_kind[kind].stats["AP"] for kind in ("bbox", "segm")}
     return found
 

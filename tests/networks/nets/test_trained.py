@@ -11,7 +11,8 @@ import demo_forms
 import pytest
 
 from samebox.detector import Detector
-from samebox.evaluation.evaluate import run_over, scored
+from samebox.evaluation.run import run_on_data_set
+from samebox.evaluation.scores import run_scores
 from samebox.runners.torch import TorchRunner
 from stages.compose import compose
 from stages.networks import load_network
@@ -27,6 +28,6 @@ def test_the_ap_is_what_the_original_framework_measures(name):
     loaded = load_network(compose("export", [f"detector={name}"]), FOLDER / f"{name}.pth")
     dataset = demo_forms.whole_set()
     with Detector(TorchRunner(loaded.network, loaded.spec).__enter__()) as detector:
-        scores = scored(run_over(detector, dataset, batch=1, warmup=0), dataset)
+        scores = run_scores(run_on_data_set(detector, dataset, batch=1, warmup=0), dataset)
     kind = "segm" if name.startswith("solo") else "bbox"  # of SOLO the original gives no boxes
     assert scores[kind].stats["AP"] == pytest.approx(recorded[kind]["AP"], abs=0.1)
