@@ -5,7 +5,7 @@ from typing import Any
 
 from samebox.coco.dataset import CocoDataset
 from samebox.evaluation.run import DataSetRun
-from samebox.scoring.average_precision import KEYPOINTS, Scores, score
+from samebox.scoring.average_precision import KEYPOINTS, Scores, coco_scores
 from samebox.scoring.overlaps import overlaps
 from samebox.scoring.panoptic_quality import panoptic_scores
 from samebox.scoring.recall import recall_scores
@@ -35,7 +35,7 @@ def run_scores(run: DataSetRun, dataset: CocoDataset) -> dict[str, Scores]:
     if run.keypoints == KEYPOINTS and all(_has_keypoints(entry) for entry in objects):
         kinds.append("keypoints")
     ids = [record.id for record in dataset.images]
-    scores = {kind: score(dataset.ground_truth, run.results, ids, kind) for kind in kinds}
+    scores = {kind: coco_scores(dataset.ground_truth, run.results, ids, kind) for kind in kinds}
     if run.panoptic is not None and dataset.panoptic is not None:
         scores |= panoptic_scores(dataset.panoptic, run.panoptic.results, ids)
     boxes = list(overlaps(dataset.ground_truth, run.results, ids))

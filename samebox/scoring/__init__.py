@@ -1,1 +1,1 @@
-"""Scores of detections: COCO AP, PQ, VOC mAP, recall, and bootstrap intervals."""
+"""Scores of detections: COCO AP, panoptic quality, VOC mAP, recall, and bootstrap intervals of ΔAP."""

@@ -20,7 +20,7 @@ from samebox.evaluation.run import PARTS, DataSetRun, run_on_data_set
 from samebox.evaluation.scores import NO_MASK_TRUTH, run_scores
 from samebox.record.preprocess import read_image
 from samebox.runners.torch import TorchRunner
-from samebox.scoring.average_precision import score
+from samebox.scoring.average_precision import coco_scores
 
 # AP that MMDetection 3.3.0 measures for the demo's checkpoint on its 200 images, in points
 MMDETECTION = {
@@ -132,9 +132,9 @@ def test_an_image_left_out_counts_as_without_detections(detector, damaged):
         damaged.images[i].file_name for i in (0, 2, 3)
     ]
     assert all("\n" not in entry["reason"] for entry in form.metrics["skipped"])
-    everything = score(damaged.ground_truth, form.results, [record.id for record in damaged.images])
+    everything = coco_scores(damaged.ground_truth, form.results, [record.id for record in damaged.images])
     assert form.metrics["score"]["1"]["bbox"]["AP"] == everything.stats["AP"]
-    readable = score(damaged.ground_truth, form.results, [damaged.images[i].id for i in (1, 4, 5)])
+    readable = coco_scores(damaged.ground_truth, form.results, [damaged.images[i].id for i in (1, 4, 5)])
     assert readable.stats["AR100"] > everything.stats["AR100"] > 0
 
 
@@ -364,7 +364,7 @@ def test_ap_on_the_whole_set_equals_that_measured_by_mmdetection(detector, shape
     dataset = demo_forms.whole_set()
     with Detector(TorchRunner(shapes.network, shapes.spec).__enter__()) as reference:
         by_torch, by_onnx = (
-            score(
+            coco_scores(
                 dataset.ground_truth,
                 run_on_data_set(form, dataset, 1, 0).results,
                 [r.id for r in dataset.images],

@@ -14,7 +14,7 @@ import stages.differences
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from samebox.core.errors import SameboxError
-from samebox.scoring.average_precision import score
+from samebox.scoring.average_precision import coco_scores
 from stages.compose import compose
 
 MOVED = 20000003  # the image in which the other form's detections lie elsewhere
@@ -38,7 +38,7 @@ def dataset(place):
 
 
 def form(dataset, runtime, results, **changes):
-    found = score(dataset.ground_truth, results, [record.id for record in dataset.images])
+    found = coco_scores(dataset.ground_truth, results, [record.id for record in dataset.images])
     metrics = {
         "detector": "retinanet_shapes", "runtime": runtime, "title": runtime, "dataset": "shapes",
         "model": "RetinaNet", "after": "torch", "status": "measured", "reason": None, "images": 6,

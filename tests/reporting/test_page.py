@@ -18,7 +18,7 @@ from samebox.core.errors import SameboxError
 from samebox.reporting.overview import summary
 from samebox.reporting.page import page
 from samebox.reporting.section import Section
-from samebox.scoring.average_precision import score
+from samebox.scoring.average_precision import coco_scores
 
 SHAPES = Path(__file__).parents[2] / "demo/shapes"
 REASON = "built for SM86 in 12.3 s; not run: no GPU here"
@@ -32,7 +32,7 @@ def dataset():
 
 def measured(dataset, title, results, kinds=("bbox",), **changes):
     ids = [record.id for record in dataset.images]
-    found = {kind: score(dataset.ground_truth, results, ids, kind) for kind in kinds}
+    found = {kind: coco_scores(dataset.ground_truth, results, ids, kind) for kind in kinds}
     steps = ("preprocess", "network", "postprocess")
     metrics = {
         "detector": "retinanet_shapes", "model": "RetinaNet", "runtime": title, "title": title,

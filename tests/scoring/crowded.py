@@ -1,4 +1,4 @@
-"""Random objects that stand close, some of them crowds, with boxes found near them."""
+"""Random objects close to each other, some of them crowds, and detected boxes near them."""
 
 import numpy as np
 
@@ -8,8 +8,8 @@ IMAGES, CLASSES = 40, 3
 IDS = range(1, IMAGES + 1)
 
 
-def truth(rng):
-    """Sides around 32 and 96, where small, medium and large part; the first image is empty, as is class 3."""
+def random_truth(rng):
+    """Objects with sides around 32 and 96, the limits of small and large; image 1 and class 3 are empty."""
     objects = []
     for image in IDS[1:]:
         corner = rng.uniform(0, 60, 2)
@@ -26,10 +26,10 @@ def truth(rng):
                     "iscrowd": int(rng.random() < 0.15),
                 }
             )
-    return of(objects)
+    return ground_truth(objects)
 
 
-def of(objects):
+def ground_truth(objects):
     return coco_index(
         {
             "images": [{"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 200} for i in IDS],
@@ -39,8 +39,8 @@ def of(objects):
     )
 
 
-def found(ground_truth, rng, most=6):
-    """Up to `most` boxes near every object, with many equal scores, and a few far from all."""
+def detected(truth, rng, most=6):
+    """Up to `most` boxes near every object, with many equal scores, and a few far from all objects."""
     results = [
         {
             "image_id": one["image_id"],
@@ -48,7 +48,7 @@ def found(ground_truth, rng, most=6):
             "bbox": (np.array(one["bbox"]) + rng.normal(0, 3, 4)).tolist(),
             "score": round(float(rng.random()), 2),
         }
-        for one in ground_truth.dataset["annotations"]
+        for one in truth.dataset["annotations"]
         for _ in range(rng.integers(0, most))
     ]
     far = [

@@ -7,7 +7,7 @@ from pycocotools import mask as rle
 
 from samebox.coco.dataset import CocoDataset, coco_index
 from samebox.core.errors import SameboxError
-from samebox.scoring.average_precision import STATS, score
+from samebox.scoring.average_precision import STATS, coco_scores
 
 SHAPES = Path(__file__).parents[2] / "demo/shapes"
 
@@ -19,7 +19,7 @@ def dataset():
 
 @pytest.fixture
 def perfect(dataset):
-    """Every object that is no crowd, as a detection."""
+    """Every object that is not a crowd, as a detection."""
     kept = ("image_id", "category_id", "bbox", "segmentation")
     annotations = dataset.ground_truth.dataset["annotations"]
     return [
@@ -59,8 +59,8 @@ def result(box, confidence):
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_the_objects_themselves_score_100(dataset, perfect, iou_type):
-    scores = score(dataset.ground_truth, perfect, ids(dataset), iou_type)
+def test_the_annotations_as_results_score_100(dataset, perfect, iou_type):
+    scores = coco_scores(dataset.ground_truth, perfect, ids(dataset), iou_type)
     assert tuple(scores.stats) == STATS
     assert scores.stats["AP"] == pytest.approx(100)
     assert scores.stats["AR100"] == pytest.approx(100)
@@ -72,22 +72,22 @@ def test_the_objects_themselves_score_100(dataset, perfect, iou_type):
 def test_shifted_boxes_score_lower(dataset, perfect):
     for entry in perfect:
         entry["bbox"][0] += 0.3 * entry["bbox"][2]  # IoU 0.7 / 1.3 = 0.538
-    scores = score(dataset.ground_truth, perfect, ids(dataset))
+    scores = coco_scores(dataset.ground_truth, perfect, ids(dataset))
     assert scores.stats["AP50"] > 95
     assert scores.stats["AP75"] < 1
-    # one threshold of ten is met; neighbours of the same class may be hit by chance
+    # one threshold of ten is met; neighbours of the same class may match by chance
     assert scores.stats["AP"] == pytest.approx(10, abs=1)
 
 
-def test_a_case_worked_out_by_hand():
-    """Two objects; the best detection misses, the second hits one exactly, the third hits at IoU 0.6.
+def test_a_case_computed_by_hand():
+    """Two objects: the first detection matches none, the second one exactly, the third one at IoU 0.6.
 
-    At IoU 0.50 precision is 1/2 at recall 1/2 and 2/3 at recall 1, so 2/3 all along. At 0.75 it is 1/2
+    At IoU 0.50, precision is 1/2 at recall 1/2 and 2/3 at recall 1, so 2/3 everywhere. At 0.75 it is 1/2
     up to recall 1/2 (51 of the 101 grid points) and then 0.
     """
     ground_truth = tiny([[0, 0, 10, 10], [50, 50, 10, 10]])
     results = [result([80, 0, 10, 10], 0.9), result([0, 0, 10, 10], 0.8), result([50, 50, 10, 6], 0.7)]
-    scores = score(ground_truth, results, [1])
+    scores = coco_scores(ground_truth, results, [1])
     half = 0.5 * 51 / 101
     assert scores.stats["AP50"] == pytest.approx(100 * 2 / 3)
     assert scores.stats["AP75"] == pytest.approx(100 * half)
@@ -99,57 +99,57 @@ def test_a_case_worked_out_by_hand():
     assert np.mean(scores.precision["precision_mean"]) == pytest.approx(scores.stats["AP"] / 100)
 
 
-def test_what_the_data_set_lacks_is_none():
-    scores = score(tiny([[0, 0, 10, 10]]), [result([0, 0, 10, 10], 0.9)], [1])
+def test_the_score_of_absent_objects_is_none():
+    scores = coco_scores(tiny([[0, 0, 10, 10]]), [result([0, 0, 10, 10], 0.9)], [1])
     assert scores.per_class == {"disc": pytest.approx(100), "absent": None}
     assert (scores.stats["APs"], scores.stats["APl"]) == (pytest.approx(100), None)
 
 
-def test_no_result_scores_0():
-    scores = score(tiny([[0, 0, 10, 10]]), [], [1])
+def test_no_results_score_0():
+    scores = coco_scores(tiny([[0, 0, 10, 10]]), [], [1])
     assert scores.stats["AP"] == scores.per_class["disc"] == 0
     assert scores.precision["precision_50"] == [0] * 101
 
 
-def test_no_object_scores_none():
-    scores = score(tiny([]), [result([0, 0, 10, 10], 0.9)], [1])
+def test_no_objects_score_none():
+    scores = coco_scores(tiny([]), [result([0, 0, 10, 10], 0.9)], [1])
     assert set(scores.stats.values()) == {None}
     assert scores.precision["precision_50"] == [0] * 101
 
 
-def test_only_the_images_named_count(dataset, perfect):
+def test_only_the_given_images_count(dataset, perfect):
     first, *_ = ids(dataset)
     kept = [entry for entry in perfect if entry["image_id"] == first]
-    assert score(dataset.ground_truth, kept, [first]).stats["AP"] == pytest.approx(100)
-    assert score(dataset.ground_truth, kept, ids(dataset)).stats["AP"] < 10
+    assert coco_scores(dataset.ground_truth, kept, [first]).stats["AP"] == pytest.approx(100)
+    assert coco_scores(dataset.ground_truth, kept, ids(dataset)).stats["AP"] < 10
 
 
-def test_masks_are_sorted_by_their_own_area():
-    """A box of 40 x 40 is medium, the thin mask in it small."""
+def test_the_size_of_a_mask_is_its_own_area():
+    """The box of 40x40 is medium, the thin mask in it is small."""
     mask = np.zeros((100, 100), np.uint8, order="F")
     np.fill_diagonal(mask[:40, :40], 1)
     code = rle.encode(mask)
     entry = {"id": 1, "image_id": 1, "category_id": 7, "segmentation": code, "iscrowd": 0}
     ground_truth = tiny([[0, 0, 40, 40]])
     ground_truth.dataset["annotations"] = [{**entry, "bbox": [0, 0, 40, 40], "area": 40}]
-    scores = score(
+    scores = coco_scores(
         coco_index(ground_truth.dataset), [{**result([0, 0, 40, 40], 1.0), "segmentation": code}], [1], "segm"
     )
     assert (scores.stats["APs"], scores.stats["APm"]) == (pytest.approx(100), None)
 
 
-def test_the_results_are_left_as_they_were_and_nothing_is_printed(dataset, perfect, capsys):
+def test_the_results_are_not_modified_and_nothing_is_printed(dataset, perfect, capsys):
     before = copy.deepcopy(perfect)
-    score(dataset.ground_truth, perfect, ids(dataset))
+    coco_scores(dataset.ground_truth, perfect, ids(dataset))
     assert perfect == before
     assert capsys.readouterr() == ("", "")
 
 
-def test_results_of_another_data_set_are_refused():
+def test_results_of_another_data_set_are_an_error():
     with pytest.raises(SameboxError, match="results for image 2"):
-        score(tiny([[0, 0, 10, 10]]), [{**result([0, 0, 1, 1], 1.0), "image_id": 2}], [1])
+        coco_scores(tiny([[0, 0, 10, 10]]), [{**result([0, 0, 1, 1], 1.0), "image_id": 2}], [1])
 
 
-def test_boxes_alone_cannot_be_scored_as_masks():
+def test_boxes_cannot_be_scored_as_masks():
     with pytest.raises(SameboxError, match="no `segmentation`"):
-        score(tiny([[0, 0, 10, 10]]), [result([0, 0, 1, 1], 1.0)], [1], "segm")
+        coco_scores(tiny([[0, 0, 10, 10]]), [result([0, 0, 1, 1], 1.0)], [1], "segm")

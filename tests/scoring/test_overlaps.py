@@ -14,8 +14,8 @@ def result(box, score, category=1, image=2):
     return {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
 
-def test_boxes_come_by_score_and_objects_before_crowds():
-    ground_truth = crowded.of(
+def test_boxes_are_sorted_by_score_and_crowds_come_last():
+    ground_truth = crowded.ground_truth(
         [entry(1, [0, 0, 10, 10], 2, iscrowd=1, area=70), entry(2, [0, 0, 10, 5]), entry(3, [90, 90, 5, 5])]
     )
     results = [
@@ -30,11 +30,11 @@ def test_boxes_come_by_score_and_objects_before_crowds():
     assert one.objects.tolist() == [1, 1, 2]
     assert one.areas.tolist() == [50, 50, 70]
     assert one.crowds.tolist() == [False, False, True]
-    # a crowd's IoU is as any other's, not the share of the box that lies within it
+    # the IoU with a crowd is an ordinary IoU, not the share of the box inside it
     np.testing.assert_allclose(one.iou, [[25 / 125, 0, 50 / 150], [0.5, 0, 1], [0.5, 0, 1]])
     assert (other.iou.shape, other.scores.tolist()) == ((1, 0), [1.0])
 
 
-def test_an_image_may_have_neither_boxes_nor_objects():
-    [nothing] = overlaps(crowded.of([]), [], [1])
-    assert (nothing.iou.shape, nothing.scores.shape, nothing.crowds.dtype) == ((0, 0), (0,), np.bool_)
+def test_an_image_without_boxes_and_objects():
+    [empty] = overlaps(crowded.ground_truth([]), [], [1])
+    assert (empty.iou.shape, empty.scores.shape, empty.crowds.dtype) == ((0, 0), (0,), np.bool_)

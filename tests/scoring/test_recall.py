@@ -17,21 +17,21 @@ def scores(ground_truth, results):
 
 
 def pycocotools(ground_truth, results):
-    """As MMDetection's metric `proposal` asks it."""
+    """With the parameters of MMDetection's metric `proposal`."""
     with contextlib.redirect_stdout(io.StringIO()):
-        found = COCOeval(ground_truth, ground_truth.loadRes(results), "bbox")
-        found.params.useCats, found.params.maxDets = 0, list(LIMITS)
-        found.evaluate()
-        found.accumulate()
-        found.summarize()
-    return dict(zip(NAMES, (100 * found.stats[6:]).tolist(), strict=True))
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(results), "bbox")
+        evaluation.params.useCats, evaluation.params.maxDets = 0, list(LIMITS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(NAMES, (100 * evaluation.stats[6:]).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_boxes_give_what_pycocotools_gives(seed):
+def test_the_recall_of_random_boxes_equals_pycocotools(seed):
     rng = np.random.default_rng(seed)
-    ground_truth = crowded.truth(rng)
-    results = crowded.found(ground_truth, rng)
+    ground_truth = crowded.random_truth(rng)
+    results = crowded.detected(ground_truth, rng)
     expected = pycocotools(ground_truth, results)
     assert all(0 < value < 100 for value in expected.values())
     assert scores(ground_truth, results) == pytest.approx(expected, abs=1e-9)
@@ -39,16 +39,16 @@ def test_random_boxes_give_what_pycocotools_gives(seed):
 
 def test_boxes_beyond_a_limit_do_not_count():
     rng = np.random.default_rng(3)
-    few = [one for one in crowded.truth(rng).dataset["annotations"] if one["image_id"] < 6]
-    ground_truth = crowded.of(few)
-    results = crowded.found(ground_truth, rng, most=700)
+    few = [one for one in crowded.random_truth(rng).dataset["annotations"] if one["image_id"] < 6]
+    ground_truth = crowded.ground_truth(few)
+    results = crowded.detected(ground_truth, rng, most=700)
     expected = pycocotools(ground_truth, results)
     assert expected["AR100"] < expected["AR300"] < expected["AR1000"]
     assert scores(ground_truth, results) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_class_does_not_matter():
-    ground_truth = crowded.truth(np.random.default_rng(0))
+    ground_truth = crowded.random_truth(np.random.default_rng(0))
     whole = [
         {"image_id": one["image_id"], "category_id": 3, "bbox": one["bbox"], "score": 1.0}
         for one in ground_truth.dataset["annotations"]
@@ -57,4 +57,4 @@ def test_the_class_does_not_matter():
 
 
 def test_without_objects_there_is_no_recall():
-    assert scores(crowded.of([]), []) == dict.fromkeys(NAMES)
+    assert scores(crowded.ground_truth([]), []) == dict.fromkeys(NAMES)

@@ -25,10 +25,12 @@ def result(image, box, score):
 
 
 def test_a_case_worked_out_by_hand():
-    """Right, wrong (a second box of it), right, ignored (a crowd's), wrong (IoU 1/3), right, and one missed.
+    """True, false (a second box of the object), true, ignored (a crowd's), false (IoU 1/3), true; one is
+    missed.
 
-    Precisions at the right ones are 1, 2/3 and 3/5, recalls 1/4, 2/4 and 3/4. The area is a quarter of their
-    sum; at 0, 0.1, 0.2 stands 1, at 0.3 to 0.5 2/3, at 0.6 and 0.7 3/5, beyond nothing.
+    The precisions at the true positives are 1, 2/3 and 3/5, the recalls 1/4, 2/4 and 3/4. The area is a
+    quarter of the sum of the precisions. The precision at recalls 0 to 0.2 is 1, at 0.3 to 0.5 it is 2/3, at
+    0.6 and 0.7 it is 3/5, and beyond it is 0.
     """
     objects = [entry(1, 1, [0, 0, 10, 10]), entry(2, 2, [0, 0, 10, 10]), entry(3, 2, [50, 50, 10, 10])]
     objects += [entry(4, 3, [0, 0, 10, 10]), entry(5, 3, [100, 100, 40, 40], crowd=1)]
@@ -40,28 +42,30 @@ def test_a_case_worked_out_by_hand():
         result(3, [5, 0, 10, 10], 0.6),
         result(2, [50, 50, 10, 10], 0.5),
     ]
-    found = scores(crowded.of(objects), results)
+    found = scores(crowded.ground_truth(objects), results)
     area, points = (1 + 2 / 3 + 3 / 5) / 4, (3 * 1 + 3 * 2 / 3 + 2 * 3 / 5) / 11
     assert found["voc"].per_class == {"class 1": pytest.approx(100 * area), "class 2": None, "class 3": None}
     assert found["voc"].stats == {"mAP": pytest.approx(100 * area)}
     assert found["voc07"].stats == {"mAP": pytest.approx(100 * points)}
 
 
-def test_a_box_takes_no_object_but_the_one_of_its_largest_iou():
-    """The second box is nearest to the first object, which is taken, though it also overlaps the other."""
+def test_a_box_matches_only_the_object_of_its_largest_iou():
+    """The second box overlaps both objects. The one that it overlaps most is already matched."""
     objects = [entry(1, 1, [0, 0, 10, 10]), entry(2, 1, [3, 0, 10, 10])]
-    found = scores(crowded.of(objects), [result(1, [0, 0, 10, 10], 0.9), result(1, [1, 0, 10, 10], 0.8)])
+    found = scores(
+        crowded.ground_truth(objects), [result(1, [0, 0, 10, 10], 0.9), result(1, [1, 0, 10, 10], 0.8)]
+    )
     assert found["voc"].stats["mAP"] == pytest.approx(50)
 
 
 def test_a_recall_of_three_tenths_is_reached():
-    """0.1 · 3 is more than 3/10 in floating point."""
+    """In floating point, 3 · 0.1 is more than 3 / 10."""
     _, points = average_precision(np.ones(3, bool), 10)
     assert points == pytest.approx(4 / 11)
 
 
 def slow(ground_truth, results, category, points):
-    """The definition, a box at a time, in fractions."""
+    """The definition, box by box, in fractions."""
     annotations = [one for one in ground_truth.dataset["annotations"] if one["category_id"] == category]
     objects = sum(not one["iscrowd"] for one in annotations)
     own = [one for one in results if one["category_id"] == category]
@@ -77,7 +81,7 @@ def slow(ground_truth, results, category, points):
 
 
 def judged(annotations, results):
-    """Right or wrong, by descending score; nothing of a box in a crowd."""
+    """Whether each box is a true positive, by descending score, without the boxes of crowds."""
     taken = set()
     for one in sorted(results, key=place):
         near = [other for other in annotations if other["image_id"] == one["image_id"]]
@@ -90,7 +94,7 @@ def judged(annotations, results):
 
 
 def place(result):
-    """By score; of equal ones the first image's."""
+    """By score, then by image."""
     return -result["score"], result["image_id"]
 
 
@@ -103,10 +107,10 @@ def overlap(box, other):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_boxes_give_what_the_definition_gives(seed):
+def test_the_map_of_random_boxes_equals_the_definition(seed):
     rng = np.random.default_rng(seed)
-    ground_truth = crowded.truth(rng)
-    results = crowded.found(ground_truth, rng)
+    ground_truth = crowded.random_truth(rng)
+    results = crowded.detected(ground_truth, rng)
     found = scores(ground_truth, results)
     for kind, points in (("voc", False), ("voc07", True)):
         expected = {name: slow(ground_truth, results, number, points) for number, name in CLASSES.items()}
@@ -118,9 +122,9 @@ def test_random_boxes_give_what_the_definition_gives(seed):
 
 
 def test_without_objects_there_is_no_score():
-    found = scores(crowded.of([]), [result(1, [0, 0, 1, 1], 0.5)])
+    found = scores(crowded.ground_truth([]), [result(1, [0, 0, 1, 1], 0.5)])
     assert found["voc"].stats == found["voc07"].stats == {"mAP": None}
 
 
-def test_nothing_found_is_zero():
-    assert scores(crowded.of([entry(1, 1, [0, 0, 10, 10])]), [])["voc"].stats["mAP"] == 0
+def test_no_detections_score_zero():
+    assert scores(crowded.ground_truth([entry(1, 1, [0, 0, 10, 10])]), [])["voc"].stats["mAP"] == 0
