@@ -1,5 +1,6 @@
 """The network of a `conf/detector` choice, with the weights of a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from samebox.core.files import existing
 from samebox.networks import construct
 from samebox.networks.construct import LoadedNetwork
 from samebox.record.preprocess import Preprocess
+from samebox.record.spec import Categories, Spec
 from stages.compose import plain
 
 
@@ -28,9 +30,10 @@ def load_network(config: DictConfig, path: Path) -> LoadedNetwork:
         if "masked_norm" not in detector.network:
             raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
         OmegaConf.update(detector.network, "masked_norm", True)
-    return construct.load_network(
+    loaded = construct.load_network(
         plain(detector), checkpoint, names, preprocess(config), config.export.postprocess
     )
+    return replace(loaded, spec=replace(loaded.spec, categories=categories(config, loaded.spec)))
 
 
 def class_names(config: DictConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -38,11 +41,37 @@ def class_names(config: DictConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(config.detector.class_names or checkpoint.class_names or config.dataset.class_names)
 
 
+def categories(config: DictConfig, spec: Spec) -> Categories | None:
+    """The data set's category ids of the classes; None if it states no ids or lacks one of the classes.
+
+    Raises SameboxError if the data set has another number of ids than of classes.
+    """
+    rule = spec.decoding.panoptic
+    ids = _ids(config, "class_names", "category_ids")
+    stuff_ids = _ids(config, "stuff_class_names", "stuff_category_ids") if rule else {}
+    stuff = rule.stuff_class_names if rule else ()
+    if not (ids.keys() >= set(spec.class_names) and stuff_ids.keys() >= set(stuff)):
+        return None
+    return Categories(
+        config.dataset.name,
+        tuple(ids[name] for name in spec.class_names),
+        tuple(stuff_ids[name] for name in stuff),
+    )
+
+
+def _ids(config: DictConfig, names_key: str, ids_key: str) -> dict[str, int]:
+    """The data set's ids by class name, empty if it states none."""
+    ids, names = config.dataset.get(ids_key) or [], config.dataset.get(names_key) or []
+    if ids and len(ids) != len(names):
+        raise SameboxError(f"dataset.{ids_key}: {len(ids)} ids for {len(names)} {names_key}; give one each")
+    return dict(zip(names, ids, strict=False))
+
+
 def preprocess(config: DictConfig) -> Preprocess:
     """The detector's rule, on the canvas that `export.shape` fixes or on any."""
     rule = Preprocess.from_dict(plain(config.detector.preprocess))
     canvas = dimensions(config.export.shape)
-    return rule if canvas is None else rule.onto(*canvas)
+    return rule if canvas is None else rule.on_canvas(*canvas)
 
 
 def dimensions(shape: Any) -> tuple[int, int] | None:

@@ -116,7 +116,7 @@ def test_images_of_odd_shapes_are_answered(detector, shape):
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.zeros((0, 10, 3), np.uint8), r"an image of shape \(0, 10, 3\) holds no pixel"),
+        (np.zeros((0, 10, 3), np.uint8), r"an image of shape \(0, 10, 3\) has no pixels"),
         (np.zeros((10, 10, 3), np.float32), "an HxWx3 uint8 RGB array, not float32"),
         (np.zeros((10, 10), np.uint8), r"an HxWx3 uint8 RGB array, not uint8 of shape \(10, 10\)"),
         (np.zeros((10, 10, 4), np.uint8), r"not uint8 of shape \(10, 10, 4\)"),
@@ -192,7 +192,7 @@ def test_anybody_elses_onnx_file_is_refused(tmp_path):
     model = tiny_model()
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "theirs.onnx")
-    with pytest.raises(SameboxError, match=r"theirs\.onnx: carries no samebox metadata; export it"):
+    with pytest.raises(SameboxError, match=r"theirs\.onnx: has no samebox metadata; export it"):
         load(tmp_path / "theirs.onnx")
 
 

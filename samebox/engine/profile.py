@@ -80,5 +80,5 @@ def canvas_ranges(rule: Preprocess) -> tuple[tuple[int, int, int], tuple[int, in
         height, width = rule.canvas
         return (height, height, height), (width, width, width)
     sides = rule.resize.scale if rule.resize else UNRESIZED
-    smallest, short, long = (rule.rounded(side) for side in (1, *sorted(sides)))
+    smallest, short, long = (rule.padded_side(side) for side in (1, *sorted(sides)))
     return (smallest, short, long), (smallest, long, long)

@@ -12,6 +12,7 @@ import onnx
 import torch
 from onnx import helper
 
+from samebox.core.environment import samebox_version
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write
 from samebox.graph.lowering import TRANSLATIONS, lowered
@@ -41,7 +42,7 @@ def export(
     given. Raises SameboxError for an opset or lowering that cannot be written.
     """
     check_opset(opset)
-    spec = replace(spec, opset=opset, lowering=lowering)
+    spec = replace(spec, opset=opset, lowering=lowering, samebox_version=samebox_version())
     network = lowered(network, lowering, opset)
     traced = onnx_from_network(network, batch, spec.preprocess.canvas)
     properties = {METADATA_KEY: spec.to_json()} | metadata(traced)

@@ -1,4 +1,4 @@
-"""How a network's answer is read, where the source frameworks differ."""
+"""The rules by which outputs become detections, if the source frameworks differ in them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,11 @@ KEYPOINTS = ("ratio", "logit")
 
 @dataclass(frozen=True)
 class PanopticRule:
-    """How objects and the class of every pixel become segments; see `samebox.postprocess.panoptic`.
+    """How objects and the class of every pixel become segments, see `samebox.postprocess.panoptic`.
 
-    `stuff_class_names` name the classes of the network's semantics, from 1 on. `score`: the least of an
-    object, `overlap`: the largest share of its mask that better objects may have, `stuff_area`: the least
-    pixels of a class of stuff.
+    `stuff_class_names` name the stuff classes of the output `semantics`, from index 1 on. `score` is the
+    least score of an object, `overlap` the largest share of its mask that objects of higher score may cover,
+    and `stuff_area` the least number of pixels of a stuff class.
     """
 
     stuff_class_names: tuple[str, ...]
@@ -27,12 +27,12 @@ class PanopticRule:
 
 @dataclass(frozen=True)
 class Decoding:
-    """The rules by which outputs become detections, a field each; they travel with the network.
+    """The rules by which outputs become detections. They travel with the network.
 
     `masks`: "sampled" at the centres of pixels (MMDetection, detectron2), or "resized" to whole pixels
-    (maskrcnn-benchmark). `keypoints`: their score, the "ratio" of exponentials (detectron2) or the "logit"
-    (maskrcnn-benchmark). `inclusive`: whether coordinates count whole pixels, see `Detections`.
-    `panoptic`: of a network that gives semantics.
+    (maskrcnn-benchmark). `keypoints`: how keypoints are scored, by the "ratio" of exponentials (detectron2)
+    or by the "logit" (maskrcnn-benchmark). `inclusive`: whether coordinates count whole pixels, see
+    `Detections`. `panoptic`: the rule of a network with the output `semantics`.
     """
 
     masks: str = "sampled"
@@ -41,15 +41,15 @@ class Decoding:
     panoptic: PanopticRule | None = None
 
     def __post_init__(self) -> None:
-        """Raises SameboxError for a rule that there is not."""
+        """Raises SameboxError for an unknown rule."""
         if self.masks not in MASKS:
-            raise SameboxError(f"decoding.masks: {self.masks!r} is none of {', '.join(MASKS)}")
+            raise SameboxError(f"decoding.masks: {self.masks!r} is not one of {', '.join(MASKS)}")
         if self.keypoints not in KEYPOINTS:
-            raise SameboxError(f"decoding.keypoints: {self.keypoints!r} is none of {', '.join(KEYPOINTS)}")
+            raise SameboxError(f"decoding.keypoints: {self.keypoints!r} is not one of {', '.join(KEYPOINTS)}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Decoding":
-        """The rules as a config or a file's metadata gives them; absent ones are MMDetection's."""
+        """The rules in a config or a file's metadata; the default of each is MMDetection's."""
         rule = values.get("panoptic")
         if rule is not None:
             names = tuple(rule["stuff_class_names"])

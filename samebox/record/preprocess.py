@@ -1,6 +1,6 @@
-"""From a decoded image to the canvas that a network sees: one resize and one padding rule for all runtimes.
+"""From a decoded image to the canvas of a batch: one resize and one padding rule for all runtimes.
 
-Normalisation is no part of it: it happens inside the graph (see `samebox.networks.nets.contract`).
+Normalization happens inside the graph (see `samebox.networks.nets.contract`).
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ Image = NDArray[np.uint8]
 
 
 def read_image(path: str | Path) -> Image:
-    """The image [H,W,3], RGB 0..255, upright as its EXIF orientation says.
+    """The image [H,W,3], RGB 0..255, rotated upright by its EXIF orientation.
 
-    OpenCV decodes it as the detectors' own training did; grey and 16-bit files become 8-bit colour.
-    Raises SameboxError where the file is absent, empty or not an image that OpenCV decodes.
+    OpenCV decodes it, as in the training of the detectors; grey and 16-bit files become 8-bit colour. Raises
+    SameboxError if the file is absent, empty or not an image that OpenCV can decode.
     """
     path = Path(path)
     if not path.is_file():
@@ -29,37 +29,39 @@ def read_image(path: str | Path) -> Image:
     encoded = np.frombuffer(path.read_bytes(), np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
-        raise SameboxError(f"{path}: not an image that OpenCV can decode; save it anew as JPEG or PNG")
+        raise SameboxError(f"{path}: not an image that OpenCV can decode; save it again as JPEG or PNG")
     return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
-def bilinear(image: Image, height: int, width: int) -> Image:
-    """OpenCV's: from the four pixels around each point, as MMDetection has it."""
+def opencv_resize(image: Image, height: int, width: int) -> Image:
+    """Bilinear from the four pixels around each point, as in MMDetection."""
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def widened(image: Image, height: int, width: int) -> Image:
-    """Pillow's: a triangle that covers more pixels when it shrinks an image, as Detectron's heirs have it."""
-    import PIL.Image  # 30 ms, and only detectron2's and maskrcnn-benchmark's detectors need it
+def pillow_resize(image: Image, height: int, width: int) -> Image:
+    """Bilinear, by a filter that widens if the image shrinks, as in detectron2 and maskrcnn-benchmark."""
+    import PIL.Image  # takes 30 ms, and most detectors do not need it
 
     resized = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
     return np.asarray(resized)
 
 
-FILTERS = {"opencv": bilinear, "pillow": widened}
+FILTERS = {"opencv": opencv_resize, "pillow": pillow_resize}
 
 
 @dataclass(frozen=True)
 class Resize:
-    """The size that an image takes before it is padded.
+    """The size of an image after the resize and before the padding, by one of four rules.
 
-    With `keep_ratio`, the largest size whose long side is within the larger of `scale` and whose short
-    side is within the smaller: MMDetection's rule, to which the order of `scale` means nothing. With
-    `fit`, width and height stay within `scale` (width, height) instead, so that any image fits a
-    canvas of a fixed size. Without `keep_ratio`, exactly `scale`.
+    - `keep_ratio` (MMDetection's rule): the largest size whose long side is at most the larger value of
+      `scale` and whose short side is at most the smaller value; the order of `scale` does not matter.
+    - `keep_ratio` and `fit`: the largest size within `scale` (width, height), so that any image fits a canvas
+      of a fixed size.
+    - `keep_ratio` and `short_first` (maskrcnn-benchmark's rule): the short side is computed first, rounded
+      half to even; the long side follows from it, truncated.
+    - Without `keep_ratio`: exactly `scale` (width, height).
 
-    With `short_first`, as in maskrcnn-benchmark, the short side is settled first, rounded half to even, and
-    the long one follows from it, cut to whole pixels. `filter`: what pixels come from, one of FILTERS.
+    `filter` computes the pixels, one of FILTERS.
     """
 
     scale: tuple[int, int]
@@ -72,10 +74,10 @@ class Resize:
         """Raises SameboxError for an unknown filter."""
         if self.filter not in FILTERS:
             known = ", ".join(FILTERS)
-            raise SameboxError(f"preprocess.resize.filter: {self.filter!r} is none of {known}")
+            raise SameboxError(f"preprocess.resize.filter: {self.filter!r} is not one of {known}")
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
-        """The new (height, width), each side rounded half up and at least one pixel."""
+        """The new (height, width): except with `short_first`, rounded half up. Each side is at least 1."""
         if not self.keep_ratio:
             return self.scale[1], self.scale[0]
         if self.short_first and not self.fit:
@@ -90,22 +92,23 @@ class Resize:
         return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
     def _short_first(self, height: int, width: int) -> tuple[int, int]:
-        short, long, most = min(height, width), max(height, width), max(self.scale)
-        side = min(self.scale)
-        if long / short * side > most:
-            side = max(round(most * short / long), 1)
-        if short == side:
+        short, long, longest = min(height, width), max(height, width), max(self.scale)
+        new_short = min(self.scale)
+        if long / short * new_short > longest:
+            new_short = max(round(longest * short / long), 1)
+        if short == new_short:
             return height, width
-        other = int(side * long / short)
-        return (other, side) if width < height else (side, other)
+        new_long = int(new_short * long / short)
+        return (new_long, new_short) if width < height else (new_short, new_long)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network is asked, and what is needed to bring its answer back.
+    """The inputs of a network, and the sizes that scale its outputs back.
 
-    `images` [B,3,H,W] float32 RGB 0..255, zero outside each image; `sizes` [B,2] int64, the valid height
-    and width on the canvas; `originals` [B,2] int64, height and width before the resize.
+    `images` [B,3,H,W] float32 RGB 0..255, each image at the top left of its canvas, 0 elsewhere; `sizes`
+    [B,2] int64: height and width of each image on the canvas; `originals` [B,2] int64: height and width
+    before the resize.
     """
 
     images: NDArray[np.float32]
@@ -113,7 +116,7 @@ class Batch:
     originals: NDArray[np.int64]
 
     def inputs(self) -> dict[str, NDArray[Any]]:
-        """The arrays under the names that every network's graph gives them."""
+        """The arrays by the names of every graph's inputs."""
         return {"images": self.images, "sizes": self.sizes}
 
 
@@ -121,9 +124,8 @@ class Batch:
 class Preprocess:
     """Resize, then pad at the right and the bottom.
 
-    The canvas is the largest height and width of the batch, rounded up to `less` under a multiple of
-    `divisor`; or exactly `canvas` (height, width), into which every image must fit. Without `resize` images
-    stay as they are.
+    Each side of the canvas is the least multiple of `divisor`, minus `less`, that holds every image of the
+    batch; or the canvas is exactly `canvas` (height, width). Without `resize` images keep their size.
     """
 
     resize: Resize | None
@@ -134,10 +136,10 @@ class Preprocess:
     def __post_init__(self) -> None:
         """Raises SameboxError for a divisor below 1."""
         if self.divisor < 1:
-            raise SameboxError(f"preprocess.divisor: {self.divisor}: give a number from 1 up")
+            raise SameboxError(f"preprocess.divisor: {self.divisor} is below 1; give 1 or more")
 
-    def onto(self, height: int, width: int) -> "Preprocess":
-        """The same rule for a network whose canvas is fixed: images are fitted into height × width."""
+    def on_canvas(self, height: int, width: int) -> "Preprocess":
+        """The rule for a network with a fixed canvas: images are resized to fit into height × width."""
         if self.resize is None:
             return replace(self, canvas=(height, width))
         resize = replace(self.resize, scale=(width, height), fit=self.resize.keep_ratio)
@@ -146,10 +148,10 @@ class Preprocess:
     def __call__(self, images: Sequence[Image], canvas: tuple[int, int] | None = None) -> Batch:
         """One batch of images [H,W,3] RGB uint8 of any sizes.
 
-        `canvas` (height, width) asks for a larger canvas than the batch needs. Raises SameboxError
-        for an array that is no such image, and where an image does not fit the canvas.
+        `canvas` (height, width) replaces the canvas of the rule. Raises SameboxError for an array that is not
+        such an image, and if an image does not fit on the canvas.
         """
-        originals = [checked(image).shape[:2] for image in images]
+        originals = [check_image(image).shape[:2] for image in images]
         sizes = [self.resize(*original) if self.resize else original for original in originals]
         height, width = canvas or self.canvas or self._smallest_canvas(sizes)
         arrays = np.zeros((len(images), 3, height, width), np.float32)
@@ -163,30 +165,30 @@ class Preprocess:
         return Batch(arrays, np.array(sizes, np.int64), np.array(originals, np.int64))
 
     def _smallest_canvas(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        height, width = (self.rounded(max(side)) for side in zip(*sizes, strict=True))
+        height, width = (self.padded_side(max(side)) for side in zip(*sizes, strict=True))
         return height, width
 
-    def rounded(self, side: int) -> int:
-        """The side of the smallest canvas for an image of `side`."""
+    def padded_side(self, side: int) -> int:
+        """The side of the smallest canvas that holds an image of `side`."""
         return -(-(side + self.less) // self.divisor) * self.divisor - self.less
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, which `from_dict` reads."""
+        """Plain values for JSON; the inverse of `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """The rule that `to_dict` wrote."""
+        """The rule from a config, or from what `to_dict` returned."""
         scale = values["resize"] and tuple(values["resize"]["scale"])
         resize = values["resize"] and Resize(**{**values["resize"], "scale": scale})
         canvas = values["canvas"] and tuple(values["canvas"])
         return cls(resize, values["divisor"], canvas, values.get("less", 0))
 
 
-def checked(image: Image) -> Image:
-    """`image`, or a SameboxError that says how it departs from [H,W,3] RGB uint8 with a pixel in it."""
+def check_image(image: Image) -> Image:
+    """`image` itself. Raises SameboxError unless it is [H,W,3] uint8 with at least one pixel."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SameboxError(f"an image is an HxWx3 uint8 RGB array, not {image.dtype} of shape {image.shape}")
     if image.size == 0:
-        raise SameboxError(f"an image of shape {image.shape} holds no pixel")
+        raise SameboxError(f"an image of shape {image.shape} has no pixels")
     return image

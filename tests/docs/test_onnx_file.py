@@ -70,7 +70,7 @@ def test_the_resize_rule(page, rule):
     [
         Preprocess(Resize((160, 96))),
         Preprocess(Resize((160, 96), filter="pillow", short_first=True)),
-        Preprocess(Resize((160, 96))).onto(96, 160),
+        Preprocess(Resize((160, 96))).on_canvas(96, 160),
         Preprocess(None, divisor=128, less=1),
         Preprocess(Resize((90, 90), keep_ratio=False), divisor=1, canvas=(90, 90)),
     ],

@@ -38,12 +38,12 @@ def batches(rule, images):
     sizes = mixed.sizes * [[1], [0], [1]]
     grey = [np.full((200, 240, 3), 100, np.uint8)]
     return {
-        "an image of 256x320": rule.onto(256, 320)(images[:1]),
+        "an image of 256x320": rule.on_canvas(256, 320)(images[:1]),
         "three images of different sizes": mixed,
         "another order": rule([images[i] for i in (2, 0, 1)], CANVAS),
         "a canvas of no multiple of 32": any_canvas(images[3:4], (250, 333)),
-        "levels with fewer anchors than are taken": rule.onto(64, 64)(images[4:6]),
-        NOTHING: rule.onto(8, 8)(images[:1]),
+        "levels with fewer anchors than are taken": rule.on_canvas(64, 64)(images[4:6]),
+        NOTHING: rule.on_canvas(8, 8)(images[:1]),
         "all grey": rule(grey),
         "an image without area between two": Batch(mixed.images, sizes, mixed.originals),
     }
@@ -183,7 +183,7 @@ class TestEveryForm:
 @pytest.fixture(scope="module")
 def fixed(shapes, demo_images, tmp_path_factory):
     """Record, file and batch of a network for one image on a canvas of 192x256."""
-    rule = shapes.spec.preprocess.onto(192, 256)
+    rule = shapes.spec.preprocess.on_canvas(192, 256)
     path = tmp_path_factory.mktemp("fixed") / "fixed.onnx"
     spec = replace(shapes.spec, preprocess=rule)
     spec = export(shapes.network, spec, path, opset=18, lowering="portable", batch=1)

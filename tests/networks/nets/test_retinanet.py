@@ -85,7 +85,7 @@ def test_what_lies_around_an_image_does_not_matter(shapes, mixed, answer):
 )
 def test_a_canvas_of_any_size(shapes, demo_images, height, width):
     """Levels have fewer anchors than `nms_pre`, down to a cell each; sides need not be multiples of 32."""
-    answer = answered(shapes, shapes.spec.preprocess.onto(height, width)([demo_images[0]]))
+    answer = answered(shapes, shapes.spec.preprocess.on_canvas(height, width)([demo_images[0]]))
     assert answer["boxes"].shape == (1, 100, 4)
     kept = answer["boxes"][answer["scores"] > 0]
     assert (kept >= 0).all()
