@@ -12,7 +12,9 @@ Examples:
 
 import hashlib
 import json
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,29 +30,37 @@ import stages.export
 import stages.precision
 import stages.simplify
 from pipelines import commands
+from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import EvaluatedForm, read_evaluated
-from samebox.comparing.comparison import Comparison
 from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.environment import hardware, versions
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
 from samebox.reporting import text
+from samebox.reporting.files import write_report, write_table
+from samebox.reporting.section import Section
 from samebox.runners.protocol import Runner
 from samebox.tracking import track
 from stages.compared import compared
 from stages.compose import artifact, plain
 from stages.search import choices
-from stages.sections import gate, table
+from stages.sections import gate
 from stages.track import flat, key, tags
 
 # Of a runtime: where its files lie, for which their hashes stand
 PLACES = ("folder", "source")
 
 
-def run(config: DictConfig) -> None:
-    """Run the chain, record it in MLflow, print its table, and judge the loss of AP."""
+def run(config: DictConfig, command: str = "chain") -> None:
+    """Evaluate the forms, record them in MLflow, write the table and the report, and apply the gate.
+
+    `command` is the name in `samebox` of what was called; the report shows it with its arguments.
+    """
     forms = list(chain(config, config.runtimes))
-    comparison = table(config, compared(config, forms))
+    comparisons, dataset = compared(config, forms), dataset_of(plain(config.dataset))
+    line = f"samebox {command} {shlex.join(sys.argv[1:])}"
+    part = Section(forms, dataset, [line], comparisons.differences, comparisons.intervals, gate(config))
+    comparison = part.comparison
     values = dict(flat(plain(config)))
     track(
         comparison,
@@ -61,12 +71,10 @@ def run(config: DictConfig) -> None:
         tags=tags(),
         models={},
     )
-    print(text.text(comparison))
-    judge(config, comparison)
-
-
-def judge(config: DictConfig, comparison: Comparison) -> None:
-    """Raise SameboxError where a form loses more AP than `compare` allows, or fails a check of invariance."""
+    folder = Path(config.out)
+    write_table(folder, comparison)
+    write_report(folder, [part], config.detector.name, config.compare.images, config.compare.score)
+    print(f"{text.text(comparison)}report: {folder / 'index.html'}")
     gate(config).check(comparison)
 
 

@@ -32,7 +32,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines import commands
-from pipelines.chain import chain, judge
+from pipelines.chain import chain
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.core.environment import hardware, versions
@@ -43,7 +43,7 @@ from samebox.tracking import Child, finish_sweep, track_point, track_sweep
 from stages.compared import compared
 from stages.compose import check, compose, hydra_message, plain
 from stages.search import CONF, choices
-from stages.sections import table
+from stages.sections import gate, table
 from stages.track import flat, tags
 
 # The parts of the configuration that every detector has alike; whose keys are the parameters in MLflow
@@ -113,7 +113,7 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
 def verdict(config: DictConfig, comparison: Comparison) -> str | None:
     """Which form loses more AP than allowed, None where none does."""
     try:
-        judge(config, comparison)
+        gate(config).check(comparison)
     except SameboxError as error:
         return str(error)
     return None

@@ -5,7 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.core.files import write_json, write_text
-from samebox.reporting import markdown, text, values
+from samebox.reporting import text, values
+from samebox.reporting.files import write_table
 from samebox.reporting.page import page
 from samebox.reporting.plots import plot_data
 from stages.compose import main
@@ -17,18 +18,14 @@ def run(config: DictConfig) -> None:
     folder = Path(config.paths.compared) / config.detector.name
     part = section(config)
     comparison = part.comparison
-    table = text.text(comparison)
-    write_text(folder / "table.txt", table)
-    write_text(folder / "table.md", markdown.markdown(comparison))
-    write_text(folder / "table.csv", values.csv(comparison))
-    write_json(folder / "table.json", values.json(comparison))
+    write_table(folder, comparison)
     html = page([part], config.detector.name, config.compare.images, config.compare.score)
     write_text(folder / "index.html", html)
     for runtime, numbers in values.numbers(comparison).items():
         write_json(Path(config.paths.metrics) / config.detector.name / f"{runtime}.json", numbers)
     for plot, points in plot_data(part.forms, comparison).items():
         write_json(Path(config.paths.plots) / config.detector.name / f"{plot}.json", points)
-    print(table)
+    print(text.text(comparison))
     gate(config).check(comparison)
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from samebox.core.files import write_text
-from samebox.reporting.page import page, pull_request
+from samebox.reporting.files import write_report
 from stages.axes import axis
 from stages.compose import compose, main
 from stages.sections import section
@@ -22,9 +21,8 @@ from stages.sections import section
 def run(config: DictConfig) -> None:
     """Leave the page and its Markdown; each detector is composed for its own data set."""
     sections = [section(compose("compare", [f"detector={name}"])) for name in axis("detectors")]
-    html = page(sections, images=config.compare.images, threshold=config.compare.score)
-    write_text(Path(config.paths.report) / "index.html", html)
-    write_text(Path(config.paths.report) / "report.md", pull_request(sections))
+    folder = Path(config.paths.report)
+    write_report(folder, sections, images=config.compare.images, threshold=config.compare.score)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import cv2
 import demo_forms
 import pytest
 
+import pipelines.chain
 import pipelines.difference
 import stages.compare
 import stages.differences
@@ -99,6 +101,21 @@ def test_the_figures_and_the_pictures(place, forms, tmp_path, monkeypatch, capsy
     height, width, _ = cv2.imread(str(demo_forms.IMAGES / f"0000{MOVED}.jpg")).shape
     assert picture.shape == (height, 2 * width, 3)
     assert abs(picture[:, :width].astype(int) - picture[:, width:]).max() > 100
+
+
+def test_the_chain_writes_the_table_and_the_report(place, forms, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipelines.chain, "chain", lambda config, runtimes: forms)
+    monkeypatch.setattr(pipelines.chain, "track", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["samebox chain", "runtimes=[torch,simplified]"])
+    config = compose("chain", asked(place, f"out={tmp_path}", "compare.images=1"))
+    pipelines.chain.run(config)
+    names = {"index.html", "report.md", "table.csv", "table.json", "table.md", "table.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    printed = capsys.readouterr().out
+    assert printed == f"{(tmp_path / 'table.txt').read_text()}report: {tmp_path}/index.html\n"
+    report = (tmp_path / "report.md").read_text()
+    assert "samebox chain 'runtimes=[torch,simplified]'" in report
+    assert "Detection by detection" in report
 
 
 def test_a_form_that_does_not_run_here_is_a_mistake(place, forms, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from demo_forms import ROOT, small_set
 from pipelines import sweep
 from samebox import tracking
 from samebox.coco.evaluated import EvaluatedForm
+from samebox.comparing.gate import Gate
 from samebox.core.errors import SameboxError
 from stages.compose import compose
 
@@ -146,7 +147,7 @@ def test_a_point_that_loses_too_much_is_measured_and_says_so(points, tmp_path, m
     def lost(*_):
         raise SameboxError("onnx loses 1.00")
 
-    monkeypatch.setattr(sweep, "judge", lost)
+    monkeypatch.setattr(Gate, "check", lost)
     points(16)
     assert [(one["status"], one["reason"]) for one in records(tmp_path).values()] == [
         ("measured", "onnx loses 1.00")
