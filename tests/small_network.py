@@ -1,4 +1,4 @@
-"""A network of a few modules, exported in seconds, and what is done to its file."""
+"""A network of a few modules that is exported in seconds, and changes to its ONNX file."""
 
 import tempfile
 from functools import cache
@@ -17,7 +17,7 @@ from samebox.record.spec import Spec
 
 NORMALIZE = {"mean": [120.0] * 3, "std": [60.0] * 3, "channel_order": "RGB"}
 SPEC = Spec("small", ("a",), Preprocess(Resize((32, 32))), NORMALIZE, "0" * 64, postprocess=False)
-# Whose outputs its file tells of, in the order of execution
+# The modules whose outputs the file records, in the order of execution
 MODULES = [
     "normalize", "network.norm", "network.relu", "network.body", "network.relu", "network.head",
     "network.head",
@@ -25,7 +25,7 @@ MODULES = [
 
 
 class Small(nn.Module):
-    """A norm that goes into its convolution, a ReLU called twice, and a head of two calls."""
+    """A norm that onnxsim folds into its convolution, a ReLU and a head that are called twice each."""
 
     outputs = head_outputs = ("near", "far")
 
@@ -57,13 +57,13 @@ def _exported() -> bytes:
 
 
 def small_file(path: Path) -> Path:
-    """The network's file; it is traced once."""
+    """Write the exported network to `path`. The export runs once per process."""
     path.write_bytes(_exported())
     return path
 
 
 def changed(source: Path, target: Path, change) -> Path:
-    """The file `target`: the model of `source` after `change`, which takes it."""
+    """Write the model of `source` to `target` after `change(model)`, and return `target`."""
     model = onnx_model(source)
     change(model)
     onnx.save(model, target)
@@ -71,10 +71,10 @@ def changed(source: Path, target: Path, change) -> Path:
 
 
 def scaled_weight(name: str, factor: float, index: tuple[int, ...]):
-    """A change that multiplies one weight."""
+    """A change that multiplies one element of a weight."""
 
     def change(model: onnx.ModelProto) -> None:
-        (tensor,) = (one for one in model.graph.initializer if one.name == name)
+        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
         values = numpy_helper.to_array(tensor).copy()
         values[index] *= factor
         tensor.CopyFrom(numpy_helper.from_array(values, name))

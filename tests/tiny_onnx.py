@@ -1,4 +1,4 @@
-"""A detector of a few nodes, with a loop, that keeps the contract of every network's ONNX file."""
+"""A detector of a few nodes, with a loop, that has the inputs and outputs of samebox's ONNX files."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from onnx import numpy_helper, parser
 
 METADATA = '{"classes": ["é", "b", "c"],  "note": "kept byte for byte"}'
 
-# A score for each of 3 classes in each cell of 8x8 pixels; the best 8 are boxes of 16x16 from that cell on.
-# The loop takes a tenth off each score, twice. Identity, Mul by one and BatchNormalization can go.
+# A score for each of 3 classes in each cell of 8x8 pixels. The 8 best become boxes of 16x16 pixels that start
+# at their cell. The loop multiplies each score by 0.9, twice. A simplifier can remove Identity, Mul by one
+# and BatchNormalization.
 TEXT = """
 <ir_version: 10, opset_import: ["" : 18]>
 tiny (float[batch,3,height,width] images, int64[batch,2] sizes)
@@ -61,8 +62,8 @@ tiny (float[batch,3,height,width] images, int64[batch,2] sizes)
 
 
 def tiny_model(bias: float = 0.0, **dimensions: int) -> onnx.ModelProto:
-    """The detector; `bias` is added to every logit, and `dimensions` (batch, height, width) are fixed."""
-    model = parser.parse_model(TEXT.replace("", ""))
+    """The detector. `bias` is added to every logit; `dimensions` (batch, height, width) are fixed."""
+    model = parser.parse_model(TEXT)
     weight = np.random.default_rng(0).normal(0, 1e-3, (3, 3, 8, 8)).astype(np.float32)
     for name, value in (("weight", weight), ("bias", np.full(3, bias, np.float32))):
         model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -75,6 +76,6 @@ def tiny_model(bias: float = 0.0, **dimensions: int) -> onnx.ModelProto:
 
 
 def tiny_file(path: Path, **settings: float) -> Path:
-    """The detector as a file."""
+    """Write the detector to `path`."""
     onnx.save(tiny_model(**settings), path)
     return path

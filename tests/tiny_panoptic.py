@@ -1,4 +1,4 @@
-"""Panoptic data sets of one small image, drawn by hand."""
+"""Panoptic data sets of one small image whose segments are written as digits."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from samebox.coco.panoptic import PanopticSet
 
-# Ids beyond the categories' range, as COCO has them: colours of three bytes
+# COCO's segment ids are colours of three bytes, larger than any category id
 SHIFT = 1 << 16
 IMAGE = 7
 CATEGORIES = [
@@ -19,13 +19,13 @@ CATEGORIES = [
 
 
 def grid(*rows):
-    """Rows of digits → ids [H,W], each the digit times SHIFT plus itself; 0 is void."""
+    """Rows of digits → segment ids [H,W], digit * (SHIFT + 1); 0 is void."""
     digits = np.array([[int(digit) for digit in row] for row in rows])
     return digits * (SHIFT + 1)
 
 
 def panoptic_set(folder, ids, categories, crowds=(), image=IMAGE):
-    """The data set of one image: `ids` [H,W] as `grid` gives them, `categories` by digit."""
+    """The data set of one image: `ids` [H,W] from `grid`, `categories` and `crowds` by digit."""
     colours = np.stack([ids >> 16, ids >> 8 & 255, ids & 255], -1).astype(np.uint8)
     (folder / "png").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / f"png/{image}.png"), colours)

@@ -1,4 +1,4 @@
-"""A detector of two convolutions and a head, and images to calibrate it with."""
+"""A detector of two convolutions and a head, a precision rule, and calibration images."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ from samebox.record.spec import METADATA_KEY, Spec
 RULE = PrecisionRule(["Conv", "Gemm", "MatMul"], ["Add", "Concat", "MaxPool", "Relu", "Reshape", "Resize"])
 SPEC = Spec("tiny", ("a",), Preprocess(Resize((32, 32))), {}, "0" * 64, opset=18, lowering="portable")
 
-# Two convolutions with what lies between them, and a head whose logits go on to an Add and a Sigmoid; a loop
-# with a product in it
+# Two convolutions with other nodes between them, and a head whose logits go through Add and Sigmoid. The loop
+# contains a product, which stays in fp32.
 TEXT = """
 <ir_version: 10, opset_import: ["" : 18]>
 tiny (float[batch,3,height,width] images, int64[batch,2] sizes)
@@ -41,7 +41,7 @@ tiny (float[batch,3,height,width] images, int64[batch,2] sizes)
 
 
 def tiny(scale: float = 1.0) -> onnx.ModelProto:
-    """The detector; `scale` multiplies what the body gives."""
+    """The detector. `scale` multiplies the weights of the convolution `body`."""
     model = parser.parse_model(TEXT)
     draw = np.random.default_rng(0).normal
     weights = {
@@ -61,13 +61,13 @@ def tiny(scale: float = 1.0) -> onnx.ModelProto:
 
 
 def tiny_source(path: Path, **settings: float) -> Path:
-    """The detector as a file."""
+    """Write the detector to `path`."""
     onnx.save(tiny(**settings), path)
     return path
 
 
 def pictures(folder: Path, count: int = 3) -> list[Path]:
-    """Images of noise of several sizes."""
+    """Write images of noise of several sizes and return their paths."""
     paths = []
     for index in range(count):
         pixels = np.random.default_rng(index).integers(0, 256, (24 + 8 * index, 32, 3), np.uint8)
@@ -77,5 +77,5 @@ def pictures(folder: Path, count: int = 3) -> list[Path]:
 
 
 def record(model: onnx.ModelProto, key: str) -> dict:
-    """A JSON text of the metadata."""
+    """The value of a JSON metadata entry."""
     return json.loads(next(entry.value for entry in model.metadata_props if entry.key == key))

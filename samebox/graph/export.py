@@ -1,4 +1,4 @@
-"""ONNX from a network: standard operators only, the same bytes every time."""
+"""ONNX files from networks: standard operators only, and the same bytes every time."""
 
 import logging
 import re
@@ -22,7 +22,8 @@ from samebox.graph.reading import all_nodes, metadata
 from samebox.networks.nets.contract import Deployable
 from samebox.record.spec import METADATA_KEY, Spec
 
-# What the tracer sees: two images, so that no dimension is taken for 1; the sizes differ.
+# The shape that the exporter traces. Batch 2, because the exporter would fix a batch of 1; height and width
+# differ, so that it does not treat them as equal.
 TRACED_BATCH = 2
 TRACED_CANVAS = (256, 320)
 
@@ -36,10 +37,10 @@ def export(
     lowering: str,
     batch: int | None = None,
 ) -> Spec:
-    """Write `network` to an ONNX file at `path` and return the record that travels in it.
+    """Write `network` to an ONNX file at `path` and return the record in its metadata.
 
-    Height and width are dynamic unless `spec.preprocess.canvas` fixes them; so is the batch unless
-    given. Raises SameboxError for an opset or lowering that cannot be written.
+    Height and width are dynamic unless `spec.preprocess.canvas` fixes them, and the batch is dynamic unless
+    `batch` is given. Raises SameboxError for an opset or a lowering that cannot be written.
     """
     check_opset(opset)
     spec = replace(spec, opset=opset, lowering=lowering, samebox_version=samebox_version())
@@ -47,7 +48,7 @@ def export(
     traced = onnx_from_network(network, batch, spec.preprocess.canvas)
     properties = {METADATA_KEY: spec.to_json()} | metadata(traced)
     model = at_opset(traced, opset)
-    del model.graph.value_info[:]  # shapes under the tracer's own names, which the rewrites alone want
+    del model.graph.value_info[:]  # shapes with the exporter's symbols, which only the rewrites need
     helper.set_model_props(model, properties)
     check_standard(model, opset)
     with atomic_write(path) as aside:
@@ -58,17 +59,18 @@ def export(
 def onnx_from_network(
     network: Deployable, batch: int | None = None, canvas: tuple[int, int] | None = None
 ) -> onnx.ModelProto:
-    """`network` at the exporter's own opset; `nets.contract` gives the names of inputs and outputs.
+    """The ONNX model of `network` at EXPORTER_OPSET.
 
-    Its metadata tells which tensors are outputs of modules, see `samebox.graph.module_outputs`.
-    `batch` and `canvas` (height, width) fix what is otherwise dynamic.
+    The names of inputs and outputs are those of `samebox.networks.nets.contract`. The metadata records which
+    tensors are outputs of modules, see `samebox.graph.module_outputs`. `batch` and `canvas` (height, width)
+    fix dimensions that are dynamic otherwise.
     """
     traced_batch, (height, width) = batch or TRACED_BATCH, canvas or TRACED_CANVAS
     images = torch.zeros(traced_batch, 3, height, width)
     sizes = torch.tensor([[height, width]] * traced_batch)
     dynamic = torch.export.Dim.DYNAMIC
     batch_axis = {} if batch else {0: dynamic}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _without_exporter_warnings():
         program = torch.onnx.export(
             network.eval(),
             (images, sizes),
@@ -81,15 +83,15 @@ def onnx_from_network(
             verbose=False,
         )
     if program is None:
-        raise SameboxError("the exporter gave no model")
+        raise SameboxError("torch's exporter returned no model")
     modules = module_outputs_to_json(module_outputs(program.model_proto))
-    model = _tidied(program.model_proto)
+    model = _normalized(program.model_proto)
     helper.set_model_props(model, {MODULES_KEY: modules})
     return model
 
 
 def check_standard(model: onnx.ModelProto, opset: int) -> None:
-    """Raise SameboxError unless `model` is valid, at `opset`, and of standard operators alone."""
+    """Raises SameboxError unless `model` is valid, at `opset`, and contains only standard operators."""
     onnx.checker.check_model(model, full_check=True)
     imports = [(entry.domain, entry.version) for entry in model.opset_import]
     foreign = sorted({f"{node.domain}::{node.op_type}" for node in all_nodes(model.graph) if node.domain})
@@ -99,29 +101,29 @@ def check_standard(model: onnx.ModelProto, opset: int) -> None:
         )
 
 
-def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without what differs from machine to machine, and with dimensions that a reader understands."""
+def _normalized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without machine-dependent texts, its dynamic dimensions named batch, height and width."""
     model.graph.name = "samebox"
     model.producer_name, model.producer_version, model.doc_string = "samebox", "", ""
     del model.metadata_props[:]
-    for holder in [model.graph, *all_nodes(model.graph), *model.graph.initializer]:
-        # stack traces: paths of the exporting machine
-        del holder.metadata_props[:]
-        holder.doc_string = ""
+    for element in [model.graph, *all_nodes(model.graph), *model.graph.initializer]:
+        # the exporter stores stack traces, with paths of this machine
+        del element.metadata_props[:]
+        element.doc_string = ""
     names = {}
     for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
         names[model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param] = name
     for value in [*model.graph.input, *model.graph.output]:
         del value.metadata_props[:]
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:  # a symbol, or for a map of a head what follows from symbols
+            if dim.dim_param:  # a symbol or, for head outputs, an expression of symbols
                 dim.dim_param = re.sub(r"[a-z]+\d+", lambda symbol: names[symbol[0]], dim.dim_param)
     return model
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own deprecations and of packages that the project does without."""
+def _without_exporter_warnings() -> Iterator[None]:
+    """Hides the exporter's warnings of its own deprecations and of packages that are not needed."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

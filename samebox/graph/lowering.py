@@ -1,7 +1,7 @@
-"""Which operators a network is exported to, where more than one form says the same.
+"""The lowerings: the operators by which NMS and RoIAlign are exported.
 
-"portable": plain operators that every runtime has; TensorRT-RTX takes nothing else.
-"onnx": ONNX's own detection operators, where there is one; ONNX Runtime runs them faster.
+"portable": plain operators that every runtime supports, and the only form that TensorRT-RTX builds.
+"onnx": ONNX's NonMaxSuppression and RoiAlign, which ONNX Runtime executes faster.
 """
 
 import copy
@@ -21,14 +21,15 @@ LOWERINGS = ("portable", "onnx")
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# For the exporter alone, which asks operators for shapes and translates them: these have no kernels.
+# Custom operators of torch that only the exporter sees: it infers their shapes and translates them to ONNX.
+# They have no kernels.
 torch.library.define(
     "samebox::suppress",
     "(Tensor boxes, Tensor scores, Tensor labels, float iou_threshold, int count) -> Tensor",
 )
 torch.library.define(
     "samebox::align",
-    "(Tensor into, Tensor features, Tensor boxes, Tensor mine, int size, float scale, int samples, "
+    "(Tensor pooled, Tensor features, Tensor boxes, Tensor on_level, int size, float scale, int samples, "
     "bool aligned) -> Tensor",
 )
 
@@ -39,51 +40,60 @@ def _(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, count
 
 
 def suppress(boxes: Any, scores: Any, labels: Any, iou_threshold: float, count: int) -> Any:
-    """ONNX for samebox::suppress: scores [B,N] with 0 for every box that NonMaxSuppression leaves out.
+    """ONNX translation of samebox::suppress: scores [B,N], 0 for every box that is suppressed.
 
-    NonMaxSuppression wants scores [B,classes,N]: each box has its own class's score, and 0 elsewhere.
+    NonMaxSuppression expects scores [B,classes,N]: each box has its score in the row of its class and 0 in
+    the others.
     """
     classes = op.Range(0, op.ReduceMax(labels, keepdims=0) + 1, 1)
-    mine = op.Equal(op.Unsqueeze(classes, [0, 2]), op.Unsqueeze(labels, [1]))
-    by_class = op.Where(mine, op.Unsqueeze(scores, [1]), op.Constant(value_float=0.0))
-    kept = op.NonMaxSuppression(
+    of_class = op.Equal(op.Unsqueeze(classes, [0, 2]), op.Unsqueeze(labels, [1]))
+    by_class = op.Where(of_class, op.Unsqueeze(scores, [1]), op.Constant(value_float=0.0))
+    selected = op.NonMaxSuppression(
         boxes,
         by_class,
         op.Constant(value_ints=[count]),
         op.Constant(value_floats=[iou_threshold]),
         op.Constant(value_floats=[0.0]),
     )  # [S,3]: image, class, box
-    where = op.Gather(kept, op.Constant(value_ints=[0, 2]), axis=1)
-    ones = op.Expand(op.Constant(value_float=1.0), op.Shape(where, start=0, end=1))
-    return op.Mul(scores, op.ScatterND(op.Mul(scores, 0.0), where, ones))
+    positions = op.Gather(selected, op.Constant(value_ints=[0, 2]), axis=1)
+    ones = op.Expand(op.Constant(value_float=1.0), op.Shape(positions, start=0, end=1))
+    return op.Mul(scores, op.ScatterND(op.Mul(scores, 0.0), positions, ones))
 
 
 @torch.library.register_fake("samebox::align")
 def _(
-    into: Tensor,
+    pooled: Tensor,
     features: Tensor,
     boxes: Tensor,
-    mine: Tensor,
+    on_level: Tensor,
     size: int,
     scale: float,
     samples: int,
     aligned: bool,
 ) -> Tensor:
-    return torch.empty_like(into)
+    return torch.empty_like(pooled)
 
 
 def align(
-    into: Any, features: Any, boxes: Any, mine: Any, size: int, scale: float, samples: int, aligned: bool
+    pooled: Any,
+    features: Any,
+    boxes: Any,
+    on_level: Any,
+    size: int,
+    scale: float,
+    samples: int,
+    aligned: bool,
 ) -> Any:
-    """ONNX for samebox::align: into [B*N,C,size,size] with the rows of `mine` [B*N] bool put in.
+    """ONNX translation of samebox::align: `pooled` [B*N,C,size,size] with the regions of one level filled in.
 
-    features [B,C,H,W] are those of one level, boxes [B*N,4] in pixels, image by image. `samples` are those of
-    a bin in each direction, 0: as many as it takes; `aligned` as of RoIAlign.
+    features [B,C,H,W] are those of the level, boxes [B*N,4] are in pixels, image by image, and on_level [B*N]
+    bool selects the regions of the level. `samples` is the number of samples per bin and direction, 0 for
+    an adaptive number; `aligned` is that of `RoIAlign`.
     """
-    rows = op.NonZero(mine)  # [1,M]
+    rows = op.NonZero(on_level)  # [1,M]
     per_image = op.Div(op.Shape(boxes, start=0, end=1), op.Shape(features, start=0, end=1))
     rows = op.Squeeze(rows, [0])
-    aligned = op.RoiAlign(
+    regions = op.RoiAlign(
         features,
         op.Gather(boxes, rows),
         op.Div(rows, per_image),
@@ -93,7 +103,7 @@ def align(
         spatial_scale=scale,
         coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
-    return op.ScatterND(into, op.Unsqueeze(rows, [1]), aligned)
+    return op.ScatterND(pooled, op.Unsqueeze(rows, [1]), regions)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -103,7 +113,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class OperatorNMS(nn.Module):
-    """GreedyNMS's contract by way of ONNX NonMaxSuppression."""
+    """The interface of GreedyNMS, by ONNX's NonMaxSuppression."""
 
     def __init__(self, portable: GreedyNMS) -> None:
         super().__init__()
@@ -113,30 +123,30 @@ class OperatorNMS(nn.Module):
         self.inclusive = portable.inclusive
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As GreedyNMS.forward."""
-        outlines = as_continuous(boxes, self.inclusive)
-        left = torch.ops.samebox.suppress(outlines, scores, labels, self.iou_threshold, self.per_class)
-        best, index = left.topk(self.count)
-        found = best > 0
-        rows = torch.where(found[..., None], gather_rows(boxes, index), 0.0)
-        return rows, best, labels.gather(1, index) * found
+        """See `GreedyNMS.forward`."""
+        continuous = as_continuous(boxes, self.inclusive)
+        kept = torch.ops.samebox.suppress(continuous, scores, labels, self.iou_threshold, self.per_class)
+        best, index = kept.topk(self.count)
+        is_detection = best > 0
+        rows = torch.where(is_detection[..., None], gather_rows(boxes, index), 0.0)
+        return rows, best, labels.gather(1, index) * is_detection
 
 
 class OperatorRoIAlign(nn.Module):
-    """RoIAlign's contract by way of ONNX RoiAlign: each level is asked for its own regions alone."""
+    """The interface of RoIAlign, by one ONNX RoiAlign per level, each for the regions of that level only."""
 
     def __init__(self, portable: RoIAlign) -> None:
         super().__init__()
         self.portable = portable
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-        """As RoIAlign.forward."""
+        """See `RoIAlign.forward`."""
         size, level = self.portable.size, self.portable.levels(boxes).flatten()
-        how = self.portable.samples or 0, self.portable.aligned
+        settings = self.portable.samples or 0, self.portable.aligned
         flat = boxes.flatten(0, 1)
         out = boxes.new_zeros(flat.shape[0], maps[0].shape[1], size, size)
         for index, (stride, features) in enumerate(zip(self.portable.strides, maps, strict=False)):
-            out = torch.ops.samebox.align(out, features, flat, level == index, size, 1 / stride, *how)
+            out = torch.ops.samebox.align(out, features, flat, level == index, size, 1 / stride, *settings)
         return out.unflatten(0, boxes.shape[:2])
 
 
@@ -145,16 +155,16 @@ OPERATOR_MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RoIAlign: OperatorRoIAlign,
 }
 
-# The opsets at which an operator can stand, where not at all: before 16 RoiAlign knows no half pixels, and
-# that of 22 ONNX Runtime 1.31 has not on the CPU
+# The opsets at which an operator is used, if not all: before 16 RoiAlign has no half pixels, and ONNX Runtime
+# 1.31 does not have the RoiAlign of opset 22 on the CPU.
 OPERATOR_OPSETS: dict[Callable[[Any], nn.Module], range] = {OperatorRoIAlign: range(16, 22)}
 
 
 def lowered(network: Network, lowering: str, opset: int) -> Network:
-    """`network` itself for "portable", or a copy with ONNX's operators in place for "onnx".
+    """`network` itself for "portable", or a copy that uses ONNX's operators for "onnx".
 
-    An operator that is not to be had at `opset` is left in plain ones. Raises SameboxError for
-    another name.
+    An operator that is not available at `opset` is exported by plain operators. Raises SameboxError for an
+    unknown lowering.
     """
     if lowering not in LOWERINGS:
         raise SameboxError(f"export.lowering: {lowering!r} is none of {', '.join(LOWERINGS)}")

@@ -1,7 +1,7 @@
-"""An ONNX model at exactly the opset that was asked for.
+"""Conversion of an ONNX model from opset 18, which the exporter writes, to another opset.
 
-The exporter writes opset 18. Newer ones are ONNX's own version converter's work; older ones, to which
-it does not lead, are rewrites of ours.
+ONNX's version converter does newer opsets. It cannot convert all operators to older opsets, so
+`samebox.graph.rewrites` does those.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ OLDEST_OPSET = 11
 
 @cache
 def newest_opset() -> int:
-    """The newest opset that the installed ONNX Runtime loads, found by asking it."""
+    """The newest opset that the installed ONNX Runtime loads, determined by loading small models."""
     for opset in range(onnx.defs.onnx_opset_version(), OLDEST_OPSET, -1):
         try:
             onnxruntime.InferenceSession(_identity(opset), providers=["CPUExecutionProvider"])
@@ -35,56 +35,63 @@ def newest_opset() -> int:
 def _identity(opset: int) -> bytes:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", [x], [y])
-    return _at(helper.make_model(graph), opset).SerializeToString()
+    return _with_opset_import(helper.make_model(graph), opset).SerializeToString()
 
 
 def check_opset(opset: int) -> None:
-    """Raise SameboxError, naming the range, unless `opset` can be written and loaded here."""
+    """Raises SameboxError unless `opset` can be written and the installed ONNX Runtime loads it."""
     if not isinstance(opset, int) or not OLDEST_OPSET <= opset <= newest_opset():
         raise SameboxError(
-            f"export.opset: {opset} is outside {OLDEST_OPSET}..{newest_opset()}, what this ONNX Runtime takes"
+            f"export.opset: {opset} is outside {OLDEST_OPSET}..{newest_opset()}, "
+            "which samebox writes and the installed ONNX Runtime loads"
         )
 
 
 def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """`model`, which is at opset 18, at `opset`. Raises SameboxError where an operator has no such form."""
+    """`model`, which is at opset 18, at `opset`.
+
+    Raises SameboxError if an operator cannot be expressed at that opset.
+    """
     check_opset(opset)
     if opset > EXPORTER_OPSET:
         return onnx.version_converter.convert_version(model, opset)
     if opset < EXPORTER_OPSET:
-        model = _lowered(model, opset)
+        return _downgraded(model, opset)
     return model
 
 
-def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def _downgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
-    for brought, rewrite in DOWNGRADES:
-        if opset < brought:
+    for introduced_in, rewrite in DOWNGRADES:
+        if opset < introduced_in:
             rewrite(graph)
-    ir.passes.common.RemoveUnusedNodesPass()(graph)  # constants that have become attributes
-    lowered = _at(ir.to_proto(graph), opset)
-    unknown = sorted({node.op_type for node in all_nodes(lowered.graph) if not _known(node, opset)})
-    if unknown:
+    ir.passes.common.RemoveUnusedNodesPass()(graph)  # constants that became attributes
+    downgraded = _with_opset_import(ir.to_proto(graph), opset)
+    unsupported = {node.op_type for node in all_nodes(downgraded.graph) if not _is_supported(node, opset)}
+    if unsupported:
+        names = ", ".join(sorted(unsupported))
         raise SameboxError(
-            f"export.opset: {', '.join(unknown)} cannot be written at opset {opset}; ask for {EXPORTER_OPSET}"
+            f"export.opset: {names} cannot be written at opset {opset}; set export.opset={EXPORTER_OPSET}"
         )
-    return lowered
+    return downgraded
 
 
-def _at(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def _with_opset_import(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = helper.find_min_ir_version_for(model.opset_import)
     return model
 
 
-def _known(node: onnx.NodeProto, opset: int) -> bool:
-    """Whether the operator at `opset` has this node's inputs, attributes and kind of reduction."""
+def _is_supported(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether the operator at `opset` has the inputs, the attributes and the reduction of this node."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError:
         return False
-    # scattering gained these two in 18, under an attribute that is older
-    newer = any(a.name == "reduction" and a.s in (b"max", b"min") for a in node.attribute)
-    fits = len(node.input) <= schema.max_input and all(a.name in schema.attributes for a in node.attribute)
-    return fits and not (newer and opset < EXPORTER_OPSET)
+    in_schema = len(node.input) <= schema.max_input and all(
+        attribute.name in schema.attributes for attribute in node.attribute
+    )
+    # ScatterND and ScatterElements have the attribute earlier, but these two values only from opset 18 on
+    new_reduction = any(a.name == "reduction" and a.s in (b"max", b"min") for a in node.attribute)
+    return in_schema and not (new_reduction and opset < EXPORTER_OPSET)

@@ -1,4 +1,4 @@
-"""Reading ONNX files: what the stages that come after the export ask of a graph."""
+"""Loading of ONNX files, and the properties of a graph that later steps need."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -12,18 +12,18 @@ from samebox.core.files import existing
 
 
 def onnx_model(path: Path) -> onnx.ModelProto:
-    """The ONNX model in `path`. Raises SameboxError where the file is absent or no ONNX model."""
+    """The ONNX model in `path`. Raises SameboxError if the file is absent or not an ONNX model."""
     try:
         model = onnx.load(existing(path, "export the network first"))
     except DecodeError:
-        raise SameboxError(f"{path}: not an ONNX file; export it anew") from None
+        raise SameboxError(f"{path}: not an ONNX file; export it again") from None
     if not model.graph.node:
-        raise SameboxError(f"{path}: an ONNX file without a node; export it anew")
+        raise SameboxError(f"{path}: the ONNX graph is empty; export it again")
     return model
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node of the graph and of the subgraphs of its loops and branches, outer nodes first."""
+    """All nodes of the graph and of the subgraphs in its loops and branches, outer nodes first."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -32,15 +32,15 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def tensors_read(node: onnx.NodeProto) -> set[str]:
-    """The tensors that a node takes, or that its subgraphs take, their own among them."""
-    inside = (all_nodes(attribute.g) for attribute in node.attribute if attribute.HasField("g"))
-    return {name for one in (node, *chain.from_iterable(inside)) for name in one.input if name}
+    """The tensors that a node and the nodes in its subgraphs read, including tensors of the subgraphs."""
+    inner_nodes = (all_nodes(attribute.g) for attribute in node.attribute if attribute.HasField("g"))
+    return {name for reader in (node, *chain.from_iterable(inner_nodes)) for name in reader.input if name}
 
 
 def input_shapes(model: onnx.ModelProto, path: Path) -> dict[str, list[int]]:
-    """The shapes of `images` [batch,3,height,width] and `sizes` [batch,2], a dynamic dimension being -1.
+    """The shapes of `images` [batch,3,height,width] and `sizes` [batch,2], with -1 for dynamic dimensions.
 
-    Raises SameboxError, naming `path`, for a graph with other inputs.
+    Raises SameboxError, which starts with `path`, for a graph with other inputs.
     """
     shapes = {
         value.name: [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
@@ -55,10 +55,10 @@ def input_shapes(model: onnx.ModelProto, path: Path) -> dict[str, list[int]]:
 
 
 def metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """The model's metadata properties."""
+    """The metadata properties of the model."""
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The opset of ONNX's own operators."""
+    """The opset of ONNX's standard operators."""
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

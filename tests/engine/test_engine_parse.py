@@ -24,7 +24,7 @@ def with_nodes(path, *nodes, **constants):
 
 @pytest.mark.parametrize("operator", ["NonMaxSuppression", "RoiAlign", "NonZero", "DeformConv"])
 def test_unsupported_operators_are_named_with_a_fix(tmp_path, operator):
-    node = helper.make_node(operator, ["chances"], ["found"], name="node_x")
+    node = helper.make_node(operator, ["chances"], ["selected"], name="node_x")
     source = with_nodes(tmp_path / "model.onnx", node)
     with pytest.raises(SameboxError) as refused:
         engine_from_onnx(source, tmp_path / "model.engine", PROFILE, targets=TARGETS)
@@ -61,7 +61,7 @@ def test_errors_of_the_parser_are_reported_by_node(tmp_path):
 
 
 def test_each_node_has_the_fix_for_its_operator(tmp_path):
-    nms = helper.make_node("NonMaxSuppression", ["chances"], ["found"], name="node_nms")
+    nms = helper.make_node("NonMaxSuppression", ["chances"], ["selected"], name="node_nms")
     unique = helper.make_node("Unique", ["best"], ["u"], name="node_unique")
     source = with_nodes(tmp_path / "model.onnx", nms, unique)
     with pytest.raises(SameboxError) as refused:

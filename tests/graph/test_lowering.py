@@ -28,7 +28,7 @@ NAMES = ("boxes", "scores", "labels")
 
 
 def crowd(seed, largest):
-    """Candidates in many blocks, of 80 classes' few at a time; a quarter of the rows is none."""
+    """Candidates for many blocks of the NMS, in three of 80 classes; a quarter of the rows is padding."""
     generator = np.random.default_rng(seed)
     corners = generator.uniform(0, 300, (CANDIDATES, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(1, largest, (CANDIDATES, 2))], 1)
@@ -48,14 +48,16 @@ def without_candidates(image):
 FEEDS = {
     "one image": batch(crowd(0, 80)),
     "heavy overlap": batch(crowd(1, 280)),
-    "fewer than wanted": batch(tuple(np.where(np.arange(CANDIDATES) < 40, f.T, 0).T for f in crowd(2, 20))),
+    "fewer candidates than count": batch(
+        tuple(np.where(np.arange(CANDIDATES) < 40, f.T, 0).T for f in crowd(2, 20))
+    ),
     "a batch": batch(crowd(3, 40), without_candidates(crowd(4, 40)), crowd(5, 280)),
     "no candidate": batch(without_candidates(crowd(6, 80))),
 }
 
 
 def exported(block, lowering, sample, dynamic_shapes, input_names):
-    """A block alone in one lowering: the operators of its graph, and a session."""
+    """One block exported in one lowering: the operators of its graph, and a session."""
     program = torch.onnx.export(
         lowered(nn.Sequential(block), lowering, 18)[0].eval(),
         sample,
@@ -73,7 +75,7 @@ def exported(block, lowering, sample, dynamic_shapes, input_names):
 
 @pytest.fixture(scope="module", params=[*product(LOWERINGS, (False, True))], ids=str)
 def session(request):
-    """The NMS, its batch dynamic, of boxes that may be inclusive; and its module."""
+    """A session of the exported NMS with a dynamic batch, for either convention of boxes, and its module."""
     lowering, inclusive = request.param
     dynamic = {0: torch.export.Dim.DYNAMIC}
     sample = tuple(torch.from_numpy(value) for value in FEEDS["a batch"].values())
@@ -84,25 +86,25 @@ def session(request):
 
 
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
-def test_every_lowering_suppresses_as_pytorch_does(session, feed):
+def test_the_nms_of_each_lowering_equals_pytorch(session, feed):
     session, nms = session
     with torch.inference_mode():
-        outputs = nms(*(torch.from_numpy(value) for value in feed.values()))
-    expected = {name: output.numpy() for name, output in zip(NAMES, outputs, strict=True)}
-    found = dict(zip(NAMES, session.run(None, feed), strict=True))
-    same = compare_outputs(expected, found, Tolerance(score=0, box=0))
-    assert same == (expected["scores"] > 0).sum()
-    np.testing.assert_array_equal(found["scores"], expected["scores"])
-    assert not found["boxes"][found["scores"] == 0].any()
-    assert not found["labels"][found["scores"] == 0].any()
+        tensors = nms(*(torch.from_numpy(value) for value in feed.values()))
+    expected = {name: tensor.numpy() for name, tensor in zip(NAMES, tensors, strict=True)}
+    outputs = dict(zip(NAMES, session.run(None, feed), strict=True))
+    matched = compare_outputs(expected, outputs, Tolerance(score=0, box=0))
+    assert matched == (expected["scores"] > 0).sum()
+    np.testing.assert_array_equal(outputs["scores"], expected["scores"])
+    assert not outputs["boxes"][outputs["scores"] == 0].any()
+    assert not outputs["labels"][outputs["scores"] == 0].any()
 
 
-def test_portable_is_the_network_itself():
+def test_portable_returns_the_network_itself():
     network = nn.Sequential(GreedyNMS(0.5, 10))
     assert lowered(network, "portable", 18) is network
 
 
-def test_onnx_replaces_the_nms_of_a_copy():
+def test_onnx_replaces_the_nms_in_a_copy():
     network = nn.ModuleDict({"head": nn.Sequential(nn.Linear(2, 2), GreedyNMS(0.3, 7))})
     copied = lowered(network, "onnx", 18)
     assert isinstance(copied["head"][1], OperatorNMS)
@@ -111,7 +113,7 @@ def test_onnx_replaces_the_nms_of_a_copy():
     assert copied["head"][0].weight.equal(network["head"][0].weight)
 
 
-def test_another_lowering_is_refused_by_name():
+def test_an_unknown_lowering_is_an_error():
     with pytest.raises(SameboxError, match=r"^export\.lowering: 'tensorrt' is none of portable, onnx$"):
         lowered(nn.Identity(), "tensorrt", 18)
 
@@ -120,24 +122,24 @@ LEVELS = (4, 8, 16, 32)
 
 
 def pyramid(batch, height, width):
-    """Features of three channels at all levels of a canvas, and 40 regions an image of all sizes."""
+    """Features of three channels at all levels of a canvas, and 40 regions of all sizes per image."""
     generator = torch.Generator().manual_seed(height)
     maps = [torch.randn(batch, 3, height // s, width // s, generator=generator) for s in LEVELS]
     centres, sides = torch.rand(2, batch, 40, 2, generator=generator) * torch.tensor([width, height])
     boxes = torch.cat([centres - sides / 2, centres + sides / 2], 2)
-    boxes[:, 0] = 0  # a row to spare
+    boxes[:, 0] = 0  # a padding row
     return maps, boxes
 
 
 ALIGNS = {
-    "as many samples as it takes": RoIAlign(7, LEVELS),
+    "adaptive samples": RoIAlign(7, LEVELS),
     "two samples": RoIAlign(7, LEVELS, samples=2, aligned=False, inclusive=True),
 }
 
 
 @pytest.fixture(scope="module", params=[*product(LOWERINGS, ALIGNS)], ids=" ".join)
 def aligning(request):
-    """RoIAlign, batch, height and width dynamic, and its module."""
+    """The exported RoIAlign with dynamic batch, height and width, as a function, and its module."""
     lowering, name = request.param
     batch, canvas = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in ((0,), (0, 2, 3)))
     maps, boxes = pyramid(2, 64, 96)
@@ -153,17 +155,17 @@ def aligning(request):
 
 
 @pytest.mark.parametrize("feed", [pyramid(2, 192, 416), pyramid(1, 64, 64), pyramid(3, 224, 96)])
-def test_every_lowering_aligns_as_pytorch_does(aligning, feed):
+def test_the_roi_align_of_each_lowering_equals_pytorch(aligning, feed):
     align, module = aligning
     np.testing.assert_allclose(align(*feed), module(*feed), atol=1e-4)
 
 
-@pytest.mark.parametrize("nothing", [torch.zeros(2, 40, 4), torch.tensor([[3.0, 3, 3, 9]]).expand(2, 40, 4)])
-def test_regions_without_area_are_zero_in_every_lowering(aligning, nothing):
+@pytest.mark.parametrize("empty", [torch.zeros(2, 40, 4), torch.tensor([[3.0, 3, 3, 9]]).expand(2, 40, 4)])
+def test_regions_without_area_give_zeros_in_each_lowering(aligning, empty):
     align, module = aligning
     if module.samples:
-        pytest.skip("a region is a cell at least")
-    assert not align(pyramid(2, 64, 64)[0], nothing).any()
+        pytest.skip("with a fixed number of samples a region has at least one cell")
+    assert not align(pyramid(2, 64, 64)[0], empty).any()
 
 
 def roi_align_session(opset):
@@ -179,14 +181,14 @@ def roi_align_session(opset):
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def test_onnxruntime_runs_roi_align_up_to_the_opset_that_is_noted():
+def test_onnxruntime_runs_roi_align_up_to_the_last_opset_of_operator_opsets():
     roi_align_session(OPERATOR_OPSETS[OperatorRoIAlign][-1])
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
         roi_align_session(OPERATOR_OPSETS[OperatorRoIAlign][-1] + 1)
 
 
-@pytest.mark.parametrize(("within", "beyond"), [(16, 15), (21, 22)])
-def test_beyond_its_opsets_regions_are_aligned_by_plain_operators(within, beyond):
+@pytest.mark.parametrize(("inside", "outside"), [(16, 15), (21, 22)])
+def test_outside_its_opsets_roi_align_is_exported_by_plain_operators(inside, outside):
     network = nn.Sequential(RoIAlign(7, LEVELS), GreedyNMS(0.5, 10))
-    assert [type(module) for module in lowered(network, "onnx", within)] == [OperatorRoIAlign, OperatorNMS]
-    assert [type(module) for module in lowered(network, "onnx", beyond)] == [RoIAlign, OperatorNMS]
+    assert [type(module) for module in lowered(network, "onnx", inside)] == [OperatorRoIAlign, OperatorNMS]
+    assert [type(module) for module in lowered(network, "onnx", outside)] == [RoIAlign, OperatorNMS]

@@ -14,7 +14,7 @@ from samebox.graph.module_outputs import (
 )
 from samebox.graph.reading import metadata, onnx_model
 
-# Modules a (of which a.b is a part) and c: a gives x, of which a.b's own u is a part, to c
+# Operators of the modules a, a.b and c, which the tests assign: u may be internal to a, and o reads x
 TEXT = """
 <ir_version: 10, opset_import: ["" : 18]>
 g (float[N] i) => (float[N] o, float[N] p) <float[M] u, float[N] x, int64[1] s, bool go> {
@@ -29,8 +29,8 @@ g (float[N] i) => (float[N] o, float[N] p) <float[M] u, float[N] x, int64[1] s, 
 """
 
 
-def noted(model, **modules):
-    """The exporter's notes at the nodes that give these tensors."""
+def with_scopes(model, **modules):
+    """The model with the exporter's module scopes at the nodes that write these tensors."""
     for node in model.graph.node:
         scopes = modules.get(node.output[0])
         if scopes is not None:
@@ -38,22 +38,22 @@ def noted(model, **modules):
     return model
 
 
-def test_an_output_is_what_others_read_of_the_innermost_module():
-    model = noted(parser.parse_model(TEXT), u=["a", "a.b"], x=["a"], s=["a"], o=["c"], p=["c", "c.d"])
+def test_an_output_is_read_outside_the_innermost_module():
+    model = with_scopes(parser.parse_model(TEXT), u=["a", "a.b"], x=["a"], s=["a"], o=["c"], p=["c", "c.d"])
     assert module_outputs(model) == [("u", "a.b"), ("x", "a"), ("o", "c"), ("p", "c.d")]
 
 
-def test_what_stays_in_a_module_and_whole_numbers_are_none():
-    model = noted(parser.parse_model(TEXT), u=["a"], x=["a"], s=["a"], o=["a", "a.b"], p=["a", "a.c"])
+def test_internal_tensors_and_integers_are_no_outputs():
+    model = with_scopes(parser.parse_model(TEXT), u=["a"], x=["a"], s=["a"], o=["a", "a.b"], p=["a", "a.c"])
     assert module_outputs(model) == [("o", "a.b"), ("p", "a.c")]
 
 
-def test_a_subgraph_reads_for_the_module_of_its_node():
-    model = noted(parser.parse_model(TEXT), u=["a"], x=["a"], s=["a"], o=["a"], p=["b"])
+def test_a_tensor_that_a_subgraph_reads_is_read_by_the_module_of_its_node():
+    model = with_scopes(parser.parse_model(TEXT), u=["a"], x=["a"], s=["a"], o=["a"], p=["b"])
     assert ("x", "a") in module_outputs(model)
 
 
-def test_an_exported_file_tells_the_modules_call_by_call(tmp_path):
+def test_an_exported_file_records_each_call_of_a_module(tmp_path):
     path = small_file(tmp_path / "small.onnx")
     model = onnx_model(path)
     outputs = recorded_module_outputs(metadata(model), str(path))
@@ -66,12 +66,12 @@ def test_an_exported_file_tells_the_modules_call_by_call(tmp_path):
 @pytest.mark.parametrize(
     "entries", [{}, {MODULES_KEY: "{"}, {MODULES_KEY: "[1]"}, {MODULES_KEY: "[[1,2,3]]"}]
 )
-def test_a_file_without_a_record_that_reads_is_refused(entries):
-    with pytest.raises(SameboxError, match=r"^a\.onnx: .*export it anew$"):
+def test_a_missing_or_damaged_record_is_an_error(entries):
+    with pytest.raises(SameboxError, match=r"^a\.onnx: .*export it again$"):
         recorded_module_outputs(entries, "a.onnx")
 
 
-def test_the_record_reads_as_it_was_written():
+def test_the_record_is_read_back():
     outputs = [ModuleOutput("x", "network.é"), ModuleOutput("y", "")]
     model = onnx.ModelProto()
     helper.set_model_props(model, {MODULES_KEY: module_outputs_to_json(outputs)})

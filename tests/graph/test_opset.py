@@ -21,17 +21,17 @@ def session(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def answers(model):
+def outputs_of(model):
     return session(model).run(None, FEED)
 
 
-def one_node(text):
+def model_at_18(text):
     return onnx.shape_inference.infer_shapes(
         parser.parse_model(f'<ir_version: 8, opset_import: ["" : 18]> {text}')
     )
 
 
-def test_newest_is_the_last_that_onnxruntime_loads():
+def test_the_newest_opset_is_the_last_that_onnxruntime_loads():
     assert OLDEST_OPSET < newest_opset() <= onnx.defs.onnx_opset_version()
     model = tiny_model()
     model.opset_import[0].version = newest_opset()
@@ -42,7 +42,7 @@ def test_newest_is_the_last_that_onnxruntime_loads():
 
 
 @pytest.mark.parametrize("version", [10, 99, 0, -1, "18", None, 17.0])
-def test_an_opset_out_of_range(version):
+def test_an_opset_out_of_range_is_an_error(version):
     with pytest.raises(SameboxError) as caught:
         check_opset(version)
     assert str(caught.value).startswith(f"export.opset: {version} is outside 11..{newest_opset()}")
@@ -52,19 +52,19 @@ def test_an_opset_out_of_range(version):
 
 
 @pytest.mark.parametrize("version", range(OLDEST_OPSET, newest_opset() + 1))
-def test_the_same_answers_at(version):
+def test_the_outputs_are_equal_at_every_opset(version):
     check_opset(version)
     model = at_opset(tiny_model(), version)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", version)]
     assert [entry.value for entry in model.metadata_props] == [METADATA]
     assert any(node.op_type == "Loop" for node in all_nodes(model.graph))
-    for found, expected in zip(answers(model), answers(tiny_model()), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for output, expected in zip(outputs_of(model), outputs_of(tiny_model()), strict=True):
+        np.testing.assert_array_equal(output, expected)
 
 
 @pytest.mark.parametrize("version", [16, 18, newest_opset()])
-def test_the_model_given_stays_as_it_is(version):
+def test_the_given_model_is_not_changed(version):
     model = tiny_model()
     before = model.SerializeToString(deterministic=True)
     at_opset(model, version)
@@ -90,7 +90,7 @@ def test_the_model_given_stays_as_it_is(version):
             "ScatterND",
             """g (float[n] x, int64[m,1] i, float[m] u) => (float[n] y)
             { y = ScatterND<reduction = "max">(x, i, u) }""",
-            id="a value of an attribute of 18",
+            id="an attribute value of 18",
         ),
         pytest.param(
             "Mish",
@@ -98,19 +98,21 @@ def test_the_model_given_stays_as_it_is(version):
               y = Loop(trips, on, x) <body = body (int64 i, bool go, float[n] s) => (bool go_on, float[n] t)
                 { go_on = Identity(go)  t = Mish(s) }>
             }""",
-            id="in the body of a loop",
+            id="an operator of 18 in a loop body",
         ),
     ],
 )
-def test_what_has_no_older_form_is_named(operator, text, version):
+def test_an_operator_that_cannot_be_downgraded_is_named(operator, text, version):
     with pytest.raises(SameboxError) as caught:
-        at_opset(one_node(text), version)
-    assert str(caught.value) == f"export.opset: {operator} cannot be written at opset {version}; ask for 18"
+        at_opset(model_at_18(text), version)
+    assert (
+        str(caught.value)
+        == f"export.opset: {operator} cannot be written at opset {version}; set export.opset=18"
+    )
 
 
-def test_the_older_forms_together():
-    """One graph with all that differs, as the exporter writes it, at 16."""
-    model = one_node(
+def test_several_rewrites_of_one_graph():
+    model = model_at_18(
         """g (float[1,4,6,8] x) => (float[1,2,1,16] y, float[1,2,12,1] z)
         <int64[4] sizes = {1, 4, 12, 15}, int64[1] one = {1}, int64[2] pads = {0, 1}, int64[1] last = {-1},
          int64[1] rows = {2}> {
@@ -124,5 +126,5 @@ def test_the_older_forms_together():
     feed = {"x": np.random.default_rng(0).normal(size=(1, 4, 6, 8)).astype(np.float32)}
     older = at_opset(model, opset.OLDEST_OPSET)
     onnx.checker.check_model(older, full_check=True)
-    for found, expected in zip(session(older).run(None, feed), session(model).run(None, feed), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for output, expected in zip(session(older).run(None, feed), session(model).run(None, feed), strict=True):
+        np.testing.assert_array_equal(output, expected)

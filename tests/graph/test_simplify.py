@@ -22,15 +22,15 @@ def source(tmp_path):
 
 @pytest.fixture
 def child(monkeypatch):
-    """Puts other Python code, which sees source and target, in the simplifier's place."""
+    """A function that replaces the simplifier by Python code, which can use `source` and `target`."""
 
-    def plant(code):
+    def replace(code):
         start = "import sys; source, target = sys.argv[1:];"
         monkeypatch.setattr(
             simplify, "_command", lambda s, t, _: [sys.executable, "-c", start + code, str(s), str(t)]
         )
 
-    return plant
+    return replace
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def simplified(tmp_path_factory):
     return simplify_onnx(source, target, SHAPES), target
 
 
-def test_onnxsim_takes_out_what_does_nothing(simplified):
+def test_onnxsim_removes_nodes_without_effect(simplified):
     report, target = simplified
     assert report.reason is None
     assert report.simplified
@@ -52,17 +52,17 @@ def test_onnxsim_takes_out_what_does_nothing(simplified):
     assert report.as_dict()["after"] == report.after
 
 
-def test_the_simplified_graph_keeps_its_promises(simplified):
-    promised, found = tiny_model(), onnx.load(simplified[1])
-    assert found.graph.input == promised.graph.input
-    assert found.graph.output == promised.graph.output
-    assert found.opset_import == promised.opset_import
-    assert [(entry.key, entry.value) for entry in found.metadata_props] == [("samebox", METADATA)]
-    dimensions = found.graph.input[0].type.tensor_type.shape.dim
+def test_the_simplified_graph_has_the_same_interface(simplified):
+    expected, simple = tiny_model(), onnx.load(simplified[1])
+    assert simple.graph.input == expected.graph.input
+    assert simple.graph.output == expected.graph.output
+    assert simple.opset_import == expected.opset_import
+    assert [(entry.key, entry.value) for entry in simple.metadata_props] == [("samebox", METADATA)]
+    dimensions = simple.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param for d in dimensions] == ["batch", "", "height", "width"]
 
 
-def test_the_same_bytes_every_time(simplified, source, tmp_path):
+def test_simplification_is_deterministic(simplified, source, tmp_path):
     simplify_onnx(source, tmp_path / "again.onnx", SHAPES[:1])
     assert (tmp_path / "again.onnx").read_bytes() == simplified[1].read_bytes()
 
@@ -81,7 +81,7 @@ def test_the_same_bytes_every_time(simplified, source, tmp_path):
         ("open(target, 'w').write('no model')", "invalid"),
     ],
 )
-def test_a_simplifier_that_fails_leaves_the_exported_graph(source, tmp_path, child, code, reason):
+def test_the_exported_graph_is_used_if_the_simplifier_fails(source, tmp_path, child, code, reason):
     child(code)
     target = tmp_path / "simple.onnx"
     report = simplify_onnx(source, target, SHAPES, memory_mb=900)
@@ -101,11 +101,11 @@ def test_a_simplifier_that_hangs_is_killed(source, tmp_path, child):
     assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
 
 
-def changed_metadata(model):
+def change_metadata(model):
     model.metadata_props[0].value += " "
 
 
-def changed_opset(model):
+def change_opset(model):
     model.opset_import[0].version = 19
 
 
@@ -143,7 +143,7 @@ def shifted_boxes(model):
 
 
 def swapped_sizes(model):
-    """Right for square images alone: what only the check at other shapes can find."""
+    """Correct only for square images, so that only the check at another shape finds it."""
     gathers = [node for node in model.graph.node if node.output[0] in ("height_1", "width_1")]
     gathers[0].input[1], gathers[1].input[1] = gathers[1].input[1], gathers[0].input[1]
 
@@ -151,8 +151,8 @@ def swapped_sizes(model):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (changed_metadata, "the metadata changed"),
-        (changed_opset, "the opset changed from {'': 18} to {'': 19}"),
+        (change_metadata, "the metadata changed"),
+        (change_opset, "the opset changed from {'': 18} to {'': 19}"),
         (custom_domain, "the opset changed"),
         (frozen_batch, "the inputs changed"),
         (dropped_output, "the outputs changed"),
@@ -163,7 +163,7 @@ def swapped_sizes(model):
         (swapped_sizes, "is missing"),
     ],
 )
-def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reason):
+def test_a_graph_with_another_interface_or_other_outputs_is_not_used(source, tmp_path, child, change, reason):
     wrong = tiny_model()
     change(wrong)
     onnx.save(wrong, tmp_path / "wrong.onnx")
@@ -174,14 +174,14 @@ def test_a_graph_that_differs_is_not_used(source, tmp_path, child, change, reaso
     assert (tmp_path / "simple.onnx").read_bytes() == source.read_bytes()
 
 
-def test_a_check_without_detections_proves_nothing(tmp_path, child):
+def test_a_graph_without_detections_cannot_be_checked(tmp_path, child):
     child("import shutil; shutil.copy(source, target)")
     empty = tiny_file(tmp_path / "empty.onnx", bias=-200.0)
     report = simplify_onnx(empty, tmp_path / "simple.onnx", SHAPES)
     assert report.reason == "no detection at any shape, so the two graphs could not be compared"
 
 
-def test_fixed_dimensions_replace_those_asked_for(tmp_path, child):
+def test_fixed_dimensions_replace_those_of_the_shapes(tmp_path, child):
     child("import shutil; shutil.copy(source, target)")
     fixed = tiny_file(tmp_path / "fixed.onnx", batch=1, height=64)
     report = simplify_onnx(fixed, tmp_path / "simple.onnx", [(2, 96, 64), (3, 32, 64)])
@@ -189,7 +189,7 @@ def test_fixed_dimensions_replace_those_asked_for(tmp_path, child):
     assert report.detections == 8
 
 
-def test_what_cannot_be_simplified_at_all(source, tmp_path):
+def test_files_and_shapes_that_cannot_be_simplified_are_errors(source, tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
     other = tiny_model()
     other.graph.input[0].name = other.graph.node[0].input[0] = "pixels"

@@ -1,4 +1,4 @@
-"""A detector of every kind of part, small, with weights of its own; run as a program, it is exported.
+"""A small RetinaNet with random weights. Run as a program, it exports the network.
 
 python tiny_export.py FILE
 """

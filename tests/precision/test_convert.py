@@ -28,7 +28,7 @@ def images(tmp_path):
     return pictures(tmp_path)
 
 
-def answers(model, image):
+def outputs_of(model, image):
     """ONNX Runtime's outputs for one image."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     batch = SPEC.preprocess([read_image(image)])
@@ -90,13 +90,13 @@ def test_the_rounded_graph_equals_16_bit_arithmetic_in_numpy(source, images, tmp
     body = low(np.einsum("bchw,oc->bohw", small, low(weights["w_body"])[..., 0, 0]))
     logits = np.einsum("bchw,oc->bohw", low(body + small), low(weights["w_head"])[..., 0, 0])
     expected = 1 / (1 + np.exp(-(low(logits + low(weights["b_head"])[:, None, None]) + 0.5)))
-    found, _ = answers(model, images[0])
-    exact, _ = answers(onnx.load(source), images[0])
+    output, _ = outputs_of(model, images[0])
+    exact, _ = outputs_of(onnx.load(source), images[0])
     step = {"fp16": 2**-11, "bf16": 2**-8}[precision]
     # sums in another order may round the other way, in few places
-    assert np.mean(np.abs(found - expected) < 1e-6) > 0.99
-    assert np.abs(found - expected).max() < 2 * step
-    assert np.abs(found - exact).max() > 1e-5
+    assert np.mean(np.abs(output - expected) < 1e-6) > 0.99
+    assert np.abs(output - expected).max() < 2 * step
+    assert np.abs(output - exact).max() > 1e-5
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_conversion_at_the_oldest_and_the_newest_opset(source, images, tmp_path,
     onnx.save(model, source)
     report = convert_precision(source, tmp_path / "low.onnx", precision, RULE, images, opset=opset)
     assert (report.opset, report.products) == (opset, {precision: 3})
-    found, exact = (answers(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
-    assert np.abs(found - exact).mean() < 0.02
+    output, exact = (outputs_of(onnx.load(path), images[0])[0] for path in (tmp_path / "low.onnx", source))
+    assert np.abs(output - exact).mean() < 0.02
 
 
 def test_int8_needs_an_opset_with_scales_per_channel(source, images, tmp_path):
@@ -144,7 +144,7 @@ def test_a_weight_computed_from_constants_is_stored_in_int8(source, images, tmp_
     low, stored = (onnx.load(tmp_path / name) for name in ("low.onnx", "stored.onnx"))
     assert "Transpose" not in {node.op_type for node in low.graph.node}
     assert "w_turned" not in {tensor.name for tensor in low.graph.initializer}
-    for one, other in zip(answers(low, images[0]), answers(stored, images[0]), strict=True):
+    for one, other in zip(outputs_of(low, images[0]), outputs_of(stored, images[0]), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -155,8 +155,8 @@ def test_nodes_with_an_overflowing_tensor_stay_in_fp32_and_it_is_named(tmp_path,
     assert 65504 < report.overflows["body"] < np.inf
     assert report.products == {"fp16": 1, "fp32": 2}
     assert report.kept == ["node_body", "node_logits"]
-    found, _ = answers(onnx.load(tmp_path / "half.onnx"), images[0])
-    assert np.isfinite(found).all()
+    output, _ = outputs_of(onnx.load(tmp_path / "half.onnx"), images[0])
+    assert np.isfinite(output).all()
     with pytest.raises(SameboxError, match=r"body reaches [\d.e+]+, .*more than 65504, the largest fp16"):
         convert_precision(source, tmp_path / "other.onnx", "fp16", RULE, images, overflow="error")
     assert not (tmp_path / "other.onnx").exists()
@@ -204,8 +204,8 @@ def test_int8_products_have_one_scale_per_channel(source, images, tmp_path, meth
         assert stored[values.input[1]].shape == ()
         assert stored[values.input[2]] == 0  # symmetric
         assert all(name in stored and stored[name].dtype == np.float32 for name in node.input[2:])
-    found, exact = (answers(one, images[0])[0] for one in (model, onnx.load(source)))
-    assert 1e-6 < np.abs(found - exact).mean() < 0.02
+    output, exact = (outputs_of(one, images[0])[0] for one in (model, onnx.load(source)))
+    assert 1e-6 < np.abs(output - exact).mean() < 0.02
     assert record(model, METADATA_KEY) == record(onnx.load(source), METADATA_KEY)
 
 
@@ -239,16 +239,16 @@ def test_conversion_is_deterministic(source, images, tmp_path):
     ],
 )
 def test_invalid_arguments_and_files_are_errors(source, images, tmp_path, changes, fault):
-    asked = {
+    arguments = {
         "source": source,
         "precision": "fp16",
         "rule": RULE,
         "images": images,
         "overflow": "fp32",
     } | changes
-    asked["source"] = tmp_path / asked["source"]
+    arguments["source"] = tmp_path / arguments["source"]
     with pytest.raises(SameboxError, match=fault):
-        convert_precision(target=tmp_path / "half.onnx", **asked)
+        convert_precision(target=tmp_path / "half.onnx", **arguments)
     assert not (tmp_path / "half.onnx").exists()
 
 

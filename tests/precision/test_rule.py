@@ -10,7 +10,7 @@ def names(nodes):
     return [node.output[0] for node in nodes]
 
 
-def test_the_region_ends_with_the_last_product():
+def test_no_node_after_the_last_product_is_converted():
     assert names(RULE.converted_nodes(tiny().graph, 18)) == [
         "stem",
         "active",
@@ -21,14 +21,14 @@ def test_the_region_ends_with_the_last_product():
     ]
 
 
-def test_a_product_without_stored_weights_stays():
+def test_a_matmul_of_two_computed_tensors_is_no_product():
     graph = parser.parse_graph(
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { a = MatMul(x, w)  y = MatMul(a, a) }"
     )
     assert names(RULE.weighted_products(graph)) == ["a"]
 
 
-def test_a_weight_may_be_turned_before_it_is_used():
+def test_a_transposed_weight_is_a_constant():
     graph = parser.parse_graph(
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}> { t = Transpose(w)  y = MatMul(x, t) }"
     )
@@ -36,7 +36,7 @@ def test_a_weight_may_be_turned_before_it_is_used():
     assert names(RULE.converted_products(graph)) == ["y"]
 
 
-def test_what_joins_a_head_with_fp32_does_not_pull_it_in():
+def test_a_node_with_an_fp32_input_is_not_converted():
     graph = parser.parse_graph(
         "g (float[2,2] x) => (float[2,2] y) <float[2,2] w = {1,2,3,4}>"
         "{ a = MatMul(x, w)  r = Relu(a)  e = Exp(a)  s = Add(r, e)  y = MatMul(s, w) }"
@@ -44,7 +44,7 @@ def test_what_joins_a_head_with_fp32_does_not_pull_it_in():
     assert names(RULE.converted_nodes(graph, 18)) == ["a", "y"]
 
 
-def test_keep_names_operators_nodes_and_weights():
+def test_keep_matches_operators_nodes_and_weights():
     graph = tiny().graph
     assert names(replace(RULE, keep=["w_h*"]).converted_products(graph)) == ["stem", "body"]
     assert names(replace(RULE, keep=["Conv"]).weighted_products(graph)) == ["stem", "body", "logits"]
@@ -52,11 +52,11 @@ def test_keep_names_operators_nodes_and_weights():
     assert names(replace(RULE, keep=["node_stem"]).converted_products(graph)) == ["body", "logits"]
 
 
-def test_what_touches_a_tensor_that_overflows_stays():
+def test_nodes_that_touch_an_overflowing_tensor_stay():
     assert names(RULE.converted_nodes(tiny().graph, 18, {"body"})) == ["stem", "logits"]
 
 
-def test_factors_of_a_resize_and_shapes_are_no_values():
+def test_scales_of_resize_and_shapes_have_another_type():
     node = next(node for node in tiny().graph.node if node.op_type == "Resize")
     assert same_type_tensors(node, 18) == (["active"], ["smaller"])
     graph = parser.parse_graph("g (float[4] x, int64[2] s) => (float[2,2] y) { y = Reshape(x, s) }")

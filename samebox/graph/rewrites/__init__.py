@@ -1,6 +1,6 @@
-"""Rewrites of an ONNX graph, one a file. Each returns whether it changed anything.
+"""Rewrites of an ONNX graph, one per file. Each returns whether it changed the graph.
 
-Together they bring what the exporter writes at opset 18 down to 11.
+Together they convert a graph that the exporter writes at opset 18 down to opset 11.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,8 @@ from samebox.graph.rewrites import (
 
 Rewrite = Callable[[ir.Model], bool]
 
-# The opset that brought what a rewrite does without, and the rewrite, in the order in which they are done
+# (opset, rewrite) in the order of execution. A rewrite removes what its opset introduced, so it is applied
+# if the target opset is older.
 DOWNGRADES: tuple[tuple[int, Rewrite], ...] = (
     (17, layer_norm.rewrite),
     (18, partial(constant_axes.rewrite, operators=constant_axes.REDUCTIONS)),

@@ -1,4 +1,4 @@
-"""Constants named by numbers or lists, which opset 12 brought, as tensors.
+"""Replaces attributes such as value_ints of Constant, which opset 12 introduced, by a tensor.
 
 Constant[value_ints=[1, 2]]  →  Constant[value=int64[2] {1, 2}]
 """
@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Have every Constant of numbers hold a tensor."""
+    """Give each such Constant a tensor. Returns whether the graph changed."""
     changed = False
     for node in model.graph.all_nodes():
         if node.op_type != "Constant" or "value" in node.attributes:

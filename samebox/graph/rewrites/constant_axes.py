@@ -1,23 +1,23 @@
-"""Constant axes: from an input, as newer opsets have them, to an attribute, as older ones have.
+"""Moves constant axes from an input, as in newer opsets, to an attribute, as in older ones.
 
-ReduceMax(x, axes=[2])          →  ReduceMax[axes=[2]](x)
-ReduceMax(x, no axes, noop=1)   is the identity in 18 and has no older form: left alone
+ReduceMax(x, axes=[2])                             →  ReduceMax[axes=[2]](x)
+ReduceMax[noop_with_empty_axes=1](x) without axes     stays: the identity of opset 18 has no older form
 """
 
 from collections.abc import Collection
 
 import onnx_ir as ir
 
-# With axes as an input from opset 18 …
+# Operators whose axes are an input from opset 18 on …
 REDUCTIONS = frozenset(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 )
-# … and from 13
+# … and from opset 13 on
 OTHERS = frozenset(("ReduceSum", "Squeeze", "Unsqueeze"))
 
 
 def rewrite(model: ir.Model, operators: Collection[str]) -> bool:
-    """Turn every constant `axes` input of the operators into an attribute."""
+    """Move the constant axes of all nodes of `operators`. Returns whether the graph changed."""
     changed = False
     for node in model.graph.all_nodes():
         if node.op_type not in operators or node.attributes.get_int("noop_with_empty_axes", False):
@@ -27,13 +27,13 @@ def rewrite(model: ir.Model, operators: Collection[str]) -> bool:
             if axes is None:
                 continue
             node.attributes["axes"] = ir.AttrInt64s("axes", axes.numpy().tolist())
-        changed |= _drop_input_form(node)
+        changed |= _remove_axes_input(node)
     return changed
 
 
-def _drop_input_form(node: ir.Node) -> bool:
-    had = len(node.inputs) == 2 or "noop_with_empty_axes" in node.attributes
+def _remove_axes_input(node: ir.Node) -> bool:
+    changed = len(node.inputs) == 2 or "noop_with_empty_axes" in node.attributes
     if len(node.inputs) == 2:
         node.resize_inputs(1)
     node.attributes.pop("noop_with_empty_axes", None)
-    return had
+    return changed

@@ -1,4 +1,4 @@
-"""Attributes that newer opsets added: dropped where they say what older ones do anyway.
+"""Removes attributes that newer opsets introduced if they have their default, the behaviour of older opsets.
 
 Resize[antialias=0, keep_aspect_ratio_policy="stretch"]  →  Resize[]
 """
@@ -17,7 +17,7 @@ DEFAULTS: dict[str, dict[str, int | str]] = {
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Drop the newer attributes of every operator that hold their defaults."""
+    """Remove the attributes of `DEFAULTS` that have these values. Returns whether the graph changed."""
     changed = False
     for node in model.graph.all_nodes():
         for name, default in DEFAULTS.get(node.op_type, {}).items():

@@ -1,6 +1,6 @@
-"""GridSample, which opset 16 added, by gathering the four neighbours of each place.
+"""Replaces bilinear GridSample, which opset 16 introduced, by gathering the four cells around each point.
 
-GridSample[mode="bilinear", padding_mode="zeros"](x, grid)  →  Σ weight * GatherElements(x, neighbour)
+GridSample[mode="bilinear", padding_mode="zeros"](x, grid)  →  Σ weight * GatherElements(x, cell)
 """
 
 from functools import partial
@@ -9,26 +9,26 @@ from itertools import product
 import numpy as np
 import onnx_ir as ir
 
-from samebox.graph.rewrites.node_replacement import Tape, replace
+from samebox.graph.rewrites.node_replacement import Tape, replace_node
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Write out every bilinear GridSample that finds zeros beyond the map."""
+    """Replace each bilinear GridSample with zero padding. Returns whether the graph changed."""
     changed = False
     for node in list(model.graph.all_nodes()):
-        if node.op_type == "GridSample" and _plain(node):
-            replace(node, partial(_gathered, node=node))
+        if node.op_type == "GridSample" and _is_bilinear_with_zeros(node):
+            replace_node(node, partial(_gathered, node=node))
             changed = True
     return changed
 
 
-def _plain(node: ir.Node) -> bool:
+def _is_bilinear_with_zeros(node: ir.Node) -> bool:
     mode = node.attributes.get_string("mode", "bilinear")
     return mode in ("bilinear", "linear") and node.attributes.get_string("padding_mode", "zeros") == "zeros"
 
 
 def _gathered(tape: Tape, node: ir.Node) -> ir.Value:
-    """x [N,C,H,W], grid [N,h,w,2] of x, y from -1 to 1 → [N,C,h,w]."""
+    """x [N,C,H,W], grid [N,h,w,2] of x and y in [-1, 1] → [N,C,h,w]."""
     x, grid = node.inputs
     shape = tape.op("Shape", [x])
     aligned = bool(node.attributes.get_int("align_corners", 0))
@@ -37,10 +37,10 @@ def _gathered(tape: Tape, node: ir.Node) -> ir.Value:
     width = tape.op("Gather", [shape, tape.constant([3])])
     parts = []
     for (row, row_weight), (column, column_weight) in product(rows, columns):
-        place = tape.op("Add", [tape.op("Mul", [row, width]), column])  # [N,1,h*w]
+        cell = tape.op("Add", [tape.op("Mul", [row, width]), column])  # [N,1,h*w]
         channels = tape.op("Slice", [shape, tape.constant([0]), tape.constant([2])])
-        spread = tape.op("Concat", [channels, tape.constant([1])], {"axis": 0})
-        index = tape.op("Expand", [place, spread])
+        per_channel = tape.op("Concat", [channels, tape.constant([1])], {"axis": 0})
+        index = tape.op("Expand", [cell, per_channel])
         weight = tape.op("Mul", [row_weight, column_weight])
         parts.append(tape.op("Mul", [tape.op("GatherElements", [flat, index], {"axis": 2}), weight]))
     total = tape.op("Sum", parts)
@@ -52,25 +52,25 @@ def _gathered(tape: Tape, node: ir.Node) -> ir.Value:
 def _neighbours(
     tape: Tape, grid: ir.Value | None, shape: ir.Value, axis: int, aligned: bool
 ) -> list[tuple[ir.Value, ir.Value]]:
-    """Of an axis, 0 for x, the two cells around each place, int64 [N,1,h*w], and their weights."""
+    """The two cells around each point along an axis (0: x), int64 [N,1,h*w], each with its weight."""
     length = tape.op("Gather", [shape, tape.constant([3 - axis])])
     side = tape.op("Cast", [length], {"to": ir.DataType.FLOAT})
     one, half = tape.constant([1], np.float32), tape.constant([0.5], np.float32)
-    place = tape.op("Gather", [grid, tape.constant(axis)], {"axis": 3})
-    place = tape.op("Reshape", [place, tape.constant([0, 1, -1])])
-    from_zero = tape.op("Mul", [tape.op("Add", [place, one]), half])  # 0 to 1
+    point = tape.op("Gather", [grid, tape.constant(axis)], {"axis": 3})
+    point = tape.op("Reshape", [point, tape.constant([0, 1, -1])])
+    relative = tape.op("Mul", [tape.op("Add", [point, one]), half])  # 0 to 1
     if aligned:
-        place = tape.op("Mul", [from_zero, tape.op("Sub", [side, one])])
+        point = tape.op("Mul", [relative, tape.op("Sub", [side, one])])
     else:
-        place = tape.op("Sub", [tape.op("Mul", [from_zero, side]), half])
-    low = tape.op("Floor", [place])
-    share = tape.op("Sub", [place, low])
-    cells = [(low, tape.op("Sub", [one, share])), (tape.op("Add", [low, one]), share)]
-    return [_within(tape, cell, weight, side) for cell, weight in cells]
+        point = tape.op("Sub", [tape.op("Mul", [relative, side]), half])
+    low = tape.op("Floor", [point])
+    fraction = tape.op("Sub", [point, low])
+    cells = [(low, tape.op("Sub", [one, fraction])), (tape.op("Add", [low, one]), fraction)]
+    return [_clamped(tape, cell, weight, side) for cell, weight in cells]
 
 
-def _within(tape: Tape, cell: ir.Value, weight: ir.Value, side: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The cell brought onto the map, and its weight, 0 where it lay beyond."""
+def _clamped(tape: Tape, cell: ir.Value, weight: ir.Value, side: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The cell clamped to the map, and its weight, which becomes 0 if the cell was outside."""
     last, zero = tape.op("Sub", [side, tape.constant([1], np.float32)]), tape.constant([0], np.float32)
     nearest = tape.op("Min", [tape.op("Max", [cell, zero]), last])
     weight = tape.op("Where", [tape.op("Equal", [nearest, cell]), weight, zero])

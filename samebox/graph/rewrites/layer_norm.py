@@ -1,4 +1,4 @@
-"""LayerNormalization, which opset 17 added, from the operators that 13 knows.
+"""Replaces LayerNormalization, which opset 17 introduced, by operators of opset 13.
 
 LayerNormalization(x, scale, bias)  →  d = x - ReduceMean(x); d / Sqrt(ReduceMean(d * d) + ε) * scale + bias
 """
@@ -9,22 +9,25 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
-from samebox.graph.rewrites.node_replacement import Tape, replace
+from samebox.graph.rewrites.node_replacement import Tape, replace_node
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Write out every LayerNormalization whose axes are known and whose statistics nobody else wants."""
+    """Replace each LayerNormalization with known axes and one output. Returns whether the graph changed.
+
+    One with more outputs, its mean and deviation, stays.
+    """
     changed = False
     for node in list(model.graph.all_nodes()):
         axes = _axes(node) if node.op_type == "LayerNormalization" else None
         if axes is not None and len(node.outputs) == 1:
-            replace(node, partial(_normalized, node=node, axes=axes))
+            replace_node(node, partial(_normalized, node=node, axes=axes))
             changed = True
     return changed
 
 
 def _axes(node: ir.Node) -> list[int] | None:
-    """The last axes, counted from the end; None where their number is not known."""
+    """The normalized axes, counted from the end; None if the rank of the input is unknown."""
     first = node.attributes.get_int("axis", -1)
     if first >= 0:
         shape = node.inputs[0].shape if node.inputs[0] else None
@@ -36,9 +39,9 @@ def _axes(node: ir.Node) -> list[int] | None:
 
 def _normalized(tape: Tape, node: ir.Node, axes: list[int]) -> ir.Value:
     x, scale, *bias = node.inputs
-    mean: dict[str, int | Sequence[int]] = {"axes": axes, "keepdims": 1}
-    centred = tape.op("Sub", [x, tape.op("ReduceMean", [x], mean)])
-    variance = tape.op("ReduceMean", [tape.op("Mul", [centred, centred])], mean)
+    attributes: dict[str, int | Sequence[int]] = {"axes": axes, "keepdims": 1}
+    centred = tape.op("Sub", [x, tape.op("ReduceMean", [x], attributes)])
+    variance = tape.op("ReduceMean", [tape.op("Mul", [centred, centred])], attributes)
     epsilon = tape.constant(node.attributes.get_float("epsilon", 1e-5), np.float32)
     deviation = tape.op("Sqrt", [tape.op("Add", [variance, epsilon])])
     out = tape.op("Mul", [tape.op("Div", [centred, deviation]), scale])

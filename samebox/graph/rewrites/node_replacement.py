@@ -1,4 +1,4 @@
-"""A node replaced by others, which several rewrites do."""
+"""Replacement of one node by several."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,20 @@ from numpy.typing import DTypeLike
 
 
 class Tape(ir.tape.Tape):
-    """Records the nodes that take a node's place."""
+    """Records the nodes that replace a node."""
 
     def constant(self, values: Any, dtype: DTypeLike = np.int64) -> ir.Value:
-        """A constant in the form that every opset knows."""
+        """A Constant with a tensor, which every opset supports."""
         return self.op("Constant", [], {"value": ir.tensor(np.array(values, dtype))})
 
 
-def replace(node: ir.Node, written: Callable[[Tape], ir.Value]) -> None:
-    """Put what `written` records, and its result, in the place of a node of one output."""
+def replace_node(node: ir.Node, record: Callable[[Tape], ir.Value]) -> None:
+    """Replace a node with one output by the nodes that `record` records, which returns the new output."""
     if node.graph is None:
         raise ValueError(f"{node.name} is in no graph")
     tape = Tape()
-    out = written(tape)
-    for index, one in enumerate(tape.nodes):
-        # a subgraph's names must not be those of the graph around it
-        one.name = one.outputs[0].name = f"{node.outputs[0].name}_{one.op_type}_{index}"
+    out = record(tape)
+    for index, new in enumerate(tape.nodes):
+        # unique names, because a subgraph must not reuse names of the graph around it
+        new.name = new.outputs[0].name = f"{node.outputs[0].name}_{new.op_type}_{index}"
     ir.convenience.replace_nodes_and_values(node.graph, node, [node], tape.nodes, [node.outputs[0]], [out])

@@ -1,4 +1,6 @@
-"""A 0 in the shape that Reshape takes: opset 14 lets it mean 0, older ones copy the input's dimension there.
+"""Removes the attribute allowzero of Reshape, which opset 14 introduced.
+
+With allowzero=1 a 0 in the shape means 0. Otherwise, as in older opsets, it copies the input's dimension.
 
 Reshape[allowzero=1](x, [-1, 4])  →  Reshape(x, [-1, 4])
 """
@@ -7,10 +9,10 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Drop `allowzero` of every Reshape but those whose shape is known to hold a 0.
+    """Remove allowzero unless it is 1 and the shape is constant and contains a 0. Returns whether it did.
 
-    A shape that is computed holds one only where the tensor is empty, and an export has none of those:
-    neither a batch nor a canvas is, and candidates are of fixed number.
+    A computed shape contains a 0 only for an empty tensor. Exported graphs have none: batch and canvas are
+    not empty, and the number of candidates is fixed.
     """
     changed = False
     for node in model.graph.all_nodes():

@@ -1,4 +1,4 @@
-"""Inputs of Resize: 13 lets them be absent, 11 wants them empty.
+"""Adds the absent inputs roi and scales of Resize: opset 13 made them optional, opset 11 requires empty ones.
 
 Resize(x, , , sizes)  →  Resize(x, [], [], sizes)
 """
@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Give every Resize an empty `roi` and empty `scales` where it has none."""
+    """Give each Resize an empty roi and empty scales if it has none. Returns whether the graph changed."""
     changed = False
     for node in list(model.graph.all_nodes()):
         if node.op_type != "Resize" or node.graph is None:

@@ -1,4 +1,4 @@
-"""A range of a shape, which opset 15 added, from the whole of it.
+"""Replaces the attributes start and end of Shape, which opset 15 introduced, by Slice.
 
 Shape[start=2, end=3](x)  →  Slice(Shape(x), [2], [3])
 """
@@ -7,18 +7,18 @@ from functools import partial
 
 import onnx_ir as ir
 
-from samebox.graph.rewrites.node_replacement import Tape, replace
+from samebox.graph.rewrites.node_replacement import Tape, replace_node
 
-# As an end: all there is
+# The end of a Slice that takes everything
 _END = 2**31 - 1
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Take the range of every Shape that names one out of the whole shape."""
+    """Replace each Shape that has start or end. Returns whether the graph changed."""
     changed = False
     for node in list(model.graph.all_nodes()):
         if node.op_type == "Shape" and node.attributes:
-            replace(node, partial(_sliced, node=node))
+            replace_node(node, partial(_sliced, node=node))
             changed = True
     return changed
 

@@ -1,4 +1,4 @@
-"""Split into equal parts: opset 18 counts them in an attribute, 13 by the outputs themselves.
+"""Removes the attribute num_outputs of Split, which opset 18 introduced; opset 13 counts the outputs.
 
 a, b = Split[num_outputs=2](x)  →  a, b = Split[](x)
 """
@@ -7,7 +7,10 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Drop `num_outputs`, unless the last part would be smaller, which 13 does not know."""
+    """Remove num_outputs if all parts are known to be equal. Returns whether the graph changed.
+
+    Opset 13 does not support a smaller last part.
+    """
     changed = False
     for node in model.graph.all_nodes():
         if node.op_type != "Split" or "num_outputs" not in node.attributes:

@@ -1,4 +1,4 @@
-"""Sizes of a Split: from an input, as opset 13 has them, to an attribute, as 11 has.
+"""Moves constant sizes of Split from an input, as in opset 13, to an attribute, as in opset 11.
 
 a, b = Split(x, [1, 3])  →  a, b = Split[split=[1, 3]](x)
 """
@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Turn the constant sizes of every Split into an attribute."""
+    """Move the constant sizes of each Split. Returns whether the graph changed."""
     changed = False
     for node in model.graph.all_nodes():
         if node.op_type != "Split" or len(node.inputs) < 2 or node.inputs[1] is None:

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from rewriting import assert_same_answers, attributes, model_at_18, rewritten, untouched
+from rewriting import assert_same_outputs, attributes, is_unchanged, model_at_18, rewritten
 
 from samebox.graph.rewrites import default_attributes
 
@@ -21,16 +21,16 @@ GRAPH = """g (float[1,2,3,4] x) => (float[1,2,5,7] y) <int64[4] sizes = {{1, 2, 
         'keep_aspect_ratio_policy = "stretch"',
     ],
 )
-def test_defaults_are_dropped(mode, newer):
+def test_defaults_are_removed(mode, newer):
     model = model_at_18(GRAPH.format(f"{mode}, {newer}"))
     older = rewritten(model, default_attributes.rewrite)
     kept = attributes(older)
     assert kept.keys() <= {"mode", "cubic_coeff_a"}
     assert kept.items() <= attributes(model).items()
-    assert_same_answers(model, older, X)
+    assert_same_outputs(model, older, X)
 
 
-def test_a_default_goes_even_beside_what_has_to_stay():
+def test_a_default_is_removed_even_if_another_attribute_stays():
     model = model_at_18(GRAPH.format('mode = "linear", antialias = 1, keep_aspect_ratio_policy = "stretch"'))
     graph = ir.from_proto(model)
     assert default_attributes.rewrite(graph)
@@ -40,13 +40,13 @@ def test_a_default_goes_even_beside_what_has_to_stay():
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param('mode = "linear"', id="nothing newer"),
+        pytest.param('mode = "linear"', id="no newer attribute"),
         pytest.param('mode = "linear", antialias = 1', id="antialiased"),
         pytest.param('mode = "linear", keep_aspect_ratio_policy = "not_larger"', id="ratio kept"),
     ],
 )
-def test_left_alone(settings):
-    assert untouched(model_at_18(GRAPH.format(settings)), default_attributes.rewrite)
+def test_unchanged(settings):
+    assert is_unchanged(model_at_18(GRAPH.format(settings)), default_attributes.rewrite)
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_defaults_of_other_operators(call):
         {{ i_x = Cast<to = 1>(i)  z = {call}  y = Add(z, w) }}"""
     )
     feed = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "i": np.array([[1], [0]])}
-    assert_same_answers(model, rewritten(model, default_attributes.rewrite, 11), feed)
+    assert_same_outputs(model, rewritten(model, default_attributes.rewrite, 11), feed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from rewriting import assert_same_answers, model_at_18, rewritten, untouched
+from rewriting import assert_same_outputs, is_unchanged, model_at_18, rewritten
 
 from samebox.graph.rewrites import pad_axes
 
@@ -17,7 +17,7 @@ X = {"x": np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)}
         ("2, 3", "reflect"),
     ],
 )
-def test_pads_are_spread_over_all_axes(axes, mode):
+def test_pads_are_given_for_all_axes(axes, mode):
     model = model_at_18(
         f"""g (float[1,2,3,4] x) => (float[1,2,h,w] y)
         <int64[4] pads = {{1, 2, 0, 1}}, float value = {{7.0}}, int64[2] axes = {{{axes}}}>
@@ -25,7 +25,7 @@ def test_pads_are_spread_over_all_axes(axes, mode):
     )
     older = rewritten(model, pad_axes.rewrite)
     assert len(older.graph.node[0].input) == 3
-    assert_same_answers(model, older, X)
+    assert_same_outputs(model, older, X)
 
 
 def test_one_axis_and_no_value():
@@ -33,17 +33,17 @@ def test_one_axis_and_no_value():
         """g (float[1,2,3,4] x) => (float[1,2,3,9] y) <int64[2] pads = {2, 3}, int64[1] axes = {3}>
         { y = Pad(x, pads, , axes) }"""
     )
-    (found,) = assert_same_answers(model, rewritten(model, pad_axes.rewrite), X)
-    np.testing.assert_array_equal(found, np.pad(X["x"], [(0, 0), (0, 0), (0, 0), (2, 3)]))
+    (output,) = assert_same_outputs(model, rewritten(model, pad_axes.rewrite), X)
+    np.testing.assert_array_equal(output, np.pad(X["x"], [(0, 0), (0, 0), (0, 0), (2, 3)]))
 
 
-def test_several_pads_without_names_keep_their_own():
+def test_two_pads_without_node_names_keep_their_values():
     model = model_at_18(
         """g (float[1,2,3,4] x) => (float[1,2,5,4] y, float[1,2,3,7] z)
         <int64[2] rows = {1, 1}, int64[2] columns = {0, 3}, int64[1] second = {2}, int64[1] third = {3}>
         { y = Pad(x, rows, , second)  z = Pad(x, columns, , third) }"""
     )
-    assert_same_answers(model, rewritten(model, pad_axes.rewrite), X)
+    assert_same_outputs(model, rewritten(model, pad_axes.rewrite), X)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_several_pads_without_names_keep_their_own():
         pytest.param(
             """g (float[1,2,3,4] x) => (float[1,2,3,6] y) <int64[8] pads = {0,0,0,1,0,0,0,1}>
             { y = Pad(x, pads) }""",
-            id="pads for every axis already",
+            id="pads for all axes",
         ),
         pytest.param(
             """g (float[1,2,3,4] x, int64[2] pads) => (float[1,2,3,w] y) <int64[1] axes = {3}>
@@ -61,5 +61,5 @@ def test_several_pads_without_names_keep_their_own():
         ),
     ],
 )
-def test_left_alone(text):
-    assert untouched(model_at_18(text), pad_axes.rewrite)
+def test_unchanged(text):
+    assert is_unchanged(model_at_18(text), pad_axes.rewrite)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from rewriting import assert_same_answers, attributes, model_at_18, rewritten, untouched
+from rewriting import assert_same_outputs, attributes, is_unchanged, model_at_18, rewritten
 
 from samebox.graph.rewrites import split_outputs
 
@@ -8,14 +8,14 @@ X = {"x": np.arange(24, dtype=np.float32).reshape(4, 6)}
 
 
 @pytest.mark.parametrize("axis", [1, -1])
-def test_equal_parts(axis):
+def test_num_outputs_is_removed_for_equal_parts(axis):
     model = model_at_18(
         f"g (float[4,6] x) => (float[4,2] a, float[4,2] b, float[4,2] c) "
         f"{{ a, b, c = Split<axis = {axis}, num_outputs = 3>(x) }}"
     )
     older = rewritten(model, split_outputs.rewrite)
     assert attributes(older) == {"axis": axis}
-    assert_same_answers(model, older, X)
+    assert_same_outputs(model, older, X)
 
 
 def test_the_axis_is_the_first_by_default():
@@ -24,7 +24,7 @@ def test_the_axis_is_the_first_by_default():
     )
     older = rewritten(model, split_outputs.rewrite)
     assert not attributes(older)
-    assert_same_answers(model, older, X)
+    assert_same_outputs(model, older, X)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_the_axis_is_the_first_by_default():
         pytest.param(
             """g (float[4,6] x) => (float[4,4] a, float[4,2] b) <int64[2] sizes = {4, 2}>
             { a, b = Split<axis = 1>(x, sizes) }""",
-            id="sizes given",
+            id="with sizes",
         ),
         pytest.param(
             "g (float[5,6] x) => (float[3,6] a, float[2,6] b) { a, b = Split<num_outputs = 2>(x) }",
-            id="a smaller last part, which has no older form",
+            id="a smaller last part",
         ),
         pytest.param(
             "g (float[n,6] x) => (float[p,6] a, float[q,6] b) { a, b = Split<num_outputs = 2>(x) }",
@@ -45,5 +45,5 @@ def test_the_axis_is_the_first_by_default():
         ),
     ],
 )
-def test_left_alone(text):
-    assert untouched(model_at_18(text), split_outputs.rewrite)
+def test_unchanged(text):
+    assert is_unchanged(model_at_18(text), split_outputs.rewrite)
