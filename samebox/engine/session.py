@@ -50,8 +50,8 @@ def session_from_onnx(
     helper.set_model_props(
         model, metadata(model) | {SESSION_KEY: json.dumps(asdict(session), sort_keys=True)}
     )
-    with atomic_write(target) as aside:
-        aside.write_bytes(model.SerializeToString(deterministic=True))
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
     return session
 
 

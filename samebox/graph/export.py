@@ -51,8 +51,8 @@ def export(
     del model.graph.value_info[:]  # shapes with the exporter's symbols, which only the rewrites need
     helper.set_model_props(model, properties)
     check_standard(model, opset)
-    with atomic_write(path) as aside:
-        aside.write_bytes(model.SerializeToString(deterministic=True))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
     return spec
 
 

@@ -46,7 +46,7 @@ def test_the_nodes_between_two_outputs(form):
 
 
 def test_a_file_that_does_not_tell_its_modules_is_refused(tmp_path):
-    with pytest.raises(SameboxError, match=r"tiny\.onnx: does not say which tensors are"):
+    with pytest.raises(SameboxError, match=r"tiny\.onnx: its metadata has no entry samebox_modules"):
         OnnxForm(tiny_source(tmp_path / "tiny.onnx"))
 
 
