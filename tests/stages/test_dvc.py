@@ -1,6 +1,7 @@
 """What DVC itself makes of the graph, in a copy of the repository."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -11,8 +12,8 @@ from dvc.repo import Repo
 from stages.axes import axis
 
 
-def dvc(project, *arguments):
-    done = subprocess.run(
+def run(project, *arguments):
+    return subprocess.run(
         demo_forms.dvc(*arguments),
         cwd=project,
         env=demo_forms.environment(),
@@ -20,6 +21,10 @@ def dvc(project, *arguments):
         text=True,
         check=False,
     )
+
+
+def dvc(project, *arguments):
+    done = run(project, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -28,12 +33,17 @@ def changed(project):
     return set(json.loads(dvc(project, "status", "--json")))
 
 
+def resolve(project):
+    dvc(project, "repro", "--single-item", "resolve")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A pipeline whose every stage counts as run; in place of what they make lies a word."""
+    """A pipeline whose stages all count as run: `resolve` was, and a word stands for what the others make."""
     project = demo_forms.project(tmp_path_factory.mktemp("dvc") / "project")
+    resolve(project)
     for stage in Repo(project).index.stages:
-        for out in stage.outs:
+        for out in stage.outs if stage.addressing != "resolve" else ():
             target = project / out.def_path
             file = target if target.suffix else target / "made.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +81,47 @@ def test_an_edited_step_calls_for_that_step_and_for_the_record(project):
     assert changed(project) == tracks | {f"simplify@{detector}" for detector in axis("detectors")}
 
 
-def test_another_detectors_config_calls_for_nothing(project):
-    edit(project / "conf/detector/retinanet_r50_fpn.yaml", "bbox: 36.5", "bbox: 36.4")
+@pytest.mark.parametrize("group", ["dataset", "detector", "family", "runtime"])
+def test_a_new_choice_calls_for_no_stage_but_resolve(project, group):
+    folder = project / "conf" / group
+    shutil.copy(sorted(folder.glob("*.yaml"))[0], folder / "other.yaml")
+    assert changed(project) == {"resolve"}
+    resolve(project)
     assert changed(project) == set()
 
 
-def test_a_published_figure_calls_for_no_other_file(project):
+def test_another_detectors_config_calls_for_no_stage_but_resolve(project):
+    edit(project / "conf/detector/retinanet_r50_fpn.yaml", "bbox: 36.5", "bbox: 36.4")
+    assert changed(project) == {"resolve"}
+    resolve(project)
+    assert changed(project) == set()
+
+
+def test_a_published_figure_calls_for_no_other_detector(project):
     edit(project / "conf/detector/retinanet_shapes.yaml", "bbox: 35.56", "bbox: 35.57")
-    found = changed(project)
-    assert found >= {f"evaluate@retinanet_shapes-{r}" for r in axis("runtimes")} | {"track@retinanet_shapes"}
-    assert not {name for name in found if "mask_rcnn_shapes" in name}
-    assert not found & {"simplify@retinanet_shapes", "download@retinanet_shapes", "report"}
+    resolve(project)
+    evaluations = {name for name in EVALUATIONS if "retinanet_shapes" in name}
+    assert changed(project) == {*evaluations, "export@retinanet_shapes", "track@retinanet_shapes"}
+
+
+def test_an_edited_data_set_calls_for_every_stage_that_uses_it(project):
+    edit(project / "conf/dataset/shapes.yaml", "name: shapes", "name: figures")
+    resolve(project)
+    steps = ("download", "export", "differences", "compare", "track")
+    of_detectors = {f"{step}@{detector}" for step in steps for detector in axis("detectors")}
+    assert changed(project) == {*EVALUATIONS, *of_detectors, "report"}
+
+
+def test_an_edited_runtime_calls_for_its_own_stages(project):
+    edit(project / "conf/runtime/tensorrt_rtx.yaml", "TensorRT-RTX fp32", "TensorRT-RTX")
+    resolve(project)
+    stages = ("engine@{}-tensorrt_rtx", "evaluate@{}-tensorrt_rtx")
+    assert changed(project) == {stage.format(name) for stage in stages for name in axis("detectors")}
+
+
+def test_a_name_without_a_config_ends_in_one_line(project):
+    edit(project / "params.yaml", "engines: [tensorrt_rtx]", "engines: [tensorflow]")
+    done = run(project, "repro", "--single-item", "resolve")
+    assert done.returncode != 0
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert re.match(r"error: .*Could not find 'runtime/tensorflow'.*tensorrt_rtx", line)

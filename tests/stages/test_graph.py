@@ -24,8 +24,6 @@ EXEMPT = {
 }
 # Configs that a stage composes besides the one of its own name
 ALSO_COMPOSED = {"report": ["compare"]}
-# What a detector's own file always says, whatever its family
-OWN = {"name", "source", "sha256", "licence", "published"}
 
 
 def module_of(stage):
@@ -160,6 +158,11 @@ def declares(stage, file, key=None):
     return any(not keys or key in keys for keys in found)
 
 
+def resolved(stage, group):
+    """Whether a stage declares the resolved file of the choice that it uses of a group of conf/."""
+    return any(dep.startswith(f"${{paths.resolved}}/{group}") for dep in STAGES[stage]["deps"])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_its_module_and_its_config_share_a_name(stage):
     module = module_of(stage)
@@ -198,22 +201,20 @@ def test_a_stage_declares_the_configs_that_it_reads(stage):
     missing = []
     for group, _, key in (key.partition(".") for key in sorted(keys)):
         first = key.partition(".")[0] or None
-        composed = group in groups or f"step/{group}" in groups
-        assert composed, f"conf/{module_of(stage)}.yaml does not compose {group}"
-        if f"step/{group}" in groups:
-            wanted = [f"conf/step/{group}.yaml"]
-        elif group == "detector":
-            # the name of a choice is the name of its file, which the command line has
-            wanted = [] if first == "name" else ["conf/detector/any.yaml"]
-            wanted += [] if first in OWN else ["conf/family/any.yaml"]
-        else:
-            wanted = (
-                []
-                if (group, first) in {("runtime", "name"), ("runtime", "folder")}
-                else [f"conf/{group}/any.yaml"]
-            )
-        missing += [f"{file}: {first or 'all'}" for file in wanted if not declares(stage, file, first)]
+        step = f"step/{group}" in groups
+        assert step or group in groups, f"conf/{module_of(stage)}.yaml does not compose {group}"
+        # the name of a choice is the name of its file, which is in the command; so is that of a form's folder
+        named = (group, first) in {("detector", "name"), ("runtime", "name"), ("runtime", "folder")}
+        file = f"conf/step/{group}.yaml" if step else f"conf/{group}/any.yaml"
+        if not (named or resolved(stage, group) or declares(stage, file, first)):
+            missing.append(f"{file}: {first or 'all'}")
     assert missing == []
+
+
+def test_the_stage_resolve_declares_all_that_it_composes():
+    deps = STAGES["resolve"]["deps"]
+    groups = [next(iter(entry)) for entry in OmegaConf.load(ROOT / "conf/resolve.yaml").defaults[1:-1]]
+    assert {f"conf/{group}" for group in (*groups, "family")} <= set(deps)
 
 
 def test_every_declared_file_is_in_the_repository():
@@ -228,7 +229,7 @@ def test_every_declared_file_is_in_the_repository():
 
 def test_stages_without_a_network_start_without_torch():
     """It takes longer to import than most of them take to run."""
-    stages = "download", "simplify", "engine", "differences", "compare", "track", "report"
+    stages = "resolve", "download", "simplify", "engine", "differences", "compare", "track", "report"
     names = ", ".join(f"stages.{name}" for name in (*stages, "evaluate", "runners.onnx", "runners.engine"))
     asked = f"import sys, {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", asked], cwd=ROOT, check=True)
