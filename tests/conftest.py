@@ -12,18 +12,18 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config):
-    """A folder of what tests of several processes take, made by the one that starts the others."""
+    """Create the folder that the processes of pytest-xdist share, in the first of them."""
     if "SAMEBOX_TESTS_SHARED" not in os.environ:
         shared = tempfile.TemporaryDirectory(prefix="samebox-tests-")
         os.environ["SAMEBOX_TESTS_SHARED"] = shared.name
         config.add_cleanup(shared.cleanup)
 
 
-@pytest.hookimpl(wrapper=True)  # else xdist would have read the marks before
+@pytest.hookimpl(wrapper=True)  # runs before xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """What runs in one process where several share the tests: a file, of reference cases each alone.
+    """Run the tests of a file in one process, because they share slow fixtures.
 
-    Tests of a file share what takes them long to make.
+    Every reference case is a group of its own.
     """
     for item in items:
         case = item.callspec.params.get("case", ("",)) if hasattr(item, "callspec") else ("",)
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def shapes():
-    """The demo's trained RetinaNet and its record."""
+    """The demo's trained RetinaNet, with its record."""
     return load_network(
         compose("export", ["detector=retinanet_shapes"]), ROOT / "demo/checkpoints/retinanet_shapes.pth"
     )

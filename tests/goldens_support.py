@@ -1,6 +1,6 @@
-"""Reference cases: what the original model code answered for a checkpoint. See `goldens.py` among them.
+"""Reference cases: results of the original model code. `goldens.py` beside them documents their format.
 
-They lie beside the project; the environment variable SAMEBOX_GOLDENS names another folder.
+They are in `shared/goldens` beside the project, or in the folder of the environment variable SAMEBOX_GOLDENS.
 """
 
 import importlib.util
@@ -25,36 +25,35 @@ from stages.networks import LoadedNetwork, load_network
 
 FOLDER = Path(os.environ.get("SAMEBOX_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
 PRESENT = (FOLDER / "goldens.py").is_file()
-ABSENT = f"no reference cases in {FOLDER}; name their folder in SAMEBOX_GOLDENS"
+ABSENT = f"no reference cases in {FOLDER}; set SAMEBOX_GOLDENS to their folder"
 
-
-# The names of the two probes of a case of detectron2 or maskrcnn-benchmark
+# Names of the two probes in cases of detectron2 and maskrcnn-benchmark
 PROBES = "probe", "probe60"
 
 
 class Limits(NamedTuple):
-    """How far two detections that agree may differ: in pixels, in score, and the IoU of their masks."""
+    """Limits within which two detections agree: difference in pixels and in score, and IoU of the masks."""
 
     box: float
     score: float
     mask: float
 
 
-# Of the detections, and of their masks, how many have to agree; how far two that do may differ at least
+# Share of detections, and of masks, that must agree, and the limits for agreement unless the noise is larger
 SHARE = 0.99
 LIMITS = Limits(box=0.05, score=1e-4, mask=0.99)
 
-# Proposals of two correct runs differ by hundredths of a pixel; a second stage makes more of that, and a case
-# states how much for its first image alone. The recorded scores of Faster R-CNN lie up to 9e-4 from those in
-# double precision, PointRend's boxes up to 0.093 pixels, as ours in PyTorch do up to 0.080. Two runs of
-# Cascade Mask R-CNN on its second image, with oneDNN and without, differ by 0.5 pixels and 0.0038, three to
-# four times what it states, and one of their masks has an IoU of 0.907. How exact a second stage is, is asked
-# of it alone, with the recorded proposals.
-SECOND_STAGE, SECOND_STAGE_TIMES = Limits(box=0.15, score=1e-3, mask=0.93), 5
+# Proposals of two correct runs differ by hundredths of a pixel. A second stage amplifies this difference, and
+# a case states by how much only for its first image. The recorded scores of Faster R-CNN deviate up to 9e-4
+# from double precision, and the boxes of PointRend up to 0.093 pixels; those of samebox in PyTorch up to
+# 0.080. Two runs of Cascade Mask R-CNN on its second image, with and without oneDNN, differ by 0.5 pixels and
+# 0.0038, three to four times the stated noise, and one pair of masks has an IoU of 0.907. The second stage is
+# therefore also compared separately, from the recorded proposals.
+SECOND_STAGE, SECOND_STAGE_FACTOR = Limits(box=0.15, score=1e-3, mask=0.93), 5
 
 
 def above(score: float, detections: Detections) -> Detections:
-    """Those of more than `score`."""
+    """The detections with scores above `score`."""
     kept = detections.scores > score
     masks = None if detections.masks is None else detections.masks[kept]
     fields = (detections.boxes[kept], detections.scores[kept], detections.labels[kept])
@@ -62,20 +61,20 @@ def above(score: float, detections: Detections) -> Detections:
 
 
 def samples(tensor: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
-    """The 256 values of a tensor that a case stores."""
+    """The 256 evenly spaced values of a tensor that a case stores."""
     flat = np.asarray(tensor).reshape(-1)
     return flat[np.linspace(0, flat.size - 1, 256).astype(int)]
 
 
 def image(name: str) -> Image:
-    """One of the cases' images."""
+    """An image of the cases."""
     return read_image(FOLDER / "images" / name)
 
 
 class Golden:
-    """One case beside the detector of `conf/detector` that is to answer alike, its weights loaded strictly.
+    """A reference case, and the detector of `conf/detector` to compare with it.
 
-    `folder`: of the case, within the cases. `work`: where the checkpoint is written.
+    `folder`: of the case, relative to the cases. `work`: folder for the checkpoint, which is deleted again.
     """
 
     def __init__(self, folder: str, detector: str, work: Path) -> None:
@@ -93,78 +92,80 @@ class Golden:
 
     @cached_property
     def batches(self) -> list[Batch]:
-        """The case's images, each a batch of its own, as the detector's own rule prepares them."""
+        """The images of the case, one per batch, preprocessed by the detector's rule."""
         return [self.loaded.spec.preprocess([image(entry["image"])]) for entry in self.meta["inputs"]]
 
     @cached_property
-    def together(self) -> Batch | None:
-        """The images that the original code was asked in one batch, where it was."""
+    def joint_batch(self) -> Batch | None:
+        """The images that the original code ran in one batch, or None."""
         names = self.batch_names()
         return self.loaded.spec.preprocess([image(name) for name in names]) if names else None
 
     def batch_names(self) -> list[str]:
-        """The files of those images."""
+        """The file names of the images of `joint_batch`."""
         return [entry["image"] for entry in self.meta.get("batch") or []]
 
-    def asked(self, index: int) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
-        """What the original code was asked for image `index`: heights and widths, and some values.
+    def original_inputs(
+        self, index: int
+    ) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
+        """The original code's input for image `index`: heights and widths, and stored values of the tensor.
 
-        Of the image as it was, resized (None where it is pasted as it is), and padded.
+        Height and width of the image before and after resizing (None if it is not resized), and padded.
         """
         stated = self.meta["inputs"][index]
         resized = stated["resized"] if self.meta["preprocess"]["resize"] else None
         return stated["original"], resized, stated["padded"], self.outputs[f"{index}/tensor"]
 
     @property
-    def probed(self) -> set[str]:
-        """The names of the tensors that the case stores at the probe."""
+    def probe_names(self) -> set[str]:
+        """The names of the tensors that the case stores for the probe."""
         return set(self.meta["probe"]["values"])
 
     def probe(self) -> torch.Tensor:
-        """The fixed input of the backbone for which the case stores the values of every part."""
-        asked = self.meta["probe"]["input"]
-        drawn = self._draw(asked["name"], tuple(asked["shape"]), asked["scale"], asked["offset"])
-        return torch.from_numpy(drawn)
+        """The fixed input of the backbone for which the case stores the outputs of every part."""
+        stated = self.meta["probe"]["input"]
+        values = self._draw(stated["name"], tuple(stated["shape"]), stated["scale"], stated["offset"])
+        return torch.from_numpy(values)
 
     def probe_regions(self) -> torch.Tensor:
-        """The regions of the probe for which the case stores what heads answer: [1,N,4]."""
+        """The regions of the probe for which the case stores the outputs of heads: [1,N,4]."""
         regions = torch.tensor(self.meta["probe"]["rois"], dtype=torch.float32)
-        assert not regions[:, 0].any(), "the first column numbers the image"
+        assert not regions[:, 0].any(), "the first column is the image index"
         return regions[None, :, 1:]
 
     @property
     def two_stages(self) -> bool:
-        """Whether the original code went by way of proposals, which the case stores."""
+        """Whether the network has two stages: the case then stores the proposals."""
         return "0/proposals" in self.outputs
 
     @property
     def threshold(self) -> float:
-        """What a reported score has to exceed: nothing where a threshold is on another score, or not used."""
+        """The threshold of the output scores; 0 if the family has none, or one on another score."""
         test = self.meta["test_cfg"]
         unlimited = "conf_thr" in test or "corner_topk" in test  # YOLO, CornerNet
         return 0.0 if unlimited else test.get("rcnn", test).get("score_thr", 0.0)
 
     @property
     def limits(self) -> Limits:
-        """What two correct runs of the original code differ by, several times, or our own where wider."""
+        """Limits for agreement: a multiple of the original code's noise, or the minimum if that is larger."""
         if self.two_stages:
-            return self.limits_of(SECOND_STAGE, SECOND_STAGE_TIMES)
+            return self.limits_of(SECOND_STAGE, SECOND_STAGE_FACTOR)
         return self.limits_of(LIMITS, 3)
 
-    def limits_of(self, least: Limits, times: float) -> Limits:
-        """`least`, or so many times what two runs of the original code differ by, where that is more."""
+    def limits_of(self, minimum: Limits, factor: float) -> Limits:
+        """`minimum`, or `factor` times the noise between two runs of the original code if that is larger."""
         noise = self.meta["numerical_noise"]
-        # boxes around masks are those of single pixels: the masks themselves are compared
-        return least._replace(
-            box=max(least.box, times * noise.get("max_box_difference_pixels", np.inf)),
-            score=max(least.score, times * noise["max_score_difference"]),
+        # without stated noise, boxes are those around masks, which single pixels change: masks are compared
+        return minimum._replace(
+            box=max(minimum.box, factor * noise.get("max_box_difference_pixels", np.inf)),
+            score=max(minimum.score, factor * noise["max_score_difference"]),
         )
 
     def detections(self, index: int | str) -> Detections:
-        """What the original code found in image `index`, which was run alone, or in "batch/INDEX"."""
+        """The original code's detections for image `index`, run alone, or for "batch/INDEX"."""
         boxes, scores, labels = (self.outputs[f"{index}/{name}"] for name in ("boxes", "scores", "labels"))
         masks = self._masks(index)
-        if masks is not None and not boxes.any():  # the original gives none
+        if masks is not None and not boxes.any():  # the original code returns no boxes
             boxes = boxes_around(masks)
         return Detections(boxes, scores, labels, self.loaded.spec.class_names, masks)
 
@@ -176,79 +177,79 @@ class Golden:
         return bits.reshape(shape).astype(bool)
 
     def proposals(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the first stage of the original code gave for image `index`: boxes [N,4], objectness [N]."""
+        """The original code's proposals for image `index`: boxes [N,4], objectness [N]."""
         return self.outputs[f"{index}/proposals"], self.outputs[f"{index}/proposal_scores"]
 
     def assert_proposals(
         self, index: int, boxes: NDArray[np.float32], objectness: NDArray[np.float32]
     ) -> None:
-        """`boxes` [N,4] and `objectness` [N] are the original code's proposals for image `index`."""
-        stored, found = (
-            Detections(*one, np.zeros(len(one[0]), np.int64), ("object",))
-            for one in (self.proposals(index), (boxes, objectness))
+        """Boxes [N,4] and objectness [N] agree with the original code's proposals for image `index`."""
+        stored, proposals = (
+            Detections(*fields, np.zeros(len(fields[0]), np.int64), ("object",))
+            for fields in (self.proposals(index), (boxes, objectness))
         )
-        compared = agreement(stored, found)
+        compared = agreement(stored, proposals)
         share = compared.share(LIMITS.box, LIMITS.score)
         assert share >= SHARE, f"image {index}: only {share:.1%} of the proposals agree; {compared}"
 
     def assert_detections(
-        self, index: int | str, found: Detections, limits: Limits | None = None, least: float = SHARE
+        self, index: int | str, detections: Detections, limits: Limits | None = None, min_share: float = SHARE
     ) -> None:
-        """`found` is what the original code found in image `index`, within `limits` or the case's own.
+        """The detections agree with the original code's for image `index`, within `limits` or the case's own.
 
-        `least`: the share of the detections, and of their masks, that has to be.
-
-        Detections are matched by class and overlap. One so near the score threshold that a correct run may
-        lose it need not have a counterpart.
+        `min_share`: share of detections, and of masks, that must agree. Detections are matched by class and
+        overlap. One so near the score threshold that a correct run may lose it needs no counterpart.
         """
         limits, reference = limits or self.limits, self.detections(index)
-        sure = self.threshold + limits.score
+        safe_score = self.threshold + limits.score
         assert len(reference) > 0
-        for one, other in ((reference, found), (found, reference)):
-            compared = agreement(*map(self.matchable, (above(sure, one), other)))
-            alike = (compared.box <= limits.box) & (compared.score <= limits.score)
-            share = float(alike.sum()) / max(compared.reference, 1)
-            assert share >= least, f"image {index}: only {share:.1%} agree; {compared}"
-        assert (reference.masks is None) == (found.masks is None)
+        for side, other in ((reference, detections), (detections, reference)):
+            compared = agreement(*map(self.matchable, (above(safe_score, side), other)))
+            agrees = (compared.box <= limits.box) & (compared.score <= limits.score)
+            share = float(agrees.sum()) / max(compared.reference, 1)
+            assert share >= min_share, f"image {index}: only {share:.1%} agree; {compared}"
+        assert (reference.masks is None) == (detections.masks is None)
         if compared.mask is not None:
             share = float((compared.mask >= limits.mask).mean())
-            assert share >= least, f"image {index}: only {share:.1%} of the masks agree; {compared}"
+            assert share >= min_share, f"image {index}: only {share:.1%} of the masks agree; {compared}"
 
     def matchable(self, detections: Detections) -> Detections:
-        """The detections with boxes by whose overlap they can be matched."""
+        """The detections with continuous boxes, to match them by overlap."""
         return detections
 
-    def assert_tensor(self, name: str, found: torch.Tensor) -> None:
-        """`found` is the probe's tensor `name`, to a thousandth of its own spread."""
+    def assert_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """The tensor agrees with the probe's tensor `name` within 0.001 of its standard deviation."""
         stated, stored = self.meta["probe"]["values"][name], self.outputs[f"probe/{name}"]
-        assert list(found.shape) == stated["shape"], name
+        assert list(tensor.shape) == stated["shape"], name
         limit = 1e-3 * stated["std"]
-        np.testing.assert_allclose(samples(found), stored, rtol=0, atol=limit, err_msg=name)
-        np.testing.assert_allclose(found.mean().item(), stated["mean"], rtol=0, atol=limit, err_msg=name)
-        np.testing.assert_allclose(found.std().item(), stated["std"], rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(samples(tensor), stored, rtol=0, atol=limit, err_msg=name)
+        np.testing.assert_allclose(tensor.mean().item(), stated["mean"], rtol=0, atol=limit, err_msg=name)
+        np.testing.assert_allclose(tensor.std().item(), stated["std"], rtol=1e-3, err_msg=name)
 
 
 class DetectronGolden(Golden):
-    """A case of detectron2 or maskrcnn-benchmark, whose records are kept otherwise.
+    """A case of detectron2 or maskrcnn-benchmark, whose metadata have another layout.
 
-    They have two probes: ours runs both as one batch.
+    These cases have two probes, which are run here as one batch.
     """
 
     def batch_names(self) -> list[str]:
         return self.meta.get("batch_inputs", {}).get("images", [])
 
-    def asked(self, index: int) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
+    def original_inputs(
+        self, index: int
+    ) -> tuple[list[int], list[int] | None, list[int], NDArray[Any] | None]:
         stated = self.meta["inputs"][index]
         return stated["original_hw"], stated["resized_hw"], stated["padded_hw"], None
 
     @property
-    def probed(self) -> set[str]:
+    def probe_names(self) -> set[str]:
         return {name.partition("/")[2] for name in self.meta["probes"]}
 
     def probe(self) -> torch.Tensor:
-        asked = [self.meta["probe_input"][name]["draw"] for name in PROBES]
-        drawn = [self._draw(name, tuple(shape), *scale) for name, shape, *scale in asked]
-        return torch.from_numpy(np.concatenate(drawn))
+        stated = [self.meta["probe_input"][name]["draw"] for name in PROBES]
+        values = [self._draw(name, tuple(shape), *scale) for name, shape, *scale in stated]
+        return torch.from_numpy(np.concatenate(values))
 
     def probe_regions(self) -> torch.Tensor:
         regions = torch.tensor(self.meta["probe_input"]["roi_boxes_xyxy"])
@@ -269,46 +270,49 @@ class DetectronGolden(Golden):
         )
 
     def detections(self, index: int | str) -> Detections:
-        """As of Golden, with the segments where the original code gave any."""
-        found = super().detections(index)
+        """As Golden.detections, with the segments of the original code if there are any."""
+        detections = super().detections(index)
         if f"{index}/panoptic" not in self.outputs:
-            return found
+            return detections
         stuff = self.loaded.spec.decoding.panoptic.stuff_class_names
-        names = {True: found.class_names, False: ("things", *stuff)}
+        names = {True: detections.class_names, False: ("things", *stuff)}
         segments = tuple(
-            Segment(one["id"], names[one["isthing"]][one["category_id"]], one["isthing"], one.get("score"))
-            for one in self.meta["segments_info"][str(index)]
+            Segment(x["id"], names[x["isthing"]][x["category_id"]], x["isthing"], x.get("score"))
+            for x in self.meta["segments_info"][str(index)]
         )
         ids, classes = (self.outputs[f"{index}/{name}"] for name in ("panoptic", "sem_seg_argmax"))
-        return replace(found, panoptic=Panoptic(ids, segments, classes, stuff))
+        return replace(detections, panoptic=Panoptic(ids, segments, classes, stuff))
 
     def assert_detections(
-        self, index: int | str, found: Detections, limits: Limits | None = None, least: float = SHARE
+        self, index: int | str, detections: Detections, limits: Limits | None = None, min_share: float = SHARE
     ) -> None:
-        """As of Golden; segments are the same, and so is nearly every pixel of them."""
-        super().assert_detections(index, found, limits, least)
-        ours, theirs = found.panoptic, self.detections(index).panoptic
-        assert (ours is None) == (theirs is None)
-        if ours is None or theirs is None:
+        """As Golden.assert_detections; segments must be equal, and `SHARE` of the pixels."""
+        super().assert_detections(index, detections, limits, min_share)
+        panoptic, reference = detections.panoptic, self.detections(index).panoptic
+        assert (panoptic is None) == (reference is None)
+        if panoptic is None or reference is None:
             return
-        told = [[(one.id, one.class_name, one.is_thing) for one in side.segments] for side in (ours, theirs)]
-        assert told[0] == told[1], f"image {index}: other segments"
+        segments, expected = (
+            [(segment.id, segment.class_name, segment.is_thing) for segment in side.segments]
+            for side in (panoptic, reference)
+        )
+        assert segments == expected, f"image {index}: other segments"
         for name in ("ids", "classes"):
-            share = float((getattr(ours, name) == getattr(theirs, name)).mean())
+            share = float((getattr(panoptic, name) == getattr(reference, name)).mean())
             assert share >= SHARE, f"image {index}: only {share:.2%} of the pixels' {name} agree"
 
     def matchable(self, detections: Detections) -> Detections:
-        """A box whose x2 is its last pixel has an area, be it one pixel wide."""
+        """As Golden.matchable. An inclusive box has an area even if it is one pixel wide."""
         inclusive = self.meta["framework"] == "maskrcnn-benchmark"
         boxes = as_continuous(torch.from_numpy(detections.boxes), inclusive).numpy()
         return replace(detections, boxes=boxes)
 
-    def assert_tensor(self, name: str, found: torch.Tensor) -> None:
-        """As of Golden, for either probe; a NaN stands for what no network has a use for."""
-        for probe, one in zip(PROBES, found, strict=True):
+    def assert_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """As Golden.assert_tensor, for both probes; NaN stands for values that samebox does not compute."""
+        for probe, part in zip(PROBES, tensor, strict=True):
             stated, stored = self.meta["probes"][f"{probe}/{name}"], self.outputs[f"{probe}/{name}"]
-            assert list(one.shape) == stated["shape"][one.ndim == 3 :], name
-            sampled = samples(one)
+            assert list(part.shape) == stated["shape"][part.ndim == 3 :], name
+            sampled = samples(part)
             known = ~np.isnan(sampled)
             assert known.mean() > 0.95
             limit = 1e-3 * stated["std"]

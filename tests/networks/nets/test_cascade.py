@@ -20,42 +20,42 @@ def heads():
     return heads
 
 
-def test_each_head_starts_from_the_boxes_of_the_one_before(maps, heads):
+def test_each_head_refines_the_boxes_of_the_one_before(maps, heads):
     with torch.inference_mode():
         first, _ = heads[0](maps, REGIONS, SIZES)
         second, _ = heads[1](maps, first[:, :, 0], SIZES)
         third, _ = heads[2](maps, second[:, :, 0], SIZES)
-        found, _ = heads(maps, REGIONS, SIZES)
-    assert found.equal(third)
+        result, _ = heads(maps, REGIONS, SIZES)
+    assert result.equal(third)
     stages = [REGIONS[:, :, None], first, second, third]
     for before, after in pairwise(stages):
-        assert ((before - after).abs() > 0.1).any(), "the boxes do not move: the case shows nothing"
+        assert ((before - after).abs() > 0.1).any(), "the boxes do not move"
 
 
-def test_classes_go_by_the_mean_of_all_logits_each_of_its_own_boxes(maps, heads):
+def test_scores_are_those_of_the_mean_of_all_logits(maps, heads):
     boxes, logits = REGIONS, []
     with torch.inference_mode():
         for head in heads:
-            refined, own = head.refine(maps, boxes, SIZES)
-            logits.append(own)
+            refined, head_logits = head.refine(maps, boxes, SIZES)
+            logits.append(head_logits)
             boxes = refined[:, :, 0]
         _, scores = heads(maps, REGIONS, SIZES)
     expected = (sum(logits) / 3).softmax(-1)[..., :-1]
     torch.testing.assert_close(scores, expected)
-    of_probabilities = sum(own.softmax(-1) for own in logits)[..., :-1] / 3
-    assert not torch.allclose(scores, of_probabilities, atol=1e-3), "the case does not tell the two apart"
+    mean_of_probabilities = sum(x.softmax(-1) for x in logits)[..., :-1] / 3
+    assert not torch.allclose(scores, mean_of_probabilities, atol=1e-3), "the two means are equal"
 
 
-def test_masks_are_the_mean_of_all_heads_probabilities(maps):
+def test_masks_are_the_mean_of_the_probabilities_of_all_heads(maps):
     torch.manual_seed(5)
     heads, labels = averaged_mask_heads(), torch.tensor([[2, 0], [1, 1]])
     with torch.inference_mode():
-        found = heads(maps, REGIONS, labels)
-        torch.testing.assert_close(found, sum(head(maps, REGIONS, labels) for head in heads) / 3)
-    assert found.shape == (2, 2, 28, 28)
+        masks = heads(maps, REGIONS, labels)
+        torch.testing.assert_close(masks, sum(head(maps, REGIONS, labels) for head in heads) / 3)
+    assert masks.shape == (2, 2, 28, 28)
 
 
-def test_names_of_the_parameters():
+def test_parameter_names():
     names = set(cascade_mask_rcnn().roi_head.state_dict())
     boxes = ("shared_fcs.0", "shared_fcs.1", "fc_cls", "fc_reg")
     masks = ("convs.0.conv", "upsample", "conv_logits")

@@ -16,36 +16,36 @@ def images():
 
 @pytest.mark.parametrize(("order", "source"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
 def test_mean_and_std_are_in_the_channel_order(images, order, source):
-    found = Normalize(MEAN, STD, order)(images, torch.tensor([[6, 8], [6, 8]]))
+    normalized = Normalize(MEAN, STD, order)(images, torch.tensor([[6, 8], [6, 8]]))
     for channel in range(3):
         expected = (images[:, source[channel]] - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(found[:, channel], expected)
+        torch.testing.assert_close(normalized[:, channel], expected)
 
 
-def test_beyond_its_size_an_image_is_zero_after_normalisation(images):
-    found = Normalize(MEAN, STD, "RGB")(images, torch.tensor([[4, 8], [6, 3]]))
-    assert not found[0, :, 4:].any()
-    assert not found[1, :, :, 3:].any()
+def test_the_canvas_beyond_an_image_is_zero_after_normalisation(images):
+    normalized = Normalize(MEAN, STD, "RGB")(images, torch.tensor([[4, 8], [6, 3]]))
+    assert not normalized[0, :, 4:].any()
+    assert not normalized[1, :, :, 3:].any()
     whole = Normalize(MEAN, STD, "RGB")(images, torch.tensor([[6, 8], [6, 8]]))
-    assert found[0, :, :4].equal(whole[0, :, :4])
-    assert found[1, :, :, :3].equal(whole[1, :, :, :3])
+    assert normalized[0, :, :4].equal(whole[0, :, :4])
+    assert normalized[1, :, :, :3].equal(whole[1, :, :, :3])
 
 
-@pytest.mark.parametrize("rubbish", [0.0, 255.0, -1e6, float("nan"), float("inf")])
-def test_what_lies_beyond_does_not_matter(images, rubbish):
+@pytest.mark.parametrize("value", [0.0, 255.0, -1e6, float("nan"), float("inf")])
+def test_pixels_beyond_an_image_do_not_matter(images, value):
     sizes, normalize = torch.tensor([[4, 8], [6, 3]]), Normalize(MEAN, STD, "BGR")
     expected = normalize(images, sizes)
-    images[0, :, 4:] = rubbish
-    images[1, :, :, 3:] = rubbish
+    images[0, :, 4:] = value
+    images[1, :, :, 3:] = value
     assert normalize(images, sizes).equal(expected)
 
 
-def test_another_channel_order_is_refused():
+def test_an_unknown_channel_order_is_refused():
     with pytest.raises(SameboxError, match=r"^normalize\.channel_order: 'bgr' is none of RGB, BGR$"):
         Normalize(MEAN, STD, "bgr")
 
 
-def test_nothing_of_it_is_asked_of_a_checkpoint():
+def test_normalize_has_no_entries_in_the_state_dict():
     assert not Normalize(MEAN, STD, "RGB").state_dict()
 
 
@@ -56,10 +56,10 @@ class Echo(nn.Module):
         return {"images": images, "sizes": sizes}
 
 
-def test_a_deployable_normalises_and_hands_the_sizes_on(images):
+def test_a_deployable_normalises_images_and_passes_the_sizes_on(images):
     normalize, sizes = Normalize(MEAN, STD, "RGB"), torch.tensor([[4, 8], [6, 3]])
     deployable = Deployable(normalize, Echo())
     assert deployable.outputs == Echo.outputs
-    found = deployable(images, sizes)
-    assert found["images"].equal(normalize(images, sizes))
-    assert found["sizes"] is sizes
+    outputs = deployable(images, sizes)
+    assert outputs["images"].equal(normalize(images, sizes))
+    assert outputs["sizes"] is sizes

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from alike import answered, assert_alike, assert_builds, exported, mixed
+from graph_checks import assert_engine_builds, assert_onnx_matches, exported, padded_noise, run
 
 from samebox.checkpoints.weights import rename_parameters
 from samebox.graph.opset import newest_opset
@@ -25,33 +25,32 @@ def network():
         QUERIES,
         count=10,
     )
-    detr.query_embedding.weight.data *= 3  # else all queries would find the same
+    detr.query_embedding.weight.data *= 3  # otherwise all queries predict the same box
     return detr.eval()
 
 
 @pytest.fixture(scope="module")
 def images():
-    return mixed(SIZES, 96, 128)
+    return padded_noise(SIZES, 96, 128)
 
 
-def answer_of(network, images):
-    return answered(network, images, SIZES)
+@pytest.fixture(scope="module")
+def outputs(network, images):
+    return run(network, images, SIZES)
 
 
-def test_form_of_the_answer(network, images):
-    found = answer_of(network, images)
-    assert {name: tuple(value.shape) for name, value in found.items()} == {
+def test_output_shapes_and_ranges(outputs):
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "boxes": (3, 10, 4),
         "scores": (3, 10),
         "labels": (3, 10),
     }
-    assert (found["scores"].diff(dim=1) <= 0).all()
-    assert (found["labels"] < CLASSES).all()
-    assert len(found["boxes"][0].unique(dim=0)) == 10
+    assert (outputs["scores"].diff(dim=1) <= 0).all()
+    assert (outputs["labels"] < CLASSES).all()
+    assert len(outputs["boxes"][0].unique(dim=0)) == 10
 
 
-def test_the_best_class_of_each_query_and_boxes_by_the_image_s_own_size(network, images):
-    found = answer_of(network, images)
+def test_outputs_are_the_top_class_of_each_query_and_boxes_scaled_by_the_image_size(network, images, outputs):
     with torch.inference_mode():
         logits, relative = network.heads(images, torch.tensor(SIZES)).values()
     for image, (height, width) in enumerate(SIZES):
@@ -60,22 +59,22 @@ def test_the_best_class_of_each_query_and_boxes_by_the_image_s_own_size(network,
         x, y, w, h = relative[image][order].T
         sides = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
         boxes = sides.clamp(0, 1) * torch.tensor([width, height, width, height])
-        torch.testing.assert_close(found["boxes"][image], boxes)
-        torch.testing.assert_close(found["scores"][image], scores.amax(1)[order])
-        assert found["labels"][image].equal(scores.argmax(1)[order])
+        torch.testing.assert_close(outputs["boxes"][image], boxes)
+        torch.testing.assert_close(outputs["scores"][image], scores.amax(1)[order])
+        assert outputs["labels"][image].equal(scores.argmax(1)[order])
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, index):
-    alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
-    for name, value in answer_of(network, images).items():
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(network, images, outputs, index):
+    alone = run(network, images[index : index + 1], SIZES[index : index + 1])
+    for name, value in outputs.items():
         torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
 
 
-def test_cells_beyond_an_image_are_seen_by_nobody(network, images):
-    """The backbone's map changes there alone, so the answer must not change at all."""
+def test_attention_ignores_padding_cells(network, images, outputs):
+    """Only the padding cells of the backbone's map change, so the outputs must not change."""
 
-    class Noisy(torch.nn.Module):
+    class Disturbed(torch.nn.Module):
         def forward(self, x):
             (maps,) = network.backbone(x)
             maps = maps.clone()
@@ -84,10 +83,10 @@ def test_cells_beyond_an_image_are_seen_by_nobody(network, images):
             return [maps]
 
     parts = network.neck, network.encoder, network.decoder, network.bbox_head
-    disturbed = DETR(Noisy(), *parts, CHANNELS, QUERIES, count=10).eval()
+    disturbed = DETR(Disturbed(), *parts, CHANNELS, QUERIES, count=10).eval()
     disturbed.query_embedding = network.query_embedding
-    for name, value in answer_of(disturbed, images).items():
-        torch.testing.assert_close(value, answer_of(network, images)[name])
+    for name, value in run(disturbed, images, SIZES).items():
+        torch.testing.assert_close(value, outputs[name])
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +95,16 @@ def graph(network):
 
 
 @pytest.mark.parametrize("opset", [11, 18, newest_opset()])
-def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+def test_onnxruntime_matches_pytorch_at_other_shapes(graph, opset):
     batches = [(torch.rand(3, 3, 96, 128) * 255, SIZES), (torch.rand(1, 3, 65, 97) * 255, [[65, 97]])]
-    assert_alike(graph, opset, batches, atol=2e-3)
+    assert_onnx_matches(graph, opset, batches, atol=2e-3)
 
 
-def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
-    assert_builds(graph, tmp_path)
+def test_an_engine_builds_for_dynamic_batch_and_shape(graph, tmp_path):
+    assert_engine_builds(graph, tmp_path)
 
 
-OLDER = {
+MMDETECTION_2 = {
     "neck.convs.0.conv.weight": "bbox_head.input_proj.weight",
     "query_embedding.weight": "bbox_head.query_embedding.weight",
     "bbox_head.reg_ffn.layers.0.0.bias": "bbox_head.reg_ffn.layers.0.0.bias",
@@ -124,7 +123,7 @@ OLDER = {
     "decoder.layers.1.norms.2.weight": "bbox_head.transformer.decoder.layers.1.norms.2.weight",
     "decoder.post_norm.weight": "bbox_head.transformer.decoder.post_norm.weight",
 }
-OLDEST = {
+FIRST_CHECKPOINTS = {
     "decoder.layers.0.self_attn.attn.out_proj.bias": (
         "bbox_head.transformer.decoder.layers.0.self_attn.attn.out_proj.bias"
     ),
@@ -136,14 +135,16 @@ OLDEST = {
 }
 
 
-@pytest.mark.parametrize("names", [OLDER, OLDEST], ids=["MMDetection 2", "its first checkpoints"])
-def test_older_names(network, names):
-    own = network.state_dict()
-    state = {older: own[name] for name, older in names.items()}
-    found = rename_parameters(state, network.renames)
-    assert list(found) == list(names)
-    assert all(found[name] is own[name] for name in names)
+@pytest.mark.parametrize(
+    "names", [MMDETECTION_2, FIRST_CHECKPOINTS], ids=["MMDetection 2", "its first checkpoints"]
+)
+def test_older_names_are_renamed(network, names):
+    parameters = network.state_dict()
+    state = {older: parameters[name] for name, older in names.items()}
+    renamed = rename_parameters(state, network.renames)
+    assert list(renamed) == list(names)
+    assert all(renamed[name] is parameters[name] for name in names)
 
 
-def test_own_names_stay(network):
+def test_names_of_mmdetection_3_are_kept(network):
     assert list(rename_parameters(network.state_dict(), network.renames)) == list(network.state_dict())

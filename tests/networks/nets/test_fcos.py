@@ -7,40 +7,36 @@ import tiny_one_stage as tiny
 import torch
 import torch.nn.functional as F
 
-from samebox.engine.build import engine_from_onnx
-from samebox.engine.profile import Profile
-from samebox.graph.export import export
 from samebox.graph.output_comparison import Tolerance, compare_outputs
 from samebox.networks.blocks.anchors import Points
 from samebox.networks.blocks.resnet import ResNet
 from samebox.networks.nets.fcos import FCOSHead
-from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
 # Images of three sizes on one canvas
 SIZES, CANVAS = [(64, 96), (128, 61), (90, 90)], (128, 96)
 CLOSE = Tolerance(score=1e-5, box=1e-2)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["as the original", "masked norm"])
+@pytest.fixture(scope="module", params=[False, True], ids=["original norm", "masked norm"])
 def network(request):
     return tiny_dense.fcos(masked_norm=request.param)
 
 
-def test_candidates_are_those_of_the_definition(network):
-    """The best by the class alone, ranked by its product with the centerness."""
+def test_candidates_are_those_selected_step_by_step(network):
+    """Pairs are selected by their class score; the output score is its product with the centerness."""
 
     def boxes_of(maps, stride):
         _, distances, centerness = maps
-        x, y = ((tiny_dense.grid(*distances.shape[1:]) + 0.5) * stride).T
+        x, y = ((tiny_dense.cell_positions(*distances.shape[1:]) + 0.5) * stride).T
         left, top, right, bottom = tiny.by_anchor(distances, 4).T
         boxes = torch.stack([x - left, y - top, x + right, y + bottom], 1)
         return boxes, centerness.flatten().sigmoid()
 
-    scores = tiny_dense.assert_by_definition(network, boxes_of)
+    scores = tiny_dense.assert_candidates(network, boxes_of)
     assert (scores[scores > 0] < network.score_threshold).any(), "no product below the threshold"
 
 
-def test_the_head_at_a_level():
+def test_head_outputs_at_a_level():
     torch.manual_seed(0)
     head, x = FCOSHead(8, 16, 2, 3, 4, Points([8, 16])).eval(), torch.randn(2, 8, 6, 5)
     head.scales[1].scale.data.fill_(1.5)
@@ -60,7 +56,7 @@ def test_the_head_at_a_level():
         torch.testing.assert_close(distances, (1.5 * head.conv_reg(boxes)).exp())
 
 
-def test_names_of_the_head():
+def test_parameter_names_of_the_head():
     head = FCOSHead(8, 16, 2, 3, 4, Points([8, 16]))
     towers = {
         f"{tower}_convs.{i}.{part}": shape
@@ -77,7 +73,7 @@ def test_names_of_the_head():
     assert {name: tuple(value.shape) for name, value in head.state_dict().items()} == towers | last | scales
 
 
-def test_maps_of_the_heads(network):
+def test_head_output_names_and_shapes(network):
     images, sizes = torch.randn(2, 3, 96, 128), torch.tensor([[96, 128]] * 2)
     with torch.inference_mode():
         maps = network.heads(images, sizes)
@@ -97,50 +93,52 @@ def deployed(network):
 
 
 @pytest.fixture(scope="module")
-def answer(deployed):
-    return tiny.answered(deployed, tiny.drawn(SIZES, *CANVAS))
+def outputs(deployed):
+    return tiny.run(deployed, tiny.random_inputs(SIZES, *CANVAS))
 
 
-def rows(values, index):
+def row(values, index):
     return {name: value[index : index + 1] for name, value in values.items()}
 
 
-def test_form_of_the_answer(answer):
-    assert {name: value.shape for name, value in answer.items()} == {
-        "boxes": (3, tiny.FOUND, 4),
-        "scores": (3, tiny.FOUND),
-        "labels": (3, tiny.FOUND),
+def test_output_shapes_and_ranges(outputs):
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "boxes": (3, tiny.COUNT, 4),
+        "scores": (3, tiny.COUNT),
+        "labels": (3, tiny.COUNT),
     }
-    assert (np.diff(answer["scores"]) <= 0).all()
-    assert set(np.unique(answer["labels"])) <= set(range(tiny.CLASSES))
-    for boxes, (height, width) in zip(answer["boxes"], SIZES, strict=True):
+    assert (np.diff(outputs["scores"]) <= 0).all()
+    assert set(np.unique(outputs["labels"])) <= set(range(tiny.CLASSES))
+    for boxes, (height, width) in zip(outputs["boxes"], SIZES, strict=True):
         assert (boxes >= 0).all()
         assert (boxes <= [width, height, width, height]).all()
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(deployed, answer, index):
-    alone = tiny.answered(deployed, rows(tiny.drawn(SIZES, *CANVAS), index))
-    assert compare_outputs(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum() > 5
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(deployed, outputs, index):
+    alone = tiny.run(deployed, row(tiny.random_inputs(SIZES, *CANVAS), index))
+    assert compare_outputs(alone, row(outputs, index), CLOSE) == (alone["scores"] > 0).sum() > 5
 
 
-def test_an_image_without_area_gives_nothing(deployed):
-    inputs = tiny.drawn(SIZES, *CANVAS)
-    found = tiny.answered(deployed, inputs | {"sizes": np.zeros_like(inputs["sizes"])})
-    assert not any(value.any() for value in found.values())
+def test_an_image_without_area_has_no_detections(deployed):
+    inputs = tiny.random_inputs(SIZES, *CANVAS)
+    outputs = tiny.run(deployed, inputs | {"sizes": np.zeros_like(inputs["sizes"])})
+    assert not any(value.any() for value in outputs.values())
 
 
 @pytest.mark.parametrize(
-    "canvas", [(122, 93), (128, 96), (256, 224), (251, 130)], ids=["none", "usual", "wide", "odd"]
+    "canvas",
+    [(122, 93), (128, 96), (256, 224), (251, 130)],
+    ids=["no padding", "multiple of 32", "wide", "odd"],
 )
-def test_how_far_the_canvas_is_padded(deployed, canvas):
-    """With the masked norm it does not matter, though there is no padding at all; else it does."""
+def test_padding_changes_the_results_only_without_the_masked_norm(deployed, canvas):
+    """The results are compared with those on a canvas without padding."""
     height, width = 122, 93
-    image = tiny.drawn([(height, width)], height, width)
-    alone = tiny.answered(deployed, image)
+    image = tiny.random_inputs([(height, width)], height, width)
+    alone = tiny.run(deployed, image)
     images = np.zeros((1, 3, *canvas), np.float32)
     images[:, :, :height, :width] = image["images"]
-    padded = tiny.answered(deployed, {"images": images, "sizes": image["sizes"]})
+    padded = tiny.run(deployed, {"images": images, "sizes": image["sizes"]})
     if deployed.network.masked_norm:
         assert compare_outputs(alone, padded, CLOSE) == (alone["scores"] > 0).sum() > 5
     elif canvas != (height, width):
@@ -148,8 +146,8 @@ def test_how_far_the_canvas_is_padded(deployed, canvas):
 
 
 @pytest.mark.parametrize("style", ["pytorch", "caffe"])
-def test_bottlenecks_of_either_style_end_with_the_image(style):
-    """The masks of the backbone fit the strides at which its convolutions really are."""
+def test_masked_norm_works_with_bottlenecks_of_either_style(style):
+    """The strides of the backbone's masks are those of its convolutions."""
     torch.manual_seed(0)
     network = tiny_dense.fcos(masked_norm=True)
     network.backbone = ResNet(50, style, base_channels=2, out_stages=[1, 2]).eval()
@@ -165,33 +163,26 @@ def test_bottlenecks_of_either_style_end_with_the_image(style):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The network with the masked norm, which has more to export, and its ONNX file."""
-    deployed = tiny.deployable(tiny_dense.fcos(masked_norm=True))
-    path = tmp_path_factory.mktemp("fcos") / "model.onnx"
-    export(deployed, tiny.YOLO_SPEC, path, opset=18, lowering="portable")
-    return deployed, path
+    """The network with the masked norm, which exports more operators, and its ONNX file."""
+    network = tiny_dense.fcos(masked_norm=True)
+    return tiny.exported(network, tiny.PADDED_SPEC, tmp_path_factory.mktemp("fcos"))
 
 
 @pytest.mark.parametrize(
     ("sizes", "canvas"),
     [
-        pytest.param(SIZES, CANVAS, id="mixed"),
-        pytest.param([(64, 64)], (64, 64), id="one"),
-        pytest.param([(250, 70)], (250, 70), id="no multiple of 32"),
+        pytest.param(SIZES, CANVAS, id="mixed sizes"),
+        pytest.param([(64, 64)], (64, 64), id="one image"),
+        pytest.param([(250, 70)], (250, 70), id="not a multiple of 32"),
     ],
 )
-def test_onnxruntime_finds_what_pytorch_finds(exported, sizes, canvas):
+def test_onnxruntime_matches_pytorch(exported, sizes, canvas):
     deployed, path = exported
-    inputs = tiny.drawn(sizes, *canvas)
-    expected = tiny.answered(deployed, inputs)
-    with OnnxRuntimeRunner(path) as runner:
-        found = runner(inputs)
+    inputs = tiny.random_inputs(sizes, *canvas)
+    expected = tiny.run(deployed, inputs)
     close = Tolerance(score=1e-4, box=0.05)
-    assert compare_outputs(expected, found, close) == (expected["scores"] > 0).sum() > 5
+    assert compare_outputs(expected, tiny.run_file(path, inputs), close) == (expected["scores"] > 0).sum() > 5
 
 
-def test_an_engine_of_any_batch_up_to_four_and_any_shape(exported, tmp_path):
-    pytest.importorskip("tensorrt_rtx")
-    served = Profile(batch=(1, 1, 4), height=(64, 128, 256), width=(64, 160, 256))
-    report = engine_from_onnx(exported[1], tmp_path / "model.engine", served, targets=["SM89"])
-    assert report.layers > 100
+def test_an_engine_builds_for_dynamic_batch_and_shape(exported, tmp_path):
+    tiny.assert_engine_builds(exported[1], tmp_path)

@@ -15,16 +15,17 @@ def network():
     return tiny_dense.fsaf()
 
 
-def test_candidates_are_those_of_the_definition(network):
+def test_candidates_are_those_selected_step_by_step(network):
     def boxes_of(maps, stride):
-        x, y = (tiny_dense.grid(*maps[1].shape[1:]) * stride).T  # anchors at the corners of their cells
+        # anchors are centred on the corners of their cells
+        x, y = (tiny_dense.cell_positions(*maps[1].shape[1:]) * stride).T
         top, bottom, left, right = (tiny.by_anchor(maps[1], 4) * 4 * stride).T
         return torch.stack([x - left, y - top, x + right, y + bottom], 1), torch.ones(len(x))
 
-    tiny_dense.assert_by_definition(network, boxes_of)
+    tiny_dense.assert_candidates(network, boxes_of)
 
 
-def test_distances_start_at_0():
+def test_distances_are_at_least_0():
     torch.manual_seed(0)
     head = FSAFHead(8, 16, 2, 3, Anchors([8], [1.0], [1.0]), 4.0)
     x = torch.randn(2, 8, 6, 5)
@@ -39,7 +40,7 @@ def test_distances_start_at_0():
     assert distances.equal(raw.clamp(min=0))
 
 
-def test_maps_of_the_heads(network):
+def test_head_output_names_and_shapes(network):
     images, sizes = torch.randn(2, 3, 96, 128), torch.tensor([[96, 128]] * 2)
     with torch.inference_mode():
         maps = network.heads(images, sizes)
@@ -49,12 +50,13 @@ def test_maps_of_the_heads(network):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(network, index):
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(network, index):
     deployed = tiny.deployable(network)
-    inputs = tiny.drawn(SIZES, *CANVAS)
+    inputs = tiny.random_inputs(SIZES, *CANVAS)
     alone, batched = (
-        tiny.answered(deployed, {name: value[rows] for name, value in inputs.items()})
+        tiny.run(deployed, {name: value[rows] for name, value in inputs.items()})
         for rows in (slice(index, index + 1), slice(None))
     )
-    own = {name: value[index : index + 1] for name, value in batched.items()}
-    assert compare_outputs(alone, own, Tolerance(score=1e-5, box=1e-2)) == (alone["scores"] > 0).sum() > 5
+    from_batch = {name: value[index : index + 1] for name, value in batched.items()}
+    close = Tolerance(score=1e-5, box=1e-2)
+    assert compare_outputs(alone, from_batch, close) == (alone["scores"] > 0).sum() > 5

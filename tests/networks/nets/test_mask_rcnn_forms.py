@@ -1,4 +1,4 @@
-"""Mask R-CNN in every form that the pipeline makes of it, by the demo's trained checkpoint."""
+"""Mask R-CNN with the demo's trained checkpoint, in every form that the pipeline creates."""
 
 from functools import cache
 from pathlib import Path
@@ -31,11 +31,11 @@ from stages.precision import rule
 
 ROOT = Path(__file__).parents[3]
 FORMS = [(lowering, opset) for lowering in LOWERINGS for opset in (OLDEST_OPSET, 18, newest_opset())]
-# What MMDetection 3.3.0 itself measures for this checkpoint on the demo's 200 images, in points
+# AP of this checkpoint on the demo's 200 images, in points, measured with MMDetection 3.3.0
 MMDETECTION = {"bbox": 50.183, "segm": 47.8446}
 CLOSE = {"box": 0.05, "score": 1e-4, "mask": 0.99}
-CLOSE_ANCHORS = "anchors of an object whose scores are 1 to within a rounding"
-CROWD = (4, 6)  # rows and columns of images in one, which hold more objects than a network gives
+SATURATED = "anchors of one object with scores of nearly 1"
+CROWD = (4, 6)  # rows and columns of copies of an image, which hold more objects than a network returns
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +46,33 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def asked(loaded, demo_images):
-    """What the network is asked, by name."""
+def batches(loaded, demo_images):
+    """Inputs of the network, by name."""
     tile = demo_images[0][:144, :176]
     crowd = np.tile(tile, (*CROWD, 1)).transpose(2, 0, 1)[None].astype(np.float32)
     size = np.array([crowd.shape[2:]])
-    close = read_image(ROOT / "demo/shapes/val/000020000141.jpg")
+    saturated = read_image(ROOT / "demo/shapes/val/000020000141.jpg")
     return {
-        "an image": loaded.spec.preprocess(demo_images[:1]),
-        CLOSE_ANCHORS: loaded.spec.preprocess([close]),
+        "one image": loaded.spec.preprocess(demo_images[:1]),
+        SATURATED: loaded.spec.preprocess([saturated]),
         "three images of different sizes": loaded.spec.preprocess(demo_images[1:4], (384, 384)),
-        "more objects than are given": Batch(crowd, size, size),
+        "more objects than results": Batch(crowd, size, size),
     }
 
 
-def answered(runner, batch):
+def run(runner, batch):
     with runner:
         return runner(batch.inputs())
 
 
 @pytest.fixture(scope="module")
-def expected(loaded, asked):
-    return {name: answered(TorchRunner(loaded.network, loaded.spec), batch) for name, batch in asked.items()}
+def expected(loaded, batches):
+    return {name: run(TorchRunner(loaded.network, loaded.spec), batch) for name, batch in batches.items()}
 
 
 @pytest.fixture(scope="module")
 def exported(loaded, tmp_path_factory):
-    """The file by lowering and opset. Tracing takes long: once for each set of operators."""
+    """A function that returns the file of a lowering and opset. Each set of operators is traced only once."""
     folder = tmp_path_factory.mktemp("exported")
 
     @cache
@@ -92,19 +92,19 @@ def exported(loaded, tmp_path_factory):
     return file
 
 
-def assert_alike(loaded, batch, reference, found):
-    for ours, theirs in zip(
-        *(detections_from_outputs(side, batch, loaded.spec.class_names) for side in (reference, found)),
+def assert_detections_agree(loaded, batch, expected, outputs):
+    for reference, detections in zip(
+        *(detections_from_outputs(side, batch, loaded.spec.class_names) for side in (expected, outputs)),
         strict=True,
     ):
-        compared = agreement(ours, theirs)
+        compared = agreement(reference, detections)
         assert compared.reference > 0
         assert compared.share(**CLOSE) == 1, str(compared)
 
 
 @pytest.mark.parametrize(("lowering", "opset"), FORMS)
 class TestEveryForm:
-    def test_is_of_the_operators_asked_for(self, exported, lowering, opset):
+    def test_operators_and_output_ranks(self, exported, lowering, opset):
         graph = onnx.load(exported(lowering, opset)).graph
         operators = {node.op_type for node in all_nodes(graph)}
         assert ("NonMaxSuppression" in operators) == (lowering == "onnx")
@@ -119,41 +119,44 @@ class TestEveryForm:
         }
 
     @pytest.mark.parametrize(
-        "asking",
-        ["an image", CLOSE_ANCHORS, "three images of different sizes", "more objects than are given"],
+        "name",
+        ["one image", SATURATED, "three images of different sizes", "more objects than results"],
     )
-    def test_finds_what_pytorch_finds(self, loaded, exported, asked, expected, lowering, opset, asking):
-        found = answered(OnnxRuntimeRunner(exported(lowering, opset)), asked[asking])
-        assert_alike(loaded, asked[asking], expected[asking], found)
-        spare = found["scores"] == 0
-        assert not any(value[spare].any() for value in found.values())
-        if asking == "more objects than are given":
-            assert not spare.any()
+    def test_detections_are_those_of_pytorch(
+        self, loaded, exported, batches, expected, lowering, opset, name
+    ):
+        outputs = run(OnnxRuntimeRunner(exported(lowering, opset)), batches[name])
+        assert_detections_agree(loaded, batches[name], expected[name], outputs)
+        is_padding = outputs["scores"] == 0
+        assert not any(value[is_padding].any() for value in outputs.values())
+        if name == "more objects than results":
+            assert not is_padding.any()
 
-    def test_an_image_of_a_batch_gives_what_it_gives_alone(self, loaded, exported, asked, lowering, opset):
-        batch = asked["three images of different sizes"]
+    def test_an_image_gives_the_same_results_in_a_batch_and_alone(
+        self, loaded, exported, batches, lowering, opset
+    ):
+        batch = batches["three images of different sizes"]
         runner = OnnxRuntimeRunner(exported(lowering, opset))
-        together = answered(runner, batch)
+        batched = run(runner, batch)
         for index in range(3):
             alone = Batch(*(field[index : index + 1] for field in vars(batch).values()))
-            mine = {name: value[index : index + 1] for name, value in together.items()}
-            assert_alike(loaded, alone, answered(runner, alone), mine)
+            from_batch = {name: value[index : index + 1] for name, value in batched.items()}
+            assert_detections_agree(loaded, alone, run(runner, alone), from_batch)
 
-    def test_where_there_is_nothing_it_finds_nothing(self, exported, asked, lowering, opset, tmp_path):
-        """The background certain: no region is above the threshold, and loops have nothing to do."""
+    def test_without_objects_all_outputs_are_zero(self, exported, batches, lowering, opset, tmp_path):
+        """With a large bias of the background no score exceeds the threshold, and loops do not iterate."""
         model = onnx.load(exported(lowering, opset))
         (bias,) = (i for i in model.graph.initializer if i.name.endswith("fc_cls.bias"))
-        certain = np.append(np.zeros(bias.dims[0] - 1, np.float32), np.float32(1e4))
-        bias.CopyFrom(numpy_helper.from_array(certain, bias.name))
+        background = np.append(np.zeros(bias.dims[0] - 1, np.float32), np.float32(1e4))
+        bias.CopyFrom(numpy_helper.from_array(background, bias.name))
         onnx.save(model, tmp_path / "nothing.onnx")
-        found = answered(
-            OnnxRuntimeRunner(tmp_path / "nothing.onnx"), asked["three images of different sizes"]
-        )
-        assert found["masks"].shape == (3, 100, 28, 28)
-        assert not any(value.any() for value in found.values())
+        runner = OnnxRuntimeRunner(tmp_path / "nothing.onnx")
+        outputs = run(runner, batches["three images of different sizes"])
+        assert outputs["masks"].shape == (3, 100, 28, 28)
+        assert not any(value.any() for value in outputs.values())
 
 
-def test_an_engine_of_any_batch_up_to_four_and_any_shape(loaded, exported, tmp_path):
+def test_an_engine_builds_for_dynamic_batch_and_shape(loaded, exported, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     served = profile(compose("engine", ["detector=mask_rcnn_shapes"]), loaded.spec.preprocess)
     assert served.batch[2] == 4
@@ -166,13 +169,13 @@ def test_an_engine_of_any_batch_up_to_four_and_any_shape(loaded, exported, tmp_p
 
 
 @pytest.mark.parametrize("name", ["fp16", "bf16", "int8"])
-def test_an_engine_in_another_precision(loaded, exported, tmp_path, name):
-    """TensorRT moves the casts to a precision up into the loops of RoIAlign, whose results the heads take."""
+def test_an_engine_builds_in_lower_precision(loaded, exported, tmp_path, name):
+    """TensorRT moves the casts of the heads' inputs into the loops of RoIAlign that compute them."""
     pytest.importorskip("tensorrt_rtx")
-    low, pictures = tmp_path / "low.onnx", sorted((ROOT / "demo/shapes/val").glob("*.jpg"))[:2]
+    low, images = tmp_path / "low.onnx", sorted((ROOT / "demo/shapes/val").glob("*.jpg"))[:2]
     config = compose("precision", ["detector=mask_rcnn_shapes", f"precision={name}"])
     opset = config.precision.opset
-    convert_precision(exported("portable", 18), low, name, rule(config), pictures, opset=opset)
+    convert_precision(exported("portable", 18), low, name, rule(config), images, opset=opset)
     served = profile(compose("engine", ["detector=mask_rcnn_shapes"]), loaded.spec.preprocess)
     report = engine_from_onnx(low, tmp_path / "model.engine", served, targets=["SM89"])
     assert report.shares[name] > 0
@@ -180,25 +183,25 @@ def test_an_engine_in_another_precision(loaded, exported, tmp_path, name):
 
 @pytest.fixture(scope="module")
 def scores(loaded, exported):
-    """Box and mask AP on the demo's 200 images, by what ran the network."""
+    """Box and mask AP on the demo's 200 images, by runtime."""
     dataset = CocoDataset(ROOT / "demo/shapes/val", ROOT / "demo/shapes/annotations/instances_val.json")
     runners = {
         "torch": TorchRunner(loaded.network, loaded.spec),
         "onnxruntime": OnnxRuntimeRunner(exported("portable", 18)),
     }
-    found = {}
+    scores = {}
     for name, runner in runners.items():
         with Detector(runner.__enter__()) as detector:
             by_kind = run_scores(run_on_data_set(detector, dataset, batch=1, warmup=0), dataset)
-        found[name] = {kind: by_kind[kind].stats["AP"] for kind in ("bbox", "segm")}
-    return found
+        scores[name] = {kind: by_kind[kind].stats["AP"] for kind in ("bbox", "segm")}
+    return scores
 
 
 @pytest.mark.parametrize("kind", MMDETECTION)
-def test_the_ap_is_what_the_original_framework_measures(scores, kind):
+def test_ap_is_that_of_mmdetection(scores, kind):
     assert scores["torch"][kind] == pytest.approx(MMDETECTION[kind], abs=0.1)
 
 
 @pytest.mark.parametrize("kind", MMDETECTION)
-def test_onnxruntime_loses_nothing(scores, kind):
+def test_ap_of_onnxruntime_is_that_of_pytorch(scores, kind):
     assert scores["onnxruntime"][kind] == pytest.approx(scores["torch"][kind], abs=0.02)

@@ -1,4 +1,4 @@
-"""The names of detectron2, maskrcnn-benchmark and Detectron lead to every parameter, once."""
+"""Names of detectron2, maskrcnn-benchmark, Detectron and SOLO are renamed to every parameter exactly once."""
 
 import re
 
@@ -11,6 +11,7 @@ from stages.compose import compose, plain
 
 
 def detectron2(name):
+    """detectron2's name of a parameter of Mask R-CNN with FPN."""
     name = re.sub(r"^backbone\.(conv1|bn1)\.", lambda m: STEM[m[1]], name)
     name = re.sub(r"^backbone\.layer(\d)\.", lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}.", name)
     name = re.sub(r"\.bn(\d)\.", r".conv\1.norm.", name)
@@ -34,11 +35,11 @@ def detectron2(name):
 
 STEM = {"conv1": "backbone.bottom_up.stem.conv1.", "bn1": "backbone.bottom_up.stem.conv1.norm."}
 PARTS = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
-LAST_BLOCK = {1: 2, 2: 3, 3: 5, 4: 2}  # of ResNet-50
+LAST_BLOCK = {1: 2, 2: 3, 3: 5, 4: 2}  # index of the last block of each stage of ResNet-50
 
 
 def benchmark(name):
-    """maskrcnn-benchmark's name for a parameter of Mask R-CNN with FPN."""
+    """maskrcnn-benchmark's name of a parameter of Mask R-CNN with FPN."""
     name = re.sub(r"^backbone\.(conv1|bn1)\.", r"backbone.body.stem.\1.", name)
     name = re.sub(r"^backbone\.layer", "backbone.body.layer", name)
     for ours, theirs in (("lateral_convs", "fpn_inner"), ("fpn_convs", "fpn_layer")):
@@ -65,23 +66,23 @@ BENCHMARK = {
 
 
 def blob(name):
-    """Detectron's name for a parameter of ResNet-50 with FPN."""
+    """Detectron's name of a parameter of Mask R-CNN with ResNet-50 and FPN."""
     stem = name.removesuffix(".weight").removesuffix(".bias")
     norm = re.search(r"bn\d$|downsample\.1$", stem)
     ending = {"weight": "s" if norm else "w", "bias": "b"}[name.rpartition(".")[2]]
     if stem == "backbone.bn1":
         return f"res_conv1_bn_{ending}"
-    if found := re.fullmatch(r"backbone\.layer(\d)\.(\d)\.(.*)", stem):
-        part = found[3].replace("bn", "conv")
+    if match := re.fullmatch(r"backbone\.layer(\d)\.(\d)\.(.*)", stem):
+        part = match[3].replace("bn", "conv")
         part = "branch1" if part.startswith("downsample") else PARTS[part]
-        return f"res{int(found[1]) + 1}_{found[2]}_{part}{'_bn' if norm else ''}_{ending}"
-    if found := re.fullmatch(r"neck\.(lateral|fpn)_convs\.(\d)\.conv", stem):
-        stage = int(found[2]) + 1
-        inner = "inner_" if found[1] == "lateral" else ""
+        return f"res{int(match[1]) + 1}_{match[2]}_{part}{'_bn' if norm else ''}_{ending}"
+    if match := re.fullmatch(r"neck\.(lateral|fpn)_convs\.(\d)\.conv", stem):
+        stage = int(match[2]) + 1
+        inner = "inner_" if match[1] == "lateral" else ""
         lateral = "_lateral" if inner and stage < 4 else ""
         return f"fpn_{inner}res{stage + 1}_{LAST_BLOCK[stage]}_sum{lateral}_{ending}"
-    if found := re.fullmatch(r"roi_head\.mask_head\.convs\.(\d)\.conv", stem):
-        return f"_[mask]_fcn{int(found[1]) + 1}_{ending}"
+    if match := re.fullmatch(r"roi_head\.mask_head\.convs\.(\d)\.conv", stem):
+        return f"_[mask]_fcn{int(match[1]) + 1}_{ending}"
     return f"{BLOBS[stem]}_{ending}"
 
 
@@ -100,7 +101,7 @@ BLOBS = {
 
 
 def built(detector):
-    """A network without values."""
+    """The network of a detector, without values."""
     config = compose("export", [f"detector={detector}"])
     config.detector.num_classes = 3
     with torch.device("meta"):
@@ -123,7 +124,7 @@ def state(network):
 
 
 def background_first(state):
-    """The parameters as Detectron has them, with rows for the background before the others."""
+    """The parameters with the rows of the background first, as in Detectron."""
     state = dict(state)
     for part, rows in (("bbox_head.fc_reg", 4), ("mask_head.conv_logits", 1)):
         for kind in ("weight", "bias"):
@@ -142,22 +143,22 @@ def assert_loads(network, state, foreign):
             assert value.equal(state[name]), name
 
 
-def test_detectron2(network, state):
+def test_names_of_detectron2(network, state):
     foreign = {detectron2(name): value for name, value in state.items()}
-    assert not set(foreign) & set(state), "a name is still MMDetection's"
+    assert not set(foreign) & set(state), "a name is not converted"
     foreign["proposal_generator.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
     assert_loads(network, state, foreign)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_maskrcnn_benchmark(network, state, prefix):
+def test_names_of_maskrcnn_benchmark(network, state, prefix):
     foreign = {prefix + benchmark(name): value for name, value in background_first(state).items()}
     foreign[f"{prefix}rpn.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
     assert_loads(network, state, foreign)
 
 
 def solo(name):
-    """SOLO's own name for a parameter of SOLOv2."""
+    """The name of a SOLOv2 parameter in SOLO's own code."""
     for ours, theirs in (
         ("mask_head.mask_feature_head.conv_pred.", "mask_feat_head.conv_pred.0."),
         ("mask_head.mask_feature_head.", "mask_feat_head."),
@@ -172,7 +173,7 @@ def solo(name):
 
 
 @pytest.mark.parametrize("detector", ["solov2_r50_fpn", "solov2_light_r34_fpn"])
-def test_solo(detector):
+def test_names_of_solo(detector):
     network = built(detector)
     state = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
     foreign = {solo(name): value for name, value in state.items()}
@@ -180,13 +181,13 @@ def test_solo(detector):
     assert rename_parameters(foreign, network.renames).keys() == state.keys()
 
 
-def test_blobs_of_detectron(network, state):
-    kept = {name: value for name, value in state.items() if "running" not in name}
-    foreign = {blob(name): value for name, value in background_first(kept).items()}
+def test_names_of_detectrons_blobs(network, state):
+    stored = {name: value for name, value in state.items() if "running" not in name}
+    foreign = {blob(name): value for name, value in background_first(stored).items()}
     foreign |= {f"{name}_momentum": torch.zeros_like(value) for name, value in foreign.items()}
     foreign["lr"] = torch.zeros(1)
-    assert_loads(network, kept, foreign)
+    assert_loads(network, stored, foreign)
 
 
-def test_mmdetections_names_stay(network, state):
+def test_names_of_mmdetection_are_kept(network, state):
     assert rename_parameters(state, network.renames).keys() == state.keys()

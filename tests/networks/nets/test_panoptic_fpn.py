@@ -1,10 +1,10 @@
-"""Panoptic FPN: its semantic head against the definition, under detectron2's names, as a graph."""
+"""Panoptic FPN: the layers of its semantic head, detectron2's names, and the exported graph."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from alike import answered, assert_alike, assert_builds, exported, mixed
-from tiny_rcnn import CANVAS, FOUND, STRIDES, STUFF, WIDTH, panoptic_fpn, pyramid, semantic_head
+from graph_checks import assert_engine_builds, assert_onnx_matches, exported, padded_noise, run
+from tiny_rcnn import CANVAS, COUNT, STRIDES, STUFF, WIDTH, panoptic_fpn, pyramid, semantic_head
 from torch import nn
 
 from samebox.checkpoints.weights import rename_parameters
@@ -13,7 +13,7 @@ from samebox.networks.nets.contract import PANOPTIC
 from samebox.networks.nets.panoptic_fpn import RENAMES
 
 MIXED = [[96, 128], [70, 128], [128, 61]]
-# Blocks of detectron2's levels, by their place among the level's layers
+# For each level, the indices of the blocks in detectron2's Sequential
 LAYERS = {2: (0,), 3: (0,), 4: (0, 2), 5: (0, 2, 4)}
 
 
@@ -23,11 +23,11 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def answer(network):
-    return answered(network, mixed(MIXED, 128, 128), MIXED)
+def outputs(network):
+    return run(network, padded_noise(MIXED, 128, 128), MIXED)
 
 
-def test_a_head_is_the_sum_of_levels_each_enlarged_after_every_block():
+def test_a_head_sums_levels_that_are_upsampled_after_every_block():
     torch.manual_seed(3)
     head, maps = semantic_head(), pyramid()
     for parameter in head.parameters():
@@ -44,56 +44,56 @@ def test_a_head_is_the_sum_of_levels_each_enlarged_after_every_block():
         total = total + x
     expected = F.conv2d(total, state["conv_logits.weight"], state["conv_logits.bias"])
     with torch.inference_mode():
-        found = head(maps)
-    assert found.shape == (2, 1 + STUFF, CANVAS // 4, CANVAS // 4)
-    torch.testing.assert_close(found, expected)
+        logits = head(maps)
+    assert logits.shape == (2, 1 + STUFF, CANVAS // 4, CANVAS // 4)
+    torch.testing.assert_close(logits, expected)
 
 
-def test_a_level_may_be_other_than_half_the_finer_one():
+def test_a_level_need_not_be_half_the_size_of_the_finer_one():
     maps = [torch.randn(1, WIDTH, -(-75 // s), -(-90 // s)) for s in STRIDES]
     assert semantic_head()(maps).shape == (1, 1 + STUFF, 19, 23)
 
 
-def test_form_of_the_answer(network, answer):
-    assert network.outputs == PANOPTIC == tuple(answer)
-    assert answer["masks"].shape == (3, FOUND, 28, 28)
-    assert answer["semantics"].shape == (3, 1 + STUFF, 32, 32)
-    assert (answer["scores"] > 0).sum() > 3
+def test_output_shapes_and_ranges(network, outputs):
+    assert network.outputs == PANOPTIC == tuple(outputs)
+    assert outputs["masks"].shape == (3, COUNT, 28, 28)
+    assert outputs["semantics"].shape == (3, 1 + STUFF, 32, 32)
+    assert (outputs["scores"] > 0).sum() > 3
 
 
-def test_an_image_of_a_batch_gives_what_it_gives_alone(network, answer):
-    images = mixed(MIXED, 128, 128)
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(network, outputs):
+    images = padded_noise(MIXED, 128, 128)
     for index in range(len(MIXED)):
-        alone = answered(network, images[index : index + 1], MIXED[index : index + 1])
+        alone = run(network, images[index : index + 1], MIXED[index : index + 1])
         torch.testing.assert_close(
-            answer["semantics"][index : index + 1], alone["semantics"], rtol=1e-4, atol=1e-4
+            outputs["semantics"][index : index + 1], alone["semantics"], rtol=1e-4, atol=1e-4
         )
 
 
-def test_the_heads_maps_are_given_with_those_of_both_stages(network, answer):
+def test_head_outputs_include_the_semantics(network, outputs):
     with torch.inference_mode():
-        heads = network.heads(mixed(MIXED, 128, 128), torch.tensor(MIXED))
+        heads = network.heads(padded_noise(MIXED, 128, 128), torch.tensor(MIXED))
     assert tuple(heads) == network.head_outputs
     assert network.head_outputs[-2:] == ("boxes", "semantics")
-    torch.testing.assert_close(heads["semantics"], answer["semantics"])
+    torch.testing.assert_close(heads["semantics"], outputs["semantics"])
 
 
-def test_names_of_detectron2():
-    ours = {}
+def test_names_of_detectron2_are_renamed():
+    names = {}
     for level, layers in LAYERS.items():
         for block, layer in enumerate(layers):
-            theirs = f"sem_seg_head.p{level}.{layer}"
+            foreign = f"sem_seg_head.p{level}.{layer}"
             name = f"semantic_head.conv_upsample_layers.{level - 2}.conv.{block}"
-            ours[f"{theirs}.weight"] = f"{name}.conv.weight"
-            ours |= {f"{theirs}.norm.{part}": f"{name}.gn.{part}" for part in ("weight", "bias")}
+            names[f"{foreign}.weight"] = f"{name}.conv.weight"
+            names |= {f"{foreign}.norm.{part}": f"{name}.gn.{part}" for part in ("weight", "bias")}
     for part in ("weight", "bias"):
-        ours[f"sem_seg_head.predictor.{part}"] = f"semantic_head.conv_logits.{part}"
-    assert rename_parameters(ours, RENAMES) == {name: name for name in ours.values()}
-    assert set(ours.values()) == {f"semantic_head.{name}" for name in semantic_head().state_dict()}
+        names[f"sem_seg_head.predictor.{part}"] = f"semantic_head.conv_logits.{part}"
+    assert rename_parameters(names, RENAMES) == {name: name for name in names.values()}
+    assert set(names.values()) == {f"semantic_head.{name}" for name in semantic_head().state_dict()}
 
 
 class Semantics(nn.Module):
-    """The head on maps of the image's pixels, with what a graph of detections has besides."""
+    """The head on average-pooled images. The sizes stand in for scores, which the checks require."""
 
     outputs = ("scores", "semantics")
 
@@ -114,10 +114,10 @@ def graph():
 
 
 @pytest.mark.parametrize("opset", [11, 18, newest_opset()])
-def test_onnxruntime_finds_what_pytorch_finds(graph, opset):
-    batches = [(torch.rand(1, 3, 96, 160) * 255, [[90, 160]]), (mixed(MIXED, 128, 128) * 60, MIXED)]
-    assert_alike(graph, opset, batches, atol=1e-4, rtol=1e-4)
+def test_onnxruntime_matches_pytorch(graph, opset):
+    batches = [(torch.rand(1, 3, 96, 160) * 255, [[90, 160]]), (padded_noise(MIXED, 128, 128) * 60, MIXED)]
+    assert_onnx_matches(graph, opset, batches, atol=1e-4, rtol=1e-4)
 
 
-def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
-    assert_builds(graph, tmp_path)
+def test_an_engine_builds_for_dynamic_batch_and_shape(graph, tmp_path):
+    assert_engine_builds(graph, tmp_path)

@@ -12,10 +12,10 @@ from samebox.graph.opset import EXPORTER_OPSET, at_opset, newest_opset
 from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.nets.point_rend import EAGER_BLOCK, CoarseMaskHead, PointHead, PointRendRoIHead
 
-# The same sums in another order
+# Tolerance for sums in another order
 CLOSE = 1e-5
 
-STRIDE, CHANNELS, CLASSES, CROP = 4, 5, 3, 6  # masks are 3x3, 6x6, 12x12 and 24x24
+STRIDE, CHANNELS, CLASSES, CROP = 4, 5, 3, 6  # masks have 3x3, 6x6, 12x12 and 24x24 cells
 INSIDE, ACROSS_A_CORNER, ACROSS_ALL, BESIDE = (
     [9.0, 3.5, 30.25, 21.0],
     [-11.0, 17.0, 14.0, 52.0],
@@ -25,7 +25,7 @@ INSIDE, ACROSS_A_CORNER, ACROSS_ALL, BESIDE = (
 
 
 def head(points=20, steps=3):
-    """A small head whose logits are spread well."""
+    """A tiny head with widely spread logits."""
     torch.manual_seed(0)
     coarse = CoarseMaskHead(CROP, CHANNELS, 4, 2, 8, CLASSES)
     fine = PointHead(CHANNELS, 6, 2, CLASSES)
@@ -37,7 +37,7 @@ def head(points=20, steps=3):
 
 @pytest.fixture
 def maps():
-    """The finest level for canvases of 48 x 64 pixels, and another, which is of no use here."""
+    """The finest level for canvases of 48 x 64 pixels, and a second level of NaN, which must not be read."""
     finest = np.random.default_rng(0).standard_normal((2, CHANNELS, 12, 16)).astype(np.float32)
     return [torch.from_numpy(finest), torch.full((2, CHANNELS, 6, 8), torch.nan)]
 
@@ -46,11 +46,11 @@ BOXES = torch.tensor([[INSIDE, ACROSS_A_CORNER], [BESIDE, ACROSS_ALL]])
 LABELS = torch.tensor([[2, 0], [1, 2]])
 
 
-# --- The original, point by point and for all classes, from its definition ---
+# --- PointRend point by point, for all classes ---
 
 
 def bilinear(x, column, row):
-    """x [C,H,W] at a point in cells, 0.5 being the centre of the first; zero outside → [C]."""
+    """x [C,H,W] at a point in units of cells (the first has its centre at 0.5), zero outside → [C]."""
     _, height, width = x.shape
     left, top = int(np.floor(column - 0.5)), int(np.floor(row - 0.5))
     total = np.zeros(len(x))
@@ -60,8 +60,8 @@ def bilinear(x, column, row):
     return total
 
 
-def enlarged(x):
-    """[C,S,S] → [C,2S,2S], where a cell beyond the border is the one at the border."""
+def upsampled(x):
+    """[C,S,S] → [C,2S,2S], bilinear, with the border cells repeated beyond the border."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="edge")
     size = 2 * x.shape[1]
     out = np.empty((len(x), size, size))
@@ -71,7 +71,7 @@ def enlarged(x):
 
 
 def in_box(finest, box, column, row):
-    """The finest level [C,H,W] at a point given by its shares of the box's width and height → [C]."""
+    """The finest level [C,H,W] at a point of a box, column and row in 0..1 over the box → [C]."""
     x1, y1, x2, y2 = box
     return bilinear(finest, (x1 + column * (x2 - x1)) / STRIDE, (y1 + row * (y2 - y1)) / STRIDE)
 
@@ -107,56 +107,58 @@ def reference(head, finest, box, label):
         crop[:, i, j] = in_box(finest, box, (j + 0.5) / CROP, (i + 0.5) / CROP)
     coarse = logits = coarse_logits(head.mask_head, crop)
     for step in range(head.steps):
-        logits = enlarged(logits)
+        logits = upsampled(logits)
         size = logits.shape[1]
         if head.points >= 4 * size**2 and step < head.steps - 1:
             continue
         for cell in np.argsort(np.abs(logits[label]).reshape(-1))[: head.points]:
             i, j = divmod(cell, size)
             column, row = (j + 0.5) / size, (i + 0.5) / size
-            given = bilinear(coarse, column * coarse.shape[1], row * coarse.shape[1])
-            logits[:, i, j] = point_logits(head.point_head, in_box(finest, box, column, row), given)
+            coarse_at_point = bilinear(coarse, column * coarse.shape[1], row * coarse.shape[1])
+            logits[:, i, j] = point_logits(head.point_head, in_box(finest, box, column, row), coarse_at_point)
     return torch.from_numpy(logits).float()
 
 
-# --- Against it ---
+# --- Comparison ---
 
 
 @pytest.mark.parametrize("points", [20, 40, 144, 1000], ids=lambda points: f"{points} points")
-def test_masks(maps, points):
-    """Some of the points of each step; all of the first; none in the first; all of all."""
-    refining = head(points)
-    found = refining.masks(maps, BOXES, LABELS)
-    assert found.shape == (2, 2, 24, 24)
+def test_masks_are_those_computed_point_by_point(maps, points):
+    """20: some points in each step; 40: all in the first; 144: none in the first; 1000: all in the last."""
+    roi_head = head(points)
+    masks = roi_head.masks(maps, BOXES, LABELS)
+    assert masks.shape == (2, 2, 24, 24)
     for image, row in product(range(2), range(2)):
         label = LABELS[image, row]
-        logits = reference(refining, maps[0][image], BOXES[image, row], label)
+        logits = reference(roi_head, maps[0][image], BOXES[image, row], label)
         expected = logits[label].sigmoid()
-        torch.testing.assert_close(found[image, row], expected, rtol=0, atol=CLOSE)
-        assert expected.std() > 0.1, "the mask is not of one colour"
+        torch.testing.assert_close(masks[image, row], expected, rtol=0, atol=CLOSE)
+        assert expected.std() > 0.1, "the mask is constant"
 
 
-def test_the_points_are_those_of_the_own_class_in_every_other(maps):
-    refining, boxes = head(), BOXES[:1]
-    crops = refining.crops(maps[0][:1], boxes)
-    own, every = LABELS[0][:, None], torch.arange(CLASSES).expand(2, -1)
-    found = refining.refine(maps[0][:1], boxes, refining.mask_head(crops), torch.cat([own, every], 1))
+def test_the_label_selects_the_points_of_all_classes(maps):
+    roi_head, boxes = head(), BOXES[:1]
+    crops = roi_head.crops(maps[0][:1], boxes)
+    label, classes = LABELS[0][:, None], torch.arange(CLASSES).expand(2, -1)
+    logits = roi_head.refine(maps[0][:1], boxes, roi_head.mask_head(crops), torch.cat([label, classes], 1))
     for row in range(2):
-        expected = reference(refining, maps[0][0], BOXES[0, row], LABELS[0, row])
-        torch.testing.assert_close(found[row, 1:], expected, rtol=0, atol=CLOSE)
+        expected = reference(roi_head, maps[0][0], BOXES[0, row], LABELS[0, row])
+        torch.testing.assert_close(logits[row, 1:], expected, rtol=0, atol=CLOSE)
 
 
 @pytest.mark.parametrize(
-    ("points", "asked"), [(20, [20, 20, 20]), (40, [36, 40, 40]), (144, [144, 144]), (1000, [576])]
+    ("points", "counts"), [(20, [20, 20, 20]), (40, [36, 40, 40]), (144, [144, 144]), (1000, [576])]
 )
-def test_no_point_is_predicted_in_vain(maps, points, asked):
-    refining, seen = head(points), []
-    refining.point_head.register_forward_hook(lambda _head, inputs, _output: seen.append(inputs[0].shape[2]))
-    refining.masks(maps, BOXES, LABELS)
-    assert seen == asked
+def test_no_point_is_predicted_that_a_later_step_predicts_again(maps, points, counts):
+    roi_head, predicted = head(points), []
+    roi_head.point_head.register_forward_hook(
+        lambda _head, inputs, _output: predicted.append(inputs[0].shape[2])
+    )
+    roi_head.masks(maps, BOXES, LABELS)
+    assert predicted == counts
 
 
-def test_a_box_beside_the_image_sees_zeros(maps):
+def test_a_box_outside_the_image_has_features_of_zero(maps):
     crops = head().crops(maps[0], BOXES).reshape(2, 2, CHANNELS, CROP, CROP)
     assert not crops[1, 0].any()
     assert crops[0, 1, :, :, :2].abs().max() == 0, "columns to the left of the image"
@@ -164,29 +166,29 @@ def test_a_box_beside_the_image_sees_zeros(maps):
 
 
 @pytest.mark.parametrize("image", range(2))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(maps, image):
-    refining, part = head(), slice(image, image + 1)
-    together = refining.masks(maps, BOXES, LABELS)
-    alone = refining.masks([x[part] for x in maps], BOXES[part], LABELS[part])
-    torch.testing.assert_close(alone, together[part], rtol=0, atol=CLOSE)
-    assert not torch.allclose(together[0], together[1], atol=0.1)
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(maps, image):
+    roi_head, part = head(), slice(image, image + 1)
+    batched = roi_head.masks(maps, BOXES, LABELS)
+    alone = roi_head.masks([x[part] for x in maps], BOXES[part], LABELS[part])
+    torch.testing.assert_close(alone, batched[part], rtol=0, atol=CLOSE)
+    assert not torch.allclose(batched[0], batched[1], atol=0.1)
 
 
-def test_its_place_among_the_boxes_does_not_matter(maps):
-    refining = head()
-    found = refining.masks(maps, BOXES.flip(1), LABELS.flip(1)).flip(1)
-    torch.testing.assert_close(found, refining.masks(maps, BOXES, LABELS), rtol=0, atol=CLOSE)
+def test_the_order_of_boxes_does_not_matter(maps):
+    roi_head = head()
+    masks = roi_head.masks(maps, BOXES.flip(1), LABELS.flip(1)).flip(1)
+    torch.testing.assert_close(masks, roi_head.masks(maps, BOXES, LABELS), rtol=0, atol=CLOSE)
 
 
-def test_more_boxes_than_are_refined_at_once(maps):
-    refining, copies = head(), EAGER_BLOCK // 2 + 1
-    found = refining.masks(maps, BOXES.repeat(1, copies, 1), LABELS.repeat(1, copies))
-    few = refining.masks(maps, BOXES, LABELS)
-    torch.testing.assert_close(found, few.repeat(1, copies, 1, 1), rtol=0, atol=CLOSE)
+def test_more_boxes_than_eager_block(maps):
+    roi_head, copies = head(), EAGER_BLOCK // 2 + 1
+    masks = roi_head.masks(maps, BOXES.repeat(1, copies, 1), LABELS.repeat(1, copies))
+    few = roi_head.masks(maps, BOXES, LABELS)
+    torch.testing.assert_close(masks, few.repeat(1, copies, 1, 1), rtol=0, atol=CLOSE)
 
 
 class Masks(nn.Module):
-    """The masks alone, of a graph's inputs."""
+    """Only the masks, with tensors as inputs for the exporter."""
 
     def __init__(self, roi_head):
         super().__init__()
@@ -214,7 +216,7 @@ def exported():
 
 @pytest.mark.parametrize("opset", [11, EXPORTER_OPSET, newest_opset()])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_the_graph_gives_the_same_masks(maps, exported, opset, batch):
+def test_onnxruntime_matches_pytorch(maps, exported, opset, batch):
     copied = onnx.ModelProto()
     copied.CopyFrom(exported)
     model = at_opset(copied, opset)
@@ -222,13 +224,13 @@ def test_the_graph_gives_the_same_masks(maps, exported, opset, batch):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = [x[:batch] for x in (maps[0], BOXES, LABELS)]
     names = [entry.name for entry in session.get_inputs()]
-    (found,) = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+    (masks,) = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
     with torch.inference_mode():
         expected = Masks(head())(*inputs)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(masks, expected.numpy(), rtol=0, atol=1e-5)
 
 
-def test_names_of_the_heads():
+def test_parameter_names_of_the_heads():
     names = {name: tuple(value.shape) for name, value in head().state_dict().items()}
     layers = {
         "mask_head.downsample_conv.conv": (4, CHANNELS, 2, 2),

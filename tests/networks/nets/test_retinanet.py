@@ -7,19 +7,19 @@ from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.nets.retinanet import RetinaHead
 from samebox.record.preprocess import Batch
 
-# The same network on other shapes of batch: convolutions add up in another order
+# With another shape of batch, convolutions sum in another order
 CLOSE = Tolerance(score=1e-5, box=1e-3)
 CANVAS = (384, 384)
 
 
-def answered(loaded, batch):
+def run(loaded, batch):
     with torch.inference_mode():
         inputs = {name: torch.from_numpy(array) for name, array in batch.inputs().items()}
         return {name: output.numpy() for name, output in loaded.network(**inputs).items()}
 
 
-def rows(answer, index):
-    return {name: output[index : index + 1] for name, output in answer.items()}
+def row(outputs, index):
+    return {name: output[index : index + 1] for name, output in outputs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +31,25 @@ def mixed(shapes, demo_images):
 
 
 @pytest.fixture(scope="module")
-def answer(shapes, mixed):
-    return answered(shapes, mixed)
+def outputs(shapes, mixed):
+    return run(shapes, mixed)
 
 
-def test_form_of_the_answer(answer):
-    assert {name: (value.shape, value.dtype) for name, value in answer.items()} == {
+def test_output_shapes_and_ranges(outputs):
+    assert {name: (value.shape, value.dtype) for name, value in outputs.items()} == {
         "boxes": ((4, 100, 4), np.float32),
         "scores": ((4, 100), np.float32),
         "labels": ((4, 100), np.int64),
     }
-    assert (np.diff(answer["scores"]) <= 0).all()
-    found = answer["scores"] > 0
-    assert (found.sum(1) > 50).all()
-    assert (answer["scores"][found] > 0.05).all(), "the score threshold"
-    assert set(np.unique(answer["labels"][found])) <= set(range(6))
+    assert (np.diff(outputs["scores"]) <= 0).all()
+    is_detection = outputs["scores"] > 0
+    assert (is_detection.sum(1) > 50).all()
+    assert (outputs["scores"][is_detection] > 0.05).all(), "a score does not exceed the threshold"
+    assert set(np.unique(outputs["labels"][is_detection])) <= set(range(6))
 
 
-def test_boxes_lie_within_their_own_image(answer, mixed):
-    for boxes, scores, (height, width) in zip(answer["boxes"], answer["scores"], mixed.sizes, strict=True):
+def test_boxes_lie_within_their_own_image(outputs, mixed):
+    for boxes, scores, (height, width) in zip(outputs["boxes"], outputs["scores"], mixed.sizes, strict=True):
         kept = boxes[scores > 0]
         assert (kept[:, :2] >= 0).all()
         assert (kept[:, 2:] <= [width, height]).all()
@@ -58,25 +58,25 @@ def test_boxes_lie_within_their_own_image(answer, mixed):
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(shapes, demo_images, answer, index):
-    alone = answered(shapes, shapes.spec.preprocess([demo_images[index]], canvas=CANVAS))
-    assert compare_outputs(alone, rows(answer, index), CLOSE) == (alone["scores"] > 0).sum()
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(shapes, demo_images, outputs, index):
+    alone = run(shapes, shapes.spec.preprocess([demo_images[index]], canvas=CANVAS))
+    assert compare_outputs(alone, row(outputs, index), CLOSE) == (alone["scores"] > 0).sum()
 
 
 @pytest.mark.parametrize("order", [[3, 2, 1, 0], [1, 3, 0, 2]])
-def test_its_place_in_the_batch_does_not_matter(shapes, demo_images, answer, order):
-    permuted = answered(shapes, shapes.spec.preprocess([demo_images[i] for i in order], canvas=CANVAS))
+def test_the_order_of_images_in_the_batch_does_not_matter(shapes, demo_images, outputs, order):
+    permuted = run(shapes, shapes.spec.preprocess([demo_images[i] for i in order], canvas=CANVAS))
     for place, index in enumerate(order):
-        assert compare_outputs(rows(answer, index), rows(permuted, place), CLOSE) > 50
+        assert compare_outputs(row(outputs, index), row(permuted, place), CLOSE) > 50
 
 
-def test_what_lies_around_an_image_does_not_matter(shapes, mixed, answer):
+def test_pixels_around_an_image_do_not_matter(shapes, mixed, outputs):
     images = np.random.default_rng(0).uniform(0, 255, mixed.images.shape).astype(np.float32)
     for canvas, image, (height, width) in zip(images, mixed.images, mixed.sizes, strict=True):
         canvas[:, :height, :width] = image[:, :height, :width]
     assert (images != mixed.images).any()
-    surrounded = answered(shapes, Batch(images, mixed.sizes, mixed.originals))
-    for name, value in answer.items():
+    surrounded = run(shapes, Batch(images, mixed.sizes, mixed.originals))
+    for name, value in outputs.items():
         np.testing.assert_array_equal(surrounded[name], value)
 
 
@@ -84,21 +84,21 @@ def test_what_lies_around_an_image_does_not_matter(shapes, mixed, answer):
     ("height", "width"), [(64, 64), (32, 32), (250, 333), (1, 1)], ids=lambda side: str(side)
 )
 def test_a_canvas_of_any_size(shapes, demo_images, height, width):
-    """Levels have fewer anchors than `nms_pre`, down to a cell each; sides need not be multiples of 32."""
-    answer = answered(shapes, shapes.spec.preprocess.on_canvas(height, width)([demo_images[0]]))
-    assert answer["boxes"].shape == (1, 100, 4)
-    kept = answer["boxes"][answer["scores"] > 0]
+    """Levels may have fewer anchors than `nms_pre`, down to one cell; sides need not be multiples of 32."""
+    outputs = run(shapes, shapes.spec.preprocess.on_canvas(height, width)([demo_images[0]]))
+    assert outputs["boxes"].shape == (1, 100, 4)
+    kept = outputs["boxes"][outputs["scores"] > 0]
     assert (kept >= 0).all()
     assert (kept <= [width, height, width, height]).all()
 
 
-def test_an_image_without_area_gives_nothing(shapes, mixed):
+def test_an_image_without_area_has_no_detections(shapes, mixed):
     sizes = np.zeros_like(mixed.sizes)
-    for value in answered(shapes, Batch(mixed.images, sizes, mixed.originals)).values():
+    for value in run(shapes, Batch(mixed.images, sizes, mixed.originals)).values():
         assert not value.any()
 
 
-def test_names_of_the_head():
+def test_parameter_names_of_the_head():
     head = RetinaHead(8, 16, 2, 3, Anchors([8], [0.5, 1.0], [4.0]))
     shapes_by_name = {name: tuple(value.shape) for name, value in head.state_dict().items()}
     towers = {

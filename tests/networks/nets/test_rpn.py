@@ -8,35 +8,35 @@ from samebox.networks.blocks.nms import GreedyNMS
 from samebox.networks.nets.rpn import RPNHead
 
 STRIDES, RATIOS, SCALE = (4, 8, 16), (0.5, 1.0, 2.0), 4
-KINDS = len(RATIOS)
+PER_CELL = len(RATIOS)
 CANVAS = (64, 96)
 
 
 class FromMaps(RPNHead):
-    """A map that comes in holds the logits and deltas themselves."""
+    """An RPN head whose input maps hold the logits and deltas themselves."""
 
     def predict(self, x):
-        return x[:, :KINDS], x[:, KINDS:]
+        return x[:, :PER_CELL], x[:, PER_CELL:]
 
 
 def head(count, nms_pre):
     return FromMaps(1, 1, Anchors(STRIDES, RATIOS, [SCALE]), GreedyNMS(0.7, count), nms_pre)
 
 
-def hand_made(seed, batch, spread):
-    """Logits and deltas of three levels: [B,KINDS*5,H,W] each."""
+def random_predictions(seed, batch, spread):
+    """Random logits and deltas of three levels: [B,PER_CELL*5,H,W] each."""
     generator = torch.Generator().manual_seed(seed)
     maps = []
     for stride in STRIDES:
         height, width = CANVAS[0] // stride, CANVAS[1] // stride
-        logits = torch.randn(batch, KINDS, height, width, generator=generator).mul(spread).clamp(min=-80)
-        deltas = torch.randn(batch, KINDS * 4, height, width, generator=generator) * 0.4
+        logits = torch.randn(batch, PER_CELL, height, width, generator=generator).mul(spread).clamp(min=-80)
+        deltas = torch.randn(batch, PER_CELL * 4, height, width, generator=generator) * 0.4
         maps.append(torch.cat([logits, deltas], 1))
     return maps
 
 
 def anchors_of(stride, height, width):
-    """Row by row, kinds innermost: [H*W*KINDS,4], float64."""
+    """Anchors row by row, those of a cell innermost: [H*W*PER_CELL,4], float64."""
     rows = []
     for y in range(height):
         for x in range(width):
@@ -53,12 +53,12 @@ def iou(box, others):
 
 
 def proposals_of(maps, image, size, count, nms_pre):
-    """The definition, one step after the other, for one image."""
+    """The proposals of one image, step by step."""
     boxes, scores, levels = [], [], []
     for level, x in enumerate(maps):
         _, _, height, width = x.shape
-        logits = x[image, :KINDS].permute(1, 2, 0).flatten()
-        deltas = x[image, KINDS:].permute(1, 2, 0).reshape(-1, 4)
+        logits = x[image, :PER_CELL].permute(1, 2, 0).flatten()
+        deltas = x[image, PER_CELL:].permute(1, 2, 0).reshape(-1, 4)
         objectness, order = (1 / (1 + (-logits).exp())).sort(descending=True, stable=True)
         order = order[:nms_pre]
         decoded = decode_deltas(anchors_of(STRIDES[level], height, width)[order].float(), deltas[order])
@@ -68,23 +68,23 @@ def proposals_of(maps, image, size, count, nms_pre):
     boxes, scores, levels = map(np.concatenate, (boxes, scores, levels))
     kept = []
     for row in np.argsort(-scores, kind="stable"):
-        rivals = [other for other in kept if levels[other] == levels[row]]
-        if (boxes[row, 2:] > boxes[row, :2]).all() and not (iou(boxes[row], boxes[rivals]) > 0.7).any():
+        same_level = [other for other in kept if levels[other] == levels[row]]
+        if (boxes[row, 2:] > boxes[row, :2]).all() and not (iou(boxes[row], boxes[same_level]) > 0.7).any():
             kept.append(row)
     return boxes[kept[:count]], scores[kept[:count]]
 
 
-@pytest.mark.parametrize("spread", [1.0, 60.0], ids=["scores apart", "many scores of 1"])
+@pytest.mark.parametrize("spread", [1.0, 60.0], ids=["different scores", "many scores of 1"])
 @pytest.mark.parametrize(
     ("count", "nms_pre"),
     [
-        pytest.param(100, 200, id="more anchors than are taken"),
-        pytest.param(1000, 1200, id="all anchors, fewer than wanted"),
-        pytest.param(20, 50, id="few wanted"),
+        pytest.param(100, 200, id="more anchors than nms_pre"),
+        pytest.param(1000, 1200, id="fewer anchors than count"),
+        pytest.param(20, 50, id="small count"),
     ],
 )
-def test_as_the_definition(count, nms_pre, spread):
-    maps, sizes = hand_made(1, 2, spread), [[64, 96], [40, 50]]
+def test_proposals_are_those_selected_step_by_step(count, nms_pre, spread):
+    maps, sizes = random_predictions(1, 2, spread), [[64, 96], [40, 50]]
     boxes, scores = head(count, nms_pre)(maps, torch.tensor(sizes))
     assert (boxes.shape, scores.shape) == ((2, count, 4), (2, count))
     assert ((scores == 1).sum() > 10) == (spread > 1)
@@ -98,36 +98,36 @@ def test_as_the_definition(count, nms_pre, spread):
         assert not boxes[image, number:].any()
 
 
-def test_levels_do_not_strike_one_another():
-    maps = [torch.full((1, KINDS * 5, CANVAS[0] // s, CANVAS[1] // s), -200.0) for s in STRIDES]
-    same = torch.tensor([20.0, 20.0, 44.0, 44.0])
-    for level, x in enumerate(maps):  # each level's square anchor at one cell becomes the same box
+def test_boxes_of_different_levels_do_not_suppress_each_other():
+    maps = [torch.full((1, PER_CELL * 5, CANVAS[0] // s, CANVAS[1] // s), -200.0) for s in STRIDES]
+    box = torch.tensor([20.0, 20.0, 44.0, 44.0])
+    for level, x in enumerate(maps):  # the square anchor of each level is decoded to the same box
         row, column, side = 16 // STRIDES[level], 32 // STRIDES[level], SCALE * STRIDES[level]
         x[0, 1, row, column] = 1.0 + level
         deltas = torch.tensor([0.0, (32 - 16) / side, np.log(24 / side), np.log(24 / side)])
-        x[0, KINDS + 4 : KINDS + 8, row, column] = deltas
+        x[0, PER_CELL + 4 : PER_CELL + 8, row, column] = deltas
     boxes, scores = head(3, 10)(maps, torch.tensor([CANVAS]))
-    torch.testing.assert_close(boxes[0], same.repeat(3, 1))
+    torch.testing.assert_close(boxes[0], box.repeat(3, 1))
     torch.testing.assert_close(scores[0], torch.tensor([3.0, 2.0, 1.0]).sigmoid())
 
 
-def test_an_image_without_area_has_no_proposal():
-    boxes, scores = head(30, 40)(hand_made(2, 2, 1.0), torch.tensor([[0, 0], [64, 96]]))
+def test_an_image_without_area_has_no_proposals():
+    boxes, scores = head(30, 40)(random_predictions(2, 2, 1.0), torch.tensor([[0, 0], [64, 96]]))
     assert not boxes[0].any()
     assert not scores[0].any()
     assert (scores[1] > 0).all()
 
 
-def test_a_level_is_predicted_from_by_convolutions_that_all_levels_share():
+def test_prediction_shapes_and_parameters():
     torch.manual_seed(0)
     rpn = RPNHead(5, 6, Anchors(STRIDES, RATIOS, [SCALE]), GreedyNMS(0.7, 10), 10)
     logits, deltas = rpn.predict(torch.randn(2, 5, 7, 9))
-    assert (logits.shape, deltas.shape) == ((2, KINDS, 7, 9), (2, KINDS * 4, 7, 9))
+    assert (logits.shape, deltas.shape) == ((2, PER_CELL, 7, 9), (2, PER_CELL * 4, 7, 9))
     assert {name: tuple(value.shape) for name, value in rpn.state_dict().items()} == {
         "rpn_conv.weight": (6, 5, 3, 3),
         "rpn_conv.bias": (6,),
-        "rpn_cls.weight": (KINDS, 6, 1, 1),
-        "rpn_cls.bias": (KINDS,),
-        "rpn_reg.weight": (KINDS * 4, 6, 1, 1),
-        "rpn_reg.bias": (KINDS * 4,),
+        "rpn_cls.weight": (PER_CELL, 6, 1, 1),
+        "rpn_cls.bias": (PER_CELL,),
+        "rpn_reg.weight": (PER_CELL * 4, 6, 1, 1),
+        "rpn_reg.bias": (PER_CELL * 4,),
     }

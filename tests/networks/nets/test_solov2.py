@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from alike import answered, assert_alike, assert_builds, exported, mixed
+from graph_checks import assert_engine_builds, assert_onnx_matches, exported, padded_noise, run
 
 from samebox.graph.opset import newest_opset
 from samebox.networks.blocks.fpn import FPN
@@ -36,7 +36,7 @@ def tiny(nms_pre=600):
         FILTER,
         SIGMA,
     )
-    # scores and masks that differ from cell to cell
+    # so that scores and masks differ from cell to cell
     network.mask_head.conv_cls.weight.data *= 6
     network.mask_head.conv_cls.bias.data -= 1.5
     network.mask_head.conv_kernel.weight.data *= 6
@@ -50,18 +50,18 @@ def network():
 
 @pytest.fixture(scope="module")
 def images():
-    return mixed(SIZES, 96, 128)
+    return padded_noise(SIZES, 96, 128)
 
 
 @pytest.fixture(scope="module")
-def answer(network, images):
-    return answered(network, images, SIZES)
+def outputs(network, images):
+    return run(network, images, SIZES)
 
 
-def by_definition(heads, image):
-    """One image step by step, pair by pair: score, label and mask of what is found, best first."""
+def detect(heads, image):
+    """The detections of one image, step by step: score, label and mask, sorted by score."""
     features = heads["mask_features"][image]
-    found = []
+    candidates = []
     for grid, stride in zip(GRIDS, STRIDES, strict=True):
         scores = heads[f"logits_{grid}"][image].sigmoid()
         for label, row, column in np.ndindex(*scores.shape):
@@ -71,45 +71,47 @@ def by_definition(heads, image):
                 continue
             kernel = heads[f"kernels_{grid}"][image, :, row, column]
             mask = (kernel[:, None, None] * features).sum(0).sigmoid()
-            solid = mask > 0.5
-            if solid.sum() > stride:
-                found.append((float(score * mask[solid].mean()), label, mask))
-    found.sort(key=lambda one: -one[0])
+            binary = mask > 0.5
+            if binary.sum() > stride:
+                candidates.append((float(score * mask[binary].mean()), label, mask))
+    candidates.sort(key=lambda candidate: -candidate[0])
     decayed = []
-    for index, (score, label, mask) in enumerate(found):
+    for index, (score, label, mask) in enumerate(candidates):
         decay = 1.0
         for other in range(index):
-            if found[other][1] == label:
-                rivals = [found[i][2] for i in range(other) if found[i][1] == label]
-                own = max((iou(found[other][2], rival) for rival in rivals), default=0.0)
-                lap = iou(found[other][2], mask)
-                decay = min(decay, np.exp(-SIGMA * lap**2) / np.exp(-SIGMA * own**2))
+            if candidates[other][1] == label:
+                rivals = [candidates[i][2] for i in range(other) if candidates[i][1] == label]
+                largest = max((iou(candidates[other][2], rival) for rival in rivals), default=0.0)
+                overlap = iou(candidates[other][2], mask)
+                decay = min(decay, np.exp(-SIGMA * overlap**2) / np.exp(-SIGMA * largest**2))
         decayed.append((float(score * decay), label, mask))
-    kept = sorted((one for one in decayed if one[0] >= FILTER), key=lambda one: -one[0])
-    return kept[:20]
+    kept = [detection for detection in decayed if detection[0] >= FILTER]
+    return sorted(kept, key=lambda detection: -detection[0])[:20]
 
 
-def iou(one, other):
-    a, b = one > 0.5, other > 0.5
+def iou(first, second):
+    a, b = first > 0.5, second > 0.5
     return float((a & b).sum() / (a | b).sum())
 
 
 @pytest.mark.parametrize("image", range(3))
-def test_the_answer_by_its_definition(network, images, answer, image):
+def test_detections_are_those_selected_step_by_step(network, images, outputs, image):
     with torch.inference_mode():
         heads = network.heads(images, torch.tensor(SIZES))
-        expected = by_definition(heads, image)
+        expected = detect(heads, image)
     assert len(expected) > 3
-    scores, labels, masks = (answer[name][image] for name in SEGMENTS)
-    torch.testing.assert_close(scores[: len(expected)], torch.tensor([one[0] for one in expected]))
-    assert labels[: len(expected)].tolist() == [one[1] for one in expected]
-    torch.testing.assert_close(masks[: len(expected)], torch.stack([one[2] for one in expected]))
+    scores, labels, masks = (outputs[name][image] for name in SEGMENTS)
+    torch.testing.assert_close(
+        scores[: len(expected)], torch.tensor([detection[0] for detection in expected])
+    )
+    assert labels[: len(expected)].tolist() == [detection[1] for detection in expected]
+    torch.testing.assert_close(masks[: len(expected)], torch.stack([detection[2] for detection in expected]))
     assert not scores[len(expected) :].any()
     assert not masks[len(expected) :].any()
 
 
-def test_form_of_the_answer(network, images, answer):
-    assert {name: tuple(value.shape) for name, value in answer.items()} == {
+def test_output_shapes_and_ranges(network, images, outputs):
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "scores": (3, 20),
         "labels": (3, 20),
         "masks": (3, 20, 24, 32),
@@ -122,40 +124,40 @@ def test_form_of_the_answer(network, images, answer):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_an_image_of_a_batch_gives_what_it_gives_alone(network, images, answer, index):
-    alone = answered(network, images[index : index + 1], SIZES[index : index + 1])
-    for name, value in answer.items():
+def test_an_image_gives_the_same_results_in_a_batch_and_alone(network, images, outputs, index):
+    alone = run(network, images[index : index + 1], SIZES[index : index + 1])
+    for name, value in outputs.items():
         torch.testing.assert_close(value[index : index + 1], alone[name], rtol=1e-4, atol=1e-4)
 
 
-def test_an_image_of_nothing_gives_nothing(images):
+def test_an_image_without_objects_has_no_detections(images):
     network = tiny()
     network.mask_head.conv_cls.bias.data -= 100
-    found = answered(network, images, SIZES)
-    assert not any(value.any() for value in found.values())
+    outputs = run(network, images, SIZES)
+    assert not any(value.any() for value in outputs.values())
 
 
-def test_a_cell_is_a_peak_where_nothing_to_its_left_and_above_is_larger():
+def test_points_nms_keeps_cells_without_a_higher_left_or_upper_neighbour():
     scores = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(2)).round(decimals=1)
     expected = torch.zeros_like(scores)
-    for at in np.ndindex(*scores.shape):
-        image, label, row, column = at
+    for position in np.ndindex(*scores.shape):
+        image, label, row, column = position
         window = scores[image, label, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
-        expected[at] = scores[at] if scores[at] == window.max() else 0
+        expected[position] = scores[position] if scores[position] == window.max() else 0
     assert points_nms(scores).equal(expected)
 
 
-def test_coordinates_go_from_minus_one_to_one_across_and_down():
+def test_coordinates_range_from_minus_1_to_1_across_and_down():
     x, y = with_coordinates(torch.zeros(1, 2, 3, 5))[0, 2:]
     assert x.tolist() == [[-1, -0.5, 0, 0.5, 1]] * 3
     assert y.tolist() == [[-1] * 5, [0] * 5, [1] * 5]
 
 
-def test_masks_of_other_classes_and_worse_ones_do_not_decay_a_score():
+def test_only_masks_of_the_same_class_and_a_higher_score_decay_a_score():
     mask = torch.ones(1, 3, 4)
     scores, labels = torch.tensor([[0.5, 0.9, 0.8]]), torch.tensor([[0, 0, 1]])
-    found = matrix_nms(mask, scores, labels, SIGMA)[0].tolist()
-    assert found == pytest.approx([0.5 * np.exp(-SIGMA), 0.9, 0.8])
+    decayed = matrix_nms(mask, scores, labels, SIGMA)[0].tolist()
+    assert decayed == pytest.approx([0.5 * np.exp(-SIGMA), 0.9, 0.8])
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +166,20 @@ def graph(network):
 
 
 @pytest.mark.parametrize("opset", [11, 18, newest_opset()])
-def test_onnx_runtime_answers_alike_at_other_shapes(graph, opset):
+def test_onnxruntime_matches_pytorch_at_other_shapes(graph, opset):
     torch.manual_seed(3)
     batches = []
     for sizes in ([[160, 96], [101, 96], [160, 60]], [[64, 192]]):
         noise = torch.rand(len(sizes), 3, 16, 24) * 255
         batches.append((F.interpolate(noise, size=tuple(np.max(sizes, 0)), mode="bicubic"), sizes))
-    assert_alike(graph, opset, batches, atol=1e-3)
+    assert_onnx_matches(graph, opset, batches, atol=1e-3)
 
 
-def test_an_engine_of_any_batch_up_to_four_and_any_shape(graph, tmp_path):
-    assert_builds(graph, tmp_path)
+def test_an_engine_builds_for_dynamic_batch_and_shape(graph, tmp_path):
+    assert_engine_builds(graph, tmp_path)
 
 
-def test_names_of_the_parameters(network):
+def test_parameter_names(network):
     names = {name.removesuffix(".weight") for name in network.state_dict() if name.endswith(".weight")}
     assert {
         "mask_head.cls_convs.1.gn",

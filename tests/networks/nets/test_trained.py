@@ -1,6 +1,7 @@
-"""Checkpoints that the original framework trained and scored on the demo's images, beyond those in the demo.
+"""Checkpoints besides the demo's that MMDetection trained and scored on the demo's images.
 
-They lie beside the project; the environment variable SAMEBOX_CHECKPOINTS names another folder.
+They are in `shared/checkpoints` beside the project, or in the folder of the environment variable
+SAMEBOX_CHECKPOINTS.
 """
 
 import json
@@ -21,13 +22,13 @@ FOLDER = Path(os.environ.get("SAMEBOX_CHECKPOINTS", demo_forms.ROOT.parent / "sh
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn_shapes", "fcos_shapes", "fsaf_shapes", "solov2_shapes"])
-def test_the_ap_is_what_the_original_framework_measures(name):
+def test_ap_is_that_of_mmdetection(name):
     if not (FOLDER / f"{name}.json").is_file():
-        pytest.skip(f"no {name}.json in {FOLDER}; name its folder in SAMEBOX_CHECKPOINTS")
+        pytest.skip(f"no {name}.json in {FOLDER}; set SAMEBOX_CHECKPOINTS to its folder")
     recorded = json.loads((FOLDER / f"{name}.json").read_text())
     loaded = load_network(compose("export", [f"detector={name}"]), FOLDER / f"{name}.pth")
     dataset = demo_forms.whole_set()
     with Detector(TorchRunner(loaded.network, loaded.spec).__enter__()) as detector:
         scores = run_scores(run_on_data_set(detector, dataset, batch=1, warmup=0), dataset)
-    kind = "segm" if name.startswith("solo") else "bbox"  # of SOLO the original gives no boxes
+    kind = "segm" if name.startswith("solo") else "bbox"  # SOLO's original code returns no boxes
     assert scores[kind].stats["AP"] == pytest.approx(recorded[kind]["AP"], abs=0.1)

@@ -1,6 +1,7 @@
-"""R-CNNs as small as they can be, with weights of their own."""
+"""Tiny R-CNNs with random weights."""
 
 import torch
+from graph_checks import enlarge_weights
 
 from samebox.networks.blocks.anchors import Anchors
 from samebox.networks.blocks.fpn import FPN
@@ -14,12 +15,13 @@ from samebox.networks.nets.point_rend import CoarseMaskHead, PointHead, PointRen
 from samebox.networks.nets.rcnn import RCNN, BoxHead, FCNMaskHead, RoIHead
 from samebox.networks.nets.rpn import RPNHead
 
-CLASSES, WIDTH, FOUND, POINTS = 3, 8, 20, 5
-STUFF = 4
+CLASSES, WIDTH, COUNT = 3, 8, 20
+POINTS = 5  # keypoints of a box
+STUFF = 4  # classes of stuff
 STRIDES = (4, 8, 16, 32)
 STDS = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 
-# Two images' maps come from a canvas of this side; their regions, and their own height and width on it
+# Side of the canvas of two images, regions on it, and the sizes of the images
 CANVAS = 128
 REGIONS = torch.tensor(
     [[[8.0, 12, 72, 60], [30.5, 40.25, 120.75, 110.5]], [[0.0, 0, 127, 127], [100, 90, 110, 99]]]
@@ -58,19 +60,16 @@ def averaged_mask_heads():
     return AveragedMaskHeads(mask_head() for _ in STDS)
 
 
-def rcnn(roi_head, kind=RCNN, **heads):
-    """A network around a built second stage; its class scores are drawn apart, so that they differ."""
+def rcnn(roi_head, network_class=RCNN, **heads):
+    """A network with the second stage `roi_head`, and with enlarged weights to spread its scores."""
     neck = FPN([8, 16, 32, 64], WIDTH, 5, "pool")
-    network = kind(ResNet(18, base_channels=8), neck, rpn_head(), roi_head, **heads)
-    for name, parameter in network.named_parameters():
-        if any(part in name for part in ("rpn_cls", "fc_cls", "fc_reg", "conv_logits", "score_lowres")):
-            parameter.data *= 8
-    return network.eval()
+    network = network_class(ResNet(18, base_channels=8), neck, rpn_head(), roi_head, **heads)
+    return enlarge_weights(network, "rpn_cls", "fc_cls", "fc_reg", "conv_logits", "score_lowres")
 
 
 def mask_rcnn():
     torch.manual_seed(0)
-    return rcnn(RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, mask_head()))
+    return rcnn(RoIHead(box_head(), GreedyNMS(0.5, COUNT), 0.05, mask_head()))
 
 
 def semantic_head():
@@ -79,19 +78,19 @@ def semantic_head():
 
 def panoptic_fpn():
     torch.manual_seed(0)
-    roi_head = RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, mask_head())
+    roi_head = RoIHead(box_head(), GreedyNMS(0.5, COUNT), 0.05, mask_head())
     return rcnn(roi_head, PanopticFPN, semantic_head=semantic_head())
 
 
 def cascade_mask_rcnn():
     torch.manual_seed(0)
-    heads = cascaded_box_heads(), GreedyNMS(0.5, FOUND), 0.05, averaged_mask_heads()
+    heads = cascaded_box_heads(), GreedyNMS(0.5, COUNT), 0.05, averaged_mask_heads()
     return rcnn(RoIHead(*heads))
 
 
 def keypoint_rcnn():
     torch.manual_seed(0)
-    head = RoIHead(box_head(), GreedyNMS(0.5, FOUND), 0.05, drop_empty=True, keypoint_head=keypoint_head())
+    head = RoIHead(box_head(), GreedyNMS(0.5, COUNT), 0.05, drop_empty=True, keypoint_head=keypoint_head())
     return rcnn(head)
 
 
@@ -99,7 +98,7 @@ def point_rend():
     torch.manual_seed(0)
     head = PointRendRoIHead(
         box_head(),
-        GreedyNMS(0.5, FOUND),
+        GreedyNMS(0.5, COUNT),
         0.05,
         CoarseMaskHead(6, WIDTH, WIDTH, 1, 16, CLASSES),
         PointHead(WIDTH, WIDTH, 2, CLASSES),
