@@ -121,7 +121,7 @@ def pipeline(name: str, path: Path, pictures: list[Path], rounds: int) -> list[s
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     with load(path) as detector:
         images = [read_image(picture) for picture in pictures]
-        inputs = [detector.prepare([image]).inputs() for image in images]
+        inputs = [detector.preprocess([image]).inputs() for image in images]
         times = interleaved(
             {
                 "bare": lambda: [session.run(None, one) for one in inputs],

@@ -1,4 +1,4 @@
-"""A detector that takes images and gives detections, whatever runs its network."""
+"""A detector: images in, detections out, in any runtime."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,20 +15,19 @@ from samebox.runners.protocol import Runner
 
 
 class Detector:
-    """Images in, detections out; configured by nothing but what travels with the network.
+    """Pre-processing, a runner and post-processing, configured by the record of the form that it runs.
 
-    A call takes one image, `batch` several of any sizes. An image is a path or an array [H,W,3] RGB
-    uint8. The detector closes its runner when its `with` block ends, or by `close`.
+    An image is a path or an array [H,W,3] RGB uint8. A call takes one image, `batch` takes several of any
+    sizes. A context manager; `close`, or the end of the block, closes the runner.
     """
 
     def __init__(self, runner: Runner) -> None:
-        """`runner` is one that has been entered. Raises SameboxError where it gives no detections."""
+        """`runner` has been entered. Raises SameboxError if it returns head outputs instead of detections."""
         self.runner = runner
         self.spec = Spec.from_metadata(runner.metadata, runner.name)
         if not self.spec.postprocess:
             raise SameboxError(
-                f"{runner.name}: gives the maps of its heads, no detections: export it with "
-                "export.postprocess=true"
+                f"{runner.name}: returns head outputs, not detections; export it with export.postprocess=true"
             )
 
     def __enter__(self) -> "Detector":
@@ -40,11 +39,11 @@ class Detector:
         self.runner.__exit__(kind, error, trace)
 
     def close(self) -> None:
-        """Free what the runner holds."""
+        """Close the runner. Closing twice is allowed."""
         self.runner.__exit__(None, None, None)
 
     def __call__(self, image: str | Path | Image) -> Detections:
-        """The detections of one image. Raises SameboxError for what is no image, or one too large."""
+        """The detections of one image. Raises SameboxError if it is no image or does not fit the canvas."""
         return self.batch([image])[0]
 
     def batch(
@@ -52,42 +51,41 @@ class Detector:
     ) -> list[Detections]:
         """The detections of each image, all run as one batch on one canvas.
 
-        `canvas` (height, width) asks for a larger one than they need. A network of a fixed batch runs as
-        often as needed.
+        `canvas` (height, width) replaces the smallest canvas that holds them. A form with a fixed batch runs
+        as often as needed. Raises SameboxError as a call does.
         """
         size = self.runner.batch or max(len(images), 1)
-        found: list[Detections] = []
+        detections: list[Detections] = []
         for start in range(0, len(images), size):
-            batch = self.prepare([pixels(image) for image in images[start : start + size]], canvas)
-            found += self.finish(self.runner(filled(batch, size).inputs()), batch)
-        return found
+            batch = self.preprocess([_pixels(image) for image in images[start : start + size]], canvas)
+            detections += self.postprocess(self.runner(padded_batch(batch, size).inputs()), batch)
+        return detections
 
-    def prepare(self, images: Sequence[Image], canvas: tuple[int, int] | None = None) -> Batch:
-        """What the network is asked for these images."""
+    def preprocess(self, images: Sequence[Image], canvas: tuple[int, int] | None = None) -> Batch:
+        """The images as one batch, resized and padded by the rule in the record."""
         return self.spec.preprocess(images, canvas)
 
-    def finish(self, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> list[Detections]:
-        """The network's answer to `batch`, an image each."""
-        asked = len(batch.sizes)
-        answered = {name: output[:asked] for name, output in outputs.items()}
-        return detections_from_outputs(answered, batch, self.spec.class_names, self.spec.decoding)
+    def postprocess(self, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> list[Detections]:
+        """The detections of each image of `batch`, from the outputs for it, padded or not."""
+        count = len(batch.sizes)
+        unpadded = {name: output[:count] for name, output in outputs.items()}
+        return detections_from_outputs(unpadded, batch, self.spec.class_names, self.spec.decoding)
 
 
-def pixels(image: str | Path | Image) -> Image:
-    """The array itself, or what is read from the path."""
+def _pixels(image: str | Path | Image) -> Image:
     return read_image(image) if isinstance(image, str | Path) else image
 
 
-def filled(batch: Batch, size: int) -> Batch:
-    """`batch` with its first image repeated until there are `size`, for a network of a fixed batch."""
-    spare = size - len(batch.sizes)
-    if spare <= 0:
+def padded_batch(batch: Batch, size: int) -> Batch:
+    """`batch` padded with copies of its first image to `size` images, for a form with a fixed batch."""
+    padding = size - len(batch.sizes)
+    if padding <= 0:
         return batch
-    index = [*range(len(batch.sizes)), *[0] * spare]
+    index = [*range(len(batch.sizes)), *[0] * padding]
     return Batch(batch.images[index], batch.sizes[index], batch.originals[index])
 
 
-# Suffix of a file → the runtime that takes it unless another is named
+# Suffix of a file → its runtime by default
 SUFFIXES = {
     ".onnx": "onnxruntime",
     ".engine": "tensorrt",
@@ -96,26 +94,29 @@ SUFFIXES = {
     ".tar": "torch",  # .pth.tar
 }
 
-# The entry point that opens a checkpoint: the package that has the configs of networks registers it
+# The entry point that opens a checkpoint. The package with the configs of the networks registers it.
 _CHECKPOINT_RUNNERS = "samebox.checkpoint_runner"
 
 
 def load(
     path: str | Path, runtime: str | None = None, device: str = "cpu", detector: str | None = None
 ) -> Detector:
-    """The detector in an ONNX file, an engine or a checkpoint, ready to be called.
+    """The detector in an ONNX file, an engine or a checkpoint.
 
-    `runtime` is "onnxruntime", "tensorrt" or "torch", by default what the file's suffix says; `device` ("cpu"
-    or "cuda") is ONNX Runtime's and PyTorch's, an engine needs its GPU. The network of a checkpoint is the
-    choice `detector` of `conf/detector`, by default the one that names the checkpoint's hash; that is to be
-    had in samebox's repository alone. Raises SameboxError for a file that is absent or is none of samebox's,
-    and for a checkpoint of another network; NotHere where this machine cannot run it.
+    `runtime` is "onnxruntime", "tensorrt" or "torch"; by default it follows from the suffix. `device` ("cpu"
+    or "cuda") is for ONNX Runtime and PyTorch; an engine runs on the GPU it was built for. `detector` is the
+    choice of `conf/detector` that describes a checkpoint's network, by default the one with the checkpoint's
+    hash; checkpoints need the extra `pipeline`. Raises SameboxError if the file does not exist or samebox did
+    not write it, or if a checkpoint does not fit the network; NotHere if this machine cannot run it.
     """
     runtime = runtime or SUFFIXES.get(Path(path).suffix)
+    if runtime is None:
+        known = ", ".join(SUFFIXES)
+        raise SameboxError(f"{path}: its suffix is not one of {known}; rename it or name its runtime")
     if detector is not None and runtime != "torch":
-        raise SameboxError(f"{path}: says itself what it is; leave out the detector {detector!r}")
+        raise SameboxError(f"{path}: its record describes the detector; leave out the detector {detector!r}")
     runner: Runner
-    # Imported here, so that whoever deploys on ONNX Runtime need not have torch
+    # Each runtime imports its own package, and none of the others
     if runtime == "onnxruntime":
         from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -127,16 +128,15 @@ def load(
     elif runtime == "torch":
         runner = _checkpoint_runner(path)(Path(path), detector, device)
     else:
-        raise SameboxError(
-            f"{path}: runtime {runtime!r} is none of {', '.join(sorted(set(SUFFIXES.values())))}"
-        )
+        runtimes = ", ".join(sorted(set(SUFFIXES.values())))
+        raise SameboxError(f"{path}: runtime {runtime!r} is not one of {runtimes}")
     return Detector(runner.__enter__())
 
 
 def _checkpoint_runner(path: str | Path) -> Any:
     """The function that opens checkpoints. Raises SameboxError if no installed package registers one."""
-    from importlib.metadata import entry_points  # 30 ms that an ONNX file need not wait for
+    from importlib.metadata import entry_points  # takes 30 ms, and only checkpoints need it
 
     for entry in entry_points(group=_CHECKPOINT_RUNNERS):
         return entry.load()
-    raise SameboxError(f"{path}: a checkpoint needs the pipeline: pip install 'samebox[pipeline]'")
+    raise SameboxError(f"{path}: a checkpoint needs the pipeline; run pip install 'samebox[pipeline]'")

@@ -1,6 +1,6 @@
-"""Pictures and videos with their detections drawn, and the detections as COCO results.
+"""Draw detections on images and videos, and write them as COCO results.
 
-python -m samebox.predict model.(onnx|engine|pth) INPUT… --out DIR
+samebox predict MODEL INPUT… --out FOLDER
 """
 
 import argparse
@@ -17,27 +17,34 @@ from threading import Event
 from typing import Any
 
 import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from samebox.coco.panoptic import Category, CategorySet, PanopticResults
+from samebox.coco.panoptic import PanopticResults
+from samebox.coco.result_ids import ResultIds, annotated_ids, recorded_ids
 from samebox.coco.results import results_from_detections, results_writer
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
+from samebox.core.progress import Start, progress
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, images_in
-from samebox.media.videos import SUFFIXES as VIDEOS
+from samebox.media.videos import SUFFIXES as VIDEO_SUFFIXES
 from samebox.media.videos import Footage, video_writer
 from samebox.record.preprocess import Image, read_image
 
+EXAMPLES = """
+examples:
+  samebox predict model.onnx photos/ --out drawn
+  samebox predict model.engine clip.mov camera --out drawn --frames 500
+  samebox predict model.onnx val2017/ --out drawn --categories instances_val2017.json
+"""
+
 
 @dataclass
-class Done:
-    """How many inputs were run, why others failed, by their names, and a line on each video written."""
+class Summary:
+    """How many inputs are done, the errors of the others by their names, and a line about each video."""
 
-    count: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
     videos: list[str] = field(default_factory=list)
 
 
@@ -47,89 +54,90 @@ def predict(
     out: Path,
     threshold: float,
     frames: int | None = None,
+    ids: ResultIds | None = None,
     stop: Event | None = None,
-) -> Done:
+) -> Summary:
     """Write a picture for each image, a video for each footage and `detections.json` for all to `out`.
 
-    The detections are COCO results: image_id counts images and frames from 1 in their order, category_id is
-    the label counted from 1, file_name the input's name, frame counts a footage's own from 0, segmentation is
-    the mask where the detector gives any. All are written, those from `threshold` on drawn. The segments of a
-    detector that gives them are in `panoptic.json` and the folder `panoptic`, as COCO has them; stuff is
-    counted on after the labels.
+    The detections are COCO results with the image and category ids of `ids`, by default `recorded_ids`;
+    frames count as images. `file_name` is the name of the input, `frame` the number of a footage's frame from
+    0, and `segmentation` the mask if the detector has masks. All detections are written; those with a score
+    of `threshold` or more are drawn. Panoptic segments are written in COCO's format, to `panoptic.json` and
+    the folder `panoptic`.
 
-    Of each footage at most `frames` are run. Once `stop` is set the run ends after the image or frame at
-    hand, and what was done until then is there, whole. Raises SameboxError where a video would be written
-    over an input or another.
+    At most `frames` frames of each footage are run. If `stop` is set, the run ends after the current image or
+    frame, and all files are complete up to there. Raises SameboxError if a video would overwrite an input or
+    another video.
     """
     _check_targets(inputs, out)
-    stop, done = stop or Event(), Done()
-    with results_writer(out / "detections.json") as add, _bars() as bars:
-        work = _Work(detector, out, threshold, add)
-        for one in bars.track(inputs, description="inputs"):
+    ids, stop, summary = ids or recorded_ids(detector.spec), stop or Event(), Summary()
+    with results_writer(out / "detections.json") as add, progress() as start:
+        run = _Run(detector, out, threshold, ids, add)
+        advance = start("inputs", len(inputs))
+        for source in inputs:
             try:
-                if isinstance(one, Footage):
-                    done.videos.append(work.video(one, frames, stop, bars))
+                if isinstance(source, Footage):
+                    summary.videos.append(run.video(source, frames, stop, start))
                 else:
-                    work.picture(one)
-                done.count += 1
+                    run.picture(source)
+                summary.done += 1
             except SameboxError as error:
-                done.failed[str(one)] = str(error)
+                summary.errors[str(source)] = str(error)
+            advance()
             if stop.is_set():
                 break
-    if work.segments.results:
-        work.segments.write(out / "panoptic.json", out / "panoptic")
-    return done
+    if run.segments.results:
+        run.segments.write(out / "panoptic.json", out / "panoptic")
+    return summary
 
 
-class _Work:
-    """A detector, and where what it finds goes; `image_id` is that of the latest image."""
+class _Run:
+    """Runs a detector on one input after another, and writes its detections.
+
+    `count` is the number of images and frames so far.
+    """
 
     def __init__(
-        self, detector: Detector, out: Path, threshold: float, add: Callable[[list[dict[str, Any]]], None]
+        self,
+        detector: Detector,
+        out: Path,
+        threshold: float,
+        ids: ResultIds,
+        add: Callable[[list[dict[str, Any]]], None],
     ) -> None:
-        self.detector, self.out, self.threshold, self.add = detector, out, threshold, add
-        self.categories = range(1, len(detector.spec.class_names) + 1)
-        self.segments = PanopticResults(_categories(detector))
-        self.image_id = 0
+        self.detector, self.out, self.threshold, self.ids, self.add = detector, out, threshold, ids, add
+        self.segments = PanopticResults(ids.categories)
+        self.count = 0
 
     def picture(self, path: Path) -> None:
         """Run one image file."""
-        self.image_id += 1
+        self.count += 1
         picture = self.drawn(read_image(path), str(path))
-        write_picture(self.out / f"{self.image_id:04d}_{path.stem}.jpg", picture)
+        write_picture(self.out / f"{self.count:04d}_{path.stem}.jpg", picture)
 
-    def video(self, footage: Footage, frames: int | None, stop: Event, bars: Progress) -> str:
-        """Run a video or camera to its end, to `frames` of them or to the `stop`; what came of it."""
+    def video(self, footage: Footage, frames: int | None, stop: Event, start: Start) -> str:
+        """Run a video or camera to its end, for `frames` frames or until `stop`; a line about the result."""
         target = _target(footage, self.out)
         with footage, video_writer(target, footage.rate, footage.size) as write:
-            task = bars.add_task(footage.name, total=frames or footage.frame_count)
+            advance = start(footage.name, frames or footage.frame_count)
             for number, frame in enumerate(islice(footage, frames)):
-                self.image_id += 1
+                self.count += 1
                 write(self.drawn(frame, footage.name, number))
-                bars.advance(task)
+                advance()
                 if stop.is_set():
                     break
         count, expected = number + 1, footage.frame_count or 0
         return f"{target}: {count}{f' of {expected}' if count < expected else ''} frames"
 
     def drawn(self, image: Image, name: str, frame: int | None = None) -> Image:
-        """The image with its detections, which are kept as results of the file `name`, or a frame of it."""
-        found = self.detector(image)
-        results = results_from_detections(self.image_id, found, self.categories, file_name=name)
+        """The image with its detections, which are added to the results of the file `name`."""
+        image_id = self.ids.image_id(name, self.count)
+        detections = self.detector(image)
+        results = results_from_detections(image_id, detections, self.ids.category_ids, file_name=name)
         self.add(results if frame is None else [result | {"frame": frame} for result in results])
-        if found.panoptic is not None:
-            self.segments.add(self.image_id, found.panoptic)
-        return draw(image, found, self.threshold)
-
-
-def _categories(detector: Detector) -> CategorySet:
-    """The detector's classes, of objects and then of stuff, counted from 1."""
-    rule = detector.spec.decoding.panoptic
-    things, stuff = detector.spec.class_names, rule.stuff_class_names if rule else ()
-    names = enumerate([*things, *stuff], start=1)
-    return CategorySet(
-        detector.runner.name, [Category(number, name, number <= len(things)) for number, name in names]
-    )
+        if detections.panoptic is not None:
+            self.segments.add(image_id, detections.panoptic)
+        return draw(image, detections, self.threshold)
 
 
 def _target(footage: Footage, out: Path) -> Path:
@@ -137,59 +145,49 @@ def _target(footage: Footage, out: Path) -> Path:
 
 
 def _check_targets(inputs: Sequence[Path | Footage], out: Path) -> None:
-    """Raise SameboxError for a video that would be written over an input or over another."""
-    footages = [one for one in inputs if isinstance(one, Footage)]
+    """Raise SameboxError if a video would overwrite an input or another video."""
+    footages = [source for source in inputs if isinstance(source, Footage)]
     taken = {one.source.resolve() for one in footages if isinstance(one.source, Path)}
-    for one in footages:
-        target = _target(one, out)
+    for footage in footages:
+        target = _target(footage, out)
         if target.resolve() in taken:
-            raise SameboxError(f"{one.name}: {target} is taken by another video; give it another --out")
+            raise SameboxError(f"{footage.name}: would overwrite the video {target}; give another --out")
         taken.add(target.resolve())
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Progress bars while the block lasts; none where nobody looks."""
-    name = TextColumn("{task.description}", markup=False)  # a file's may have brackets
-    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield bars
-
-
 def write_picture(path: Path, image: Image) -> None:
-    """Write an image [H,W,3] RGB to a JPEG file, whole or not at all."""
-    with atomic_write(path) as aside:
-        cv2.imwrite(str(aside), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    """Write an image [H,W,3] RGB to a JPEG file, completely or not at all."""
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
-def inputs_of(asked: Sequence[str]) -> list[Path | Footage]:
-    """What each text stands for: an image, the images of a folder by name, a video, `camera` or `camera:1`.
+def parse_inputs(texts: Sequence[str]) -> list[Path | Footage]:
+    """The inputs: an image, the images of a folder by name, a video, `camera` or `camera:1`.
 
     Raises SameboxError for a folder without images.
     """
-    found: list[Path | Footage] = []
-    for text in asked:
+    inputs: list[Path | Footage] = []
+    for text in texts:
         path, camera = Path(text), re.fullmatch(r"camera(?::(\d+))?", text)
         if path.is_dir():
-            found += _images(path)
+            inputs += _images(path)
         elif camera:
-            found.append(Footage(int(camera[1] or 0)))
+            inputs.append(Footage(int(camera[1] or 0)))
         else:
-            found.append(Footage(path) if path.suffix.lower() in VIDEOS else path)
-    return found
+            inputs.append(Footage(path) if path.suffix.lower() in VIDEO_SUFFIXES else path)
+    return inputs
 
 
 def _images(folder: Path) -> list[Path]:
     images = images_in(folder)
     if not images:
-        raise SameboxError(f"{folder}: a folder without images ({', '.join(sorted(SUFFIXES))}); give another")
+        raise SameboxError(f"{folder}: has no images ({', '.join(sorted(SUFFIXES))}); give another folder")
     return images
 
 
 @contextmanager
-def ctrl_c() -> Iterator[Event]:
-    """An event that Ctrl-C sets while the block lasts; pressed again, it interrupts as ever."""
+def stop_on_ctrl_c() -> Iterator[Event]:
+    """An event that the first Ctrl-C within the block sets. The second one interrupts as usual."""
     pressed = Event()
 
     def press(*_: object) -> None:
@@ -203,45 +201,70 @@ def ctrl_c() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m samebox.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="an ONNX file or an engine made by samebox, or a checkpoint")
-    parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="an image, a folder of images, a video, camera or camera:1"
+def parse_arguments() -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="samebox predict",
+        description=__doc__.splitlines()[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, help="the folder that is written to")
-    parser.add_argument("--threshold", type=float, default=0.3, help="least score that is drawn (0.3)")
-    parser.add_argument(
-        "--frames", type=_positive, help="most of a video or camera (until it ends, or Ctrl-C)"
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="an ONNX file or an engine of samebox, or a checkpoint")
+    add("inputs", nargs="+", metavar="INPUT", help="an image, a folder of images, a video, or camera:0")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="for pictures, videos and detections.json")
+    add("--threshold", type=float, default=0.3, metavar="T", help="least score that is drawn (default: 0.3)")
+    add("--device", default="cpu", choices=("cpu", "cuda"), help="of ONNX Runtime or PyTorch (default: cpu)")
+    add(
+        "--detector",
+        metavar="NAME",
+        help="the choice of conf/detector for a checkpoint (default: the one with its SHA-256)",
     )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of ONNX Runtime, PyTorch")
-    parser.add_argument("--detector", help="a checkpoint's in conf/detector (the one with its SHA-256)")
+    add(
+        "--frames",
+        type=_positive,
+        metavar="N",
+        help="frames of a video or camera at most (default: all, until Ctrl-C)",
+    )
+    add(
+        "--categories",
+        type=Path,
+        metavar="ANNOTATIONS.json",
+        help="COCO instances or panoptic file whose image ids and category ids detections.json takes "
+        "(default: category ids from the record in MODEL, else counted from 1; image ids counted from 1)",
+    )
     return parser.parse_args()
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return int(text)
 
 
 def main() -> int:
-    """Predict for the command line; 1 where an input failed or was left out, or nothing could be run."""
-    asked = arguments()
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # an input that does not open is told of here
+    """Predict for the command line. 1 if an input failed or was skipped, or nothing could be run."""
+    options = parse_arguments()
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # main prints why an input cannot be opened
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        inputs = inputs_of(asked.inputs)
-        with load(asked.model, device=asked.device, detector=asked.detector) as detector, ctrl_c() as pressed:
-            done = predict(detector, inputs, asked.out, asked.threshold, asked.frames, pressed)
+        inputs = parse_inputs(options.inputs)
+        with load(options.model, device=options.device, detector=options.detector) as detector:
+            ids = result_ids(options.categories, detector)
+            with stop_on_ctrl_c() as stop:
+                summary = predict(detector, inputs, options.out, options.threshold, options.frames, ids, stop)
     except (SameboxError, NotHere) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for reason in done.failed.values():
-        print(f"error: {reason}", file=sys.stderr)
-    print("\n".join([*done.videos, f"{done.count} of {len(inputs)} done: {asked.out}"]))
-    return 0 if done.count == len(inputs) else 1
+    for error in summary.errors.values():
+        print(f"error: {error}", file=sys.stderr)
+    print("\n".join([*summary.videos, ids.source, f"{summary.done} of {len(inputs)} done: {options.out}"]))
+    return 0 if summary.done == len(inputs) else 1
+
+
+def result_ids(annotations: Path | None, detector: Detector) -> ResultIds:
+    """The ids in the annotations if they are given, else those in the record or counted."""
+    return annotated_ids(annotations, detector.spec) if annotations else recorded_ids(detector.spec)
 
 
 if __name__ == "__main__":

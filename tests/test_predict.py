@@ -3,13 +3,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import demo_forms
 import numpy as np
 import pytest
-from panoptic_truth import STUFF, PanopticTruth
+from panoptic_truth import SEGMENTS, STUFF, PanopticTruth
 from pycocotools import mask as rle
 from truth_runner import TruthRunner
 
@@ -46,41 +47,44 @@ def results(folder):
     return json.loads((folder / "detections.json").read_text())
 
 
+RECORDED = "image ids count from 1; category ids are those of shapes"
+
+
 def test_pictures_and_results_are_written(tmp_path, monkeypatch, capsys):
-    out = tmp_path / "made" / "out"
+    out = tmp_path / "new" / "out"
     assert run(monkeypatch, demo_forms.CHECKPOINT, FIRST, SECOND, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == [
         "0001_000020000000.jpg", "0002_000020000001.jpg", "detections.json",
     ]  # fmt: skip
     captured = capsys.readouterr()
-    assert captured.out == f"2 of 2 done: {out}\n"
+    assert captured.out == f"{RECORDED}\n2 of 2 done: {out}\n"
     assert captured.err == ""
     for number, path in enumerate((FIRST, SECOND), start=1):
-        shown, image = read_image(out / f"{number:04d}_{path.name}"), read_image(path)
-        assert shown.shape == image.shape
-        assert np.abs(shown.astype(int) - image).max() > 60  # boxes are drawn on it
+        picture, image = read_image(out / f"{number:04d}_{path.name}"), read_image(path)
+        assert picture.shape == image.shape
+        assert np.abs(picture.astype(int) - image).max() > 60  # boxes are drawn on it
 
 
-def test_the_results_are_cocos_and_name_their_image(tmp_path, monkeypatch):
+def test_the_results_are_cocos_with_the_file_name(tmp_path, monkeypatch):
     run(monkeypatch, demo_forms.CHECKPOINT, FIRST, SECOND, "--out", tmp_path)
     with load(demo_forms.CHECKPOINT) as detector:
         expected = [detector(FIRST), detector(SECOND)]
-    found = results(tmp_path)
-    assert [one["image_id"] for one in found] == [1] * len(expected[0]) + [2] * len(expected[1])
-    assert {(one["image_id"], one["file_name"]) for one in found} == {(1, str(FIRST)), (2, str(SECOND))}
-    best = found[0]
+    written = results(tmp_path)
+    assert [one["image_id"] for one in written] == [1] * len(expected[0]) + [2] * len(expected[1])
+    assert {(one["image_id"], one["file_name"]) for one in written} == {(1, str(FIRST)), (2, str(SECOND))}
+    best = written[0]
     x1, y1, x2, y2 = expected[0].boxes[0].astype(float)
     assert best["bbox"] == [x1, y1, x2 - x1, y2 - y1]
     assert best["score"] == float(expected[0].scores[0])
     assert best["category_id"] == expected[0].labels[0] + 1
 
 
-def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
+def test_masks_are_written_and_drawn(tmp_path):
     dataset = demo_forms.whole_set()
     images = [dataset.path(record) for record in dataset.images[:2]]
     for masks in ("true", None):
         detector = Detector(TruthRunner(dataset, masks))
-        assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3).failed == {}
+        assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3).errors == {}
     found = results(tmp_path / "true")
     objects = [one for record in dataset.images[:2] for one in dataset.ground_truth.imgToAnns[record.id]]
     for result, entry in zip(found, [one for one in objects if not one["iscrowd"]], strict=True):
@@ -95,7 +99,7 @@ def test_masks_stand_in_the_results_and_are_drawn(tmp_path):
     assert apart[~inside].mean() < 0.02
 
 
-def test_segments_are_written_as_coco_has_them(tmp_path):
+def test_segments_are_written_in_cocos_format(tmp_path):
     dataset = demo_forms.whole_set()
     images = [dataset.path(record) for record in dataset.images[:2]]
     predict.predict(Detector(PanopticTruth(dataset)), images, tmp_path, threshold=0.3)
@@ -114,7 +118,107 @@ def test_segments_are_written_as_coco_has_them(tmp_path):
         assert len(told) > 5
 
 
-def test_the_threshold_is_of_what_is_drawn_alone(tmp_path, monkeypatch):
+def annotations(path, edit=lambda document: None):
+    """An annotation file at `path`: the demo's, whose category ids and image ids are other numbers."""
+    document = json.loads(demo_forms.ANNOTATIONS.read_text())
+    for number, category in enumerate(document["categories"]):
+        category["id"] = 50 - number
+    edit(document)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_categories_take_ids_from_an_annotation_file(tmp_path, monkeypatch, capsys):
+    file = annotations(tmp_path / "instances.json")
+    arguments = (demo_forms.CHECKPOINT, SECOND, FIRST, "--out", tmp_path / "out", "--categories", file)
+    assert run(monkeypatch, *arguments) == 0
+    assert f"image ids and category ids are those of {file}\n" in capsys.readouterr().out
+    with load(demo_forms.CHECKPOINT) as detector:
+        labels = detector(SECOND).labels.tolist() + detector(FIRST).labels.tolist()
+    written = results(tmp_path / "out")
+    assert [one["category_id"] for one in written] == [50 - label for label in labels]
+    assert list(dict.fromkeys(one["image_id"] for one in written)) == [20000001, 20000000]
+    names = {image["id"]: image["file_name"] for image in json.loads(file.read_text())["images"]}
+    assert all(one["file_name"].endswith(names[one["image_id"]]) for one in written)
+
+
+def test_an_image_is_found_by_the_longest_end_of_its_path(tmp_path, monkeypatch, detector):
+    def edit(document):
+        names = {7: "000020000000.jpg", 8: "val/000020000000.jpg", 9: "train/000020000000.jpg"}
+        document["images"] = [{"id": image_id, "file_name": name} for image_id, name in names.items()]
+
+    monkeypatch.chdir(FIRST.parent)
+    ids = predict.annotated_ids(annotations(tmp_path / "instances.json", edit), detector.spec)
+    assert ids.image_id(FIRST.name, 1) == 8
+    assert ids.image_id("/elsewhere/000020000000.jpg", 2) == 7
+    with pytest.raises(SameboxError, match=r"^/other/val/000020000000\.jpg: image 8 of .* a second time"):
+        ids.image_id("/other/val/000020000000.jpg", 3)
+
+
+def test_images_that_are_not_listed_once_are_errors_and_the_others_are_done(tmp_path, monkeypatch, capsys):
+    def edit(document):
+        document["images"][1] |= {"file_name": "twin.jpg"}
+        document["images"].append(document["images"][2] | {"id": 1})
+
+    file = annotations(tmp_path / "instances.json", edit)
+    third = FIRST.with_name("000020000002.jpg")
+    arguments = (demo_forms.CHECKPOINT, SECOND, third, FIRST, "--out", tmp_path, "--categories", file)
+    assert run(monkeypatch, *arguments) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {SECOND}: {file} lists no image of this name; leave it out, or --categories",
+        f"error: {third}: {file} lists 2 images of this name; leave it out, or --categories",
+    ]
+    assert {one["image_id"] for one in results(tmp_path)} == {20000000}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda document: document["categories"].pop(), "no category of objects is called cross"),
+        (
+            lambda document: document["categories"][1].update(name="disc"),
+            "several categories are called disc",
+        ),
+        (lambda document: document.pop("images"), "no list `images`"),
+    ],
+)
+def test_categories_that_do_not_fit_are_an_error_of_one_line(tmp_path, monkeypatch, capsys, edit, message):
+    file = annotations(tmp_path / "instances.json", edit)
+    assert (
+        run(monkeypatch, demo_forms.CHECKPOINT, FIRST, "--out", tmp_path / "out", "--categories", file) == 1
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file}: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+def categories_of_pixels(segments):
+    return np.vectorize(lambda number: segments.categories.get(number, 0))(segments.ids)
+
+
+def test_segments_take_the_ids_of_a_panoptic_file(tmp_path):
+    dataset = demo_forms.whole_set()
+    detector, images = Detector(PanopticTruth(dataset)), [dataset.path(dataset.images[0])]
+    ids = predict.annotated_ids(SEGMENTS[0], detector.spec)
+    predict.predict(detector, images, tmp_path, threshold=0.3, ids=ids)
+    written, truth = PanopticSet(tmp_path / "panoptic.json", tmp_path / "panoptic"), PanopticSet(*SEGMENTS)
+    names = {category.id: category.name for category in truth.categories}
+    assert {category.id: category.name for category in written.categories} == names
+    image_id = dataset.images[0].id
+    found, expected = (categories_of_pixels(one.segment_map(image_id)) for one in (written, truth))
+    assert (found == expected).mean() > 0.9
+    with pytest.raises(SameboxError, match="no category of stuff is called water, sky, field"):
+        predict.annotated_ids(demo_forms.ANNOTATIONS, detector.spec)
+
+
+def test_without_ids_in_the_record_they_are_counted(shapes):
+    spec = replace(shapes.spec, categories=None)
+    ids = predict.recorded_ids(spec)
+    assert list(ids.category_ids) == [1, 2, 3, 4, 5, 6]
+    assert ids.source.startswith("image ids and category ids count from 1; --categories ")
+
+
+def test_the_threshold_applies_to_the_drawing_only(tmp_path, monkeypatch):
     run(monkeypatch, demo_forms.CHECKPOINT, FIRST, "--out", tmp_path / "a", "--threshold", "1.1")
     run(monkeypatch, demo_forms.CHECKPOINT, FIRST, "--out", tmp_path / "b")
     assert results(tmp_path / "a") == results(tmp_path / "b")
@@ -126,7 +230,7 @@ def jpeg(image):
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def test_an_image_that_fails_is_told_of_and_the_others_are_done(tmp_path, monkeypatch, capsys):
+def test_an_image_that_fails_is_reported_and_the_others_are_done(tmp_path, monkeypatch, capsys):
     text = tmp_path / "text.jpg"
     text.write_text("no image")
     arguments = (demo_forms.CHECKPOINT, text, FIRST, tmp_path / "none.jpg", "--out", tmp_path / "out")
@@ -140,14 +244,14 @@ def test_an_image_that_fails_is_told_of_and_the_others_are_done(tmp_path, monkey
     assert (tmp_path / "out/0002_000020000000.jpg").exists()
 
 
-def test_an_image_without_a_detection_is_a_picture_all_the_same(tmp_path, monkeypatch):
+def test_an_image_without_a_detection_is_written_too(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     assert run(monkeypatch, demo_forms.CHECKPOINT, tmp_path / "dot.png", "--out", tmp_path) == 0
     assert read_image(tmp_path / "0001_dot.jpg").shape == (1, 1, 3)
     assert all(one["file_name"].endswith("dot.png") for one in results(tmp_path))
 
 
-def test_one_image_named_twice_or_two_of_one_name_are_two_pictures(tmp_path, monkeypatch):
+def test_two_images_of_one_name_are_two_pictures(tmp_path, monkeypatch):
     twin = tmp_path / FIRST.name
     twin.write_bytes(SECOND.read_bytes())
     assert run(monkeypatch, demo_forms.CHECKPOINT, FIRST, twin, "--out", tmp_path / "out") == 0
@@ -175,26 +279,26 @@ def frames_of(path):
         return list(footage)
 
 
-def test_a_folder_is_its_images_by_name(tmp_path):
+def test_a_folder_stands_for_its_images_by_name(tmp_path):
     for name in ("b.png", "a.JPG", "c.webp", "notes.txt", "clip.mp4"):
         (tmp_path / name).touch()
     (tmp_path / "deeper.jpgs").mkdir()
     (tmp_path / "deeper.jpgs/d.jpg").touch()
-    found = predict.inputs_of([str(FIRST), str(tmp_path)])
-    assert found == [FIRST, *(tmp_path / name for name in ("a.JPG", "b.png", "c.webp"))]
+    inputs = predict.parse_inputs([str(FIRST), str(tmp_path)])
+    assert inputs == [FIRST, *(tmp_path / name for name in ("a.JPG", "b.png", "c.webp"))]
 
 
-def test_texts_are_videos_cameras_and_images(tmp_path, monkeypatch):
+def test_inputs_are_videos_cameras_and_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = predict.inputs_of(["a.MOV", "camera", "camera:12", "camera.jpg", "no_suffix"])
-    assert [one.source for one in found[:3]] == [Path("a.MOV"), 0, 12]
-    assert found[3:] == [Path("camera.jpg"), Path("no_suffix")]
+    inputs = predict.parse_inputs(["a.MOV", "camera", "camera:12", "camera.jpg", "no_suffix"])
+    assert [footage.source for footage in inputs[:3]] == [Path("a.MOV"), 0, 12]
+    assert inputs[3:] == [Path("camera.jpg"), Path("no_suffix")]
 
 
-def test_of_a_video_each_frame_is_run_and_drawn(tmp_path, detector, clip):
-    done = predict.predict(detector, [FIRST, Footage(clip), SECOND], tmp_path / "out", threshold=0.3)
-    assert (done.count, done.failed) == (3, {})
-    assert done.videos == [f"{tmp_path / 'out/clip.mp4'}: 9 frames"]
+def test_each_frame_of_a_video_is_run_and_drawn(tmp_path, detector, clip):
+    summary = predict.predict(detector, [FIRST, Footage(clip), SECOND], tmp_path / "out", threshold=0.3)
+    assert (summary.done, summary.errors) == (3, {})
+    assert summary.videos == [f"{tmp_path / 'out/clip.mp4'}: 9 frames"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "0001_000020000000.jpg", "0011_000020000001.jpg", "clip.mp4", "detections.json",
     ]  # fmt: skip
@@ -214,30 +318,30 @@ def test_of_a_video_each_frame_is_run_and_drawn(tmp_path, detector, clip):
 
 
 def test_frames_limit_a_video(tmp_path, detector, clip):
-    done = predict.predict(detector, [Footage(clip)], tmp_path / "out", 0.3, frames=4)
-    assert done.videos == [f"{tmp_path / 'out/clip.mp4'}: 4 of 9 frames"]
+    summary = predict.predict(detector, [Footage(clip)], tmp_path / "out", 0.3, frames=4)
+    assert summary.videos == [f"{tmp_path / 'out/clip.mp4'}: 4 of 9 frames"]
     assert len(frames_of(tmp_path / "out/clip.mp4")) == 4
     assert {one["frame"] for one in results(tmp_path / "out")} == {0, 1, 2, 3}
 
 
-def test_a_video_that_ends_too_soon_is_told_of(tmp_path, detector, clip):
+def test_a_truncated_video_is_reported(tmp_path, detector, clip):
     writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
     for frame in frames_of(clip):
         writer.write(frame)
     writer.release()
     content = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "half.avi").write_bytes(content[: len(content) // 2])
-    done = predict.predict(detector, [Footage(tmp_path / "half.avi")], tmp_path / "out", 0.3)
+    summary = predict.predict(detector, [Footage(tmp_path / "half.avi")], tmp_path / "out", 0.3)
     count = len(frames_of(tmp_path / "out/half.mp4"))
     assert 2 < count < 7
-    assert done.videos == [f"{tmp_path / 'out/half.mp4'}: {count} of 9 frames"]
+    assert summary.videos == [f"{tmp_path / 'out/half.mp4'}: {count} of 9 frames"]
 
 
 @pytest.fixture
 def camera(clip, monkeypatch):
-    """The clip, over and over, as the camera 1."""
+    """The clip in an endless loop, as camera 1."""
 
-    class Camera:  # OpenCV's own class, inherited from, breaks Python's garbage collection
+    class Camera:  # a subclass of OpenCV's own class breaks Python's garbage collection
         def __init__(self, source):
             self.live = source == 1
             self.capture = capture(str(clip) if self.live else source)
@@ -260,9 +364,9 @@ def camera(clip, monkeypatch):
 
 
 @pytest.mark.usefixtures("camera")
-def test_ctrl_c_ends_a_camera_and_what_was_written_is_whole(tmp_path, detector, monkeypatch, capsys):
+def test_ctrl_c_ends_a_camera_and_the_files_are_complete(tmp_path, detector, monkeypatch, capsys):
     class Pressed(Detector):
-        """One at whose 12th image Ctrl-C is pressed."""
+        """A detector during whose 12th image Ctrl-C is pressed."""
 
         count = 0
 
@@ -276,7 +380,7 @@ def test_ctrl_c_ends_a_camera_and_what_was_written_is_whole(tmp_path, detector, 
     before = signal.getsignal(signal.SIGINT)
     assert run(monkeypatch, "model.onnx", "camera:1", FIRST, "--out", tmp_path / "out") == 1
     target = tmp_path / "out/camera_1.mp4"
-    assert capsys.readouterr().out == f"{target}: 12 frames\n1 of 2 done: {tmp_path / 'out'}\n"
+    assert capsys.readouterr().out == f"{target}: 12 frames\n{RECORDED}\n1 of 2 done: {tmp_path / 'out'}\n"
     assert len(frames_of(target)) == 12
     assert {(one["file_name"], one["frame"]) for one in results(tmp_path / "out")} == {
         ("camera:1", number) for number in range(12)
@@ -285,59 +389,59 @@ def test_ctrl_c_ends_a_camera_and_what_was_written_is_whole(tmp_path, detector, 
 
 
 @pytest.mark.usefixtures("camera")
-def test_frames_limit_a_camera_and_one_that_is_not_there_is_told_of(tmp_path, monkeypatch, capsys):
+def test_frames_limit_a_camera_and_an_absent_one_is_reported(tmp_path, monkeypatch, capsys):
     arguments = (demo_forms.CHECKPOINT, "camera:1", "camera:97", "--frames", 3, "--out", tmp_path / "out")
     assert run(monkeypatch, *arguments) == 1
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"{tmp_path / 'out/camera_1.mp4'}: 3 frames\n1 of 2 done")
+    assert captured.out.startswith(f"{tmp_path / 'out/camera_1.mp4'}: 3 frames\n{RECORDED}\n1 of 2 done")
     assert captured.err.startswith("error: camera:97: no camera that OpenCV can read")
     assert {one["frame"] for one in results(tmp_path / "out")} == {0, 1, 2}
 
 
-def test_no_video_is_written_over_another(tmp_path, detector, clip):
+def test_no_video_is_overwritten(tmp_path, detector, clip):
     twin = tmp_path / "clip.avi"
     for inputs, out in [([clip], clip.parent), ([clip, twin], tmp_path / "out")]:
-        with pytest.raises(SameboxError, match=r"clip\.mp4 is taken by another video; give it another --out"):
+        with pytest.raises(SameboxError, match=r"would overwrite the video .*clip\.mp4; give another --out"):
             predict.predict(detector, [Footage(path) for path in inputs], out, 0.3)
     assert len(frames_of(clip)) == 9
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_is_run_as_a_file_is(tmp_path, monkeypatch, detector):
+def test_a_checkpoint_runs_like_a_file(tmp_path, monkeypatch, detector):
     arguments = (demo_forms.CHECKPOINT, FIRST, "--out", tmp_path, "--detector", "retinanet_shapes")
     assert run(monkeypatch, *arguments) == 0
-    found = [one["score"] for one in results(tmp_path)]
-    assert found == detector(FIRST).scores.tolist()
+    scores = [one["score"] for one in results(tmp_path)]
+    assert scores == detector(FIRST).scores.tolist()
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "few"])
-def test_a_number_of_frames_is_one_or_more(tmp_path, monkeypatch, capsys, count):
+def test_frames_below_one_are_refused(tmp_path, monkeypatch, capsys, count):
     with pytest.raises(SystemExit):
         run(monkeypatch, "model.onnx", FIRST, "--out", tmp_path, f"--frames={count}")
-    assert f"argument --frames: '{count}' is no number from 1 up" in capsys.readouterr().err
+    assert f"argument --frames: '{count}' is not a number from 1 up" in capsys.readouterr().err
 
 
-def test_a_broken_video_is_one_line(tmp_path):
+def test_a_broken_video_is_an_error_of_one_line(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     done = command(demo_forms.CHECKPOINT, tmp_path / "text.mp4", "--out", tmp_path / "out")
     assert done.returncode == 1
-    said = "not a video that OpenCV can read; save it anew as MP4"
-    assert done.stderr == f"error: {tmp_path / 'text.mp4'}: {said}\n"
+    message = "not a video that OpenCV can read; save it anew as MP4"
+    assert done.stderr == f"error: {tmp_path / 'text.mp4'}: {message}\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["none.onnx", str(FIRST)], "error: none.onnx: no such file"),
-        (["model.bin", str(FIRST)], "error: model.bin: runtime None is none of onnxruntime, tensorrt, torch"),
+        (["model.bin", str(FIRST)], "error: model.bin: its suffix is not one of .onnx, .engine, "),
         (["none.pth", str(FIRST)], "error: none.pth: no such file"),
-        (["model.onnx", "stages"], "error: stages: a folder without images (.bmp, .jpeg, "),
+        (["model.onnx", "stages"], "error: stages: has no images (.bmp, .jpeg, "),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, arguments, said):
+def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, arguments, message):
     done = command(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 1
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from samebox.comparing.module_values import Form, OnnxForm, Values
 from samebox.core.errors import SameboxError
-from samebox.detector import filled
+from samebox.detector import padded_batch
 from samebox.evaluation.agreement import agreement
 from samebox.postprocess.detections import Detections, detections_from_outputs
 from samebox.record.preprocess import Batch, read_image
@@ -162,7 +162,7 @@ def attribution(reference: Form, form: OnnxForm, images: Sequence[Path], toleran
     clipped: dict[str, Clipped] = {}
     answers = {}
     for path in images:
-        batch = filled(form.spec.preprocess([read_image(path)]), form.batch)
+        batch = padded_batch(form.spec.preprocess([read_image(path)]), form.batch)
         expected, found = reference(batch.inputs()), form(batch.inputs())
         _compare(form, batch, expected, found, seen, clipped)
         if form.spec.postprocess:

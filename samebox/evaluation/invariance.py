@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from samebox.core.errors import SameboxError
-from samebox.detector import Detector, filled
+from samebox.detector import Detector, padded_batch
 from samebox.evaluation.agreement import ALIKE, Agreement, agreement
 from samebox.evaluation.checks import check_entry, check_note
 from samebox.postprocess.detections import Detections
@@ -130,21 +130,21 @@ class _Checks:
     def image_order(self) -> list[Agreement]:
         """The batch against the same batch with the first image last."""
         images, _, in_order = self._several()
-        reordered = self._detections(self._detector.prepare([*images[1:], images[0]]))
+        reordered = self._detections(self._detector.preprocess([*images[1:], images[0]]))
         return list(map(agreement, [*in_order[1:], in_order[0]], reordered))
 
     def image_without_objects(self) -> list[Agreement]:
         """A grey image in place of the first image, against the same image alone; and its neighbours."""
         images, batch, in_batch = self._largest_batch
         grey = np.full_like(images[0], GREY)
-        beside_grey = self._detections(self._detector.prepare([grey, *images[1:]]))
+        beside_grey = self._detections(self._detector.preprocess([grey, *images[1:]]))
         return list(map(agreement, [self._alone(grey, _canvas(batch)), *in_batch[1:]], beside_grey))
 
     def padding_grown(self) -> list[Detections]:
         """Each image alone on a square canvas, like that of a batch of landscape and portrait images."""
         if fixed := self._detector.spec.preprocess.canvas:
             raise SameboxError("the canvas is fixed at {}x{}".format(*fixed))
-        sides = [max(_canvas(self._detector.prepare([image]))) for image in self._images]
+        sides = [max(_canvas(self._detector.preprocess([image]))) for image in self._images]
         return [self._alone(image, (side, side)) for image, side in zip(self._images, sides, strict=True)]
 
     def other_shapes(self) -> list[Detections]:
@@ -161,7 +161,7 @@ class _Checks:
         images = list(self._images[: self._detector.runner.batch])
         while True:
             try:
-                batch = self._detector.prepare(images)
+                batch = self._detector.preprocess(images)
                 return images, batch, self._detections(batch)
             except SameboxError:
                 if len(images) == 1:
@@ -175,17 +175,17 @@ class _Checks:
         return self._largest_batch
 
     def _alone(self, image: Image, canvas: tuple[int, int]) -> Detections:
-        return self._detections(self._detector.prepare([image], canvas))[0]
+        return self._detections(self._detector.preprocess([image], canvas))[0]
 
     def _detections(self, batch: Batch) -> list[Detections]:
         """The detections of each image. Raises FloatingPointError if an output is not finite."""
         size = self._detector.runner.batch or len(batch.sizes)
-        outputs = self._detector.runner(filled(batch, size).inputs())
+        outputs = self._detector.runner(padded_batch(batch, size).inputs())
         for name, output in outputs.items():
             if not np.isfinite(output).all():
                 raise FloatingPointError(f"{name} has numbers that are not finite")
         self._has_boxes = "boxes" in outputs
-        return self._detector.finish(outputs, batch)
+        return self._detector.postprocess(outputs, batch)
 
 
 def _canvas(batch: Batch) -> tuple[int, int]:

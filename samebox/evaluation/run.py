@@ -13,7 +13,7 @@ from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.panoptic import PanopticResults
 from samebox.coco.results import results_from_detections
 from samebox.core.errors import SameboxError
-from samebox.detector import Detector, filled
+from samebox.detector import Detector, padded_batch
 from samebox.evaluation.progress import with_progress
 from samebox.record.preprocess import Batch, Image, read_image
 
@@ -114,7 +114,7 @@ def _group_results(
         records, batch = run.timed("preprocess", count, lambda: _prepared(detector, dataset, group, run))
         if batch is None:
             return []
-        inputs = filled(batch, detector.runner.batch or len(records)).inputs()
+        inputs = padded_batch(batch, detector.runner.batch or len(records)).inputs()
         outputs = run.timed("network", count, lambda: detector.runner(inputs))
         results = run.timed(
             "postprocess", count, lambda: _results(detector, category_ids, records, outputs, batch, run)
@@ -145,7 +145,7 @@ def _prepared(
             readable[record] = read_image(dataset.path(record))
         except SameboxError as error:
             run.skipped[record.file_name] = str(error)
-    return list(readable), detector.prepare(list(readable.values())) if readable else None
+    return list(readable), detector.preprocess(list(readable.values())) if readable else None
 
 
 def _results(
@@ -158,7 +158,7 @@ def _results(
 ) -> list[dict[str, Any]]:
     """COCO results from the outputs for a batch of the images `records`; segments are added to the run."""
     results = []
-    for record, detections in zip(records, detector.finish(outputs, batch), strict=True):
+    for record, detections in zip(records, detector.postprocess(outputs, batch), strict=True):
         results += results_from_detections(record.id, detections, category_ids)
         if detections.panoptic is not None and run.panoptic is not None:
             run.panoptic.add(record.id, detections.panoptic)

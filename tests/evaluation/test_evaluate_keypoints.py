@@ -143,7 +143,7 @@ def test_forms_that_agree_have_no_moved_detections(dataset):
 def test_the_command_draws_keypoints_and_writes_them(dataset, tmp_path):
     images = [dataset.path(record) for record in dataset.images[:2]]
     for name, runner in (("points", KeypointTruth(dataset)), ("bare", TruthRunner(dataset, None))):
-        assert predict(Detector(runner), images, tmp_path / name, threshold=0.3).failed == {}
+        assert predict(Detector(runner), images, tmp_path / name, threshold=0.3).errors == {}
     results = json.loads((tmp_path / "points/detections.json").read_text())
     assert all(len(result["keypoints"]) == 51 for result in results)
     picture = f"0001_{images[0].stem}.jpg"

@@ -110,7 +110,7 @@ def test_the_maps_of_the_heads_alone(tmp_path):
     for name, found in zip(names, session.run(None, feed), strict=True):
         np.testing.assert_allclose(found, expected[name].numpy(), atol=2e-4)
 
-    with pytest.raises(SameboxError, match=r"gives the maps of its heads, no detections: .*postprocess=true"):
+    with pytest.raises(SameboxError, match=r"returns head outputs, not detections; .*postprocess=true"):
         load(out)
 
 

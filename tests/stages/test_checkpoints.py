@@ -79,5 +79,5 @@ def test_the_device_is_pytorchs():
 
 def test_without_the_pipeline_a_checkpoint_names_the_extra(monkeypatch):
     monkeypatch.setattr(detectors, "_CHECKPOINT_RUNNERS", "samebox.none")
-    with pytest.raises(SameboxError, match=r"shapes\.pth: a checkpoint needs the pipeline: pip install"):
+    with pytest.raises(SameboxError, match=r"shapes\.pth: a checkpoint needs the pipeline; run pip install"):
         samebox.load(CHECKPOINT)
