@@ -73,7 +73,7 @@ def build(network: Mapping[str, Any]) -> nn.Module:
     """
     module = _build_value(network, "detector.network")
     if not isinstance(module, nn.Module):
-        raise SameboxError("detector.network: describes no module; give it a _target_")
+        raise SameboxError("detector.network: is not a module; set _target_ to the class of the network")
     return module
 
 
@@ -109,4 +109,4 @@ def _target(name: Any, key: str) -> Callable[..., Any]:
         if callable(target):
             return target
     prefixes = " or ".join(f"{prefix}*" for prefix in _TARGET_PREFIXES)
-    raise SameboxError(f"{key}._target_: {name!r} is no part of a network; name one of {prefixes}")
+    raise SameboxError(f"{key}._target_: {name!r} is no part of a network; use a name of {prefixes}")

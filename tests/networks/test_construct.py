@@ -13,6 +13,7 @@ from samebox.networks.construct import build
 BLOCKS = "samebox.networks.blocks"
 CONV = {"_target_": f"{BLOCKS}.conv.ConvModule", "inputs": 2, "outputs": 4, "kernel": 3}
 RESNET = {"_target_": f"{BLOCKS}.resnet.ResNet", "depth": 18, "base_channels": 2}
+NOT_A_MODULE = r"detector\.network: is not a module; set _target_ to the class of the network"
 ROI_ALIGN = {"_target_": f"{BLOCKS}.roi_align.RoIAlign", "_args_": [7, [4, 8]]}
 
 
@@ -75,7 +76,7 @@ def test_the_description_is_left_as_it_was():
         pytest.param(
             sequential({"_target_": f"{BLOCKS}.resnet.ResNext"}),
             r"detector\.network\._args_\[0\]\._target_: 'samebox\.networks\.blocks\.resnet\.ResNext' is no "
-            r"part of a network; name one of samebox\.networks\.\* or torch\.nn\.\*",
+            r"part of a network; use a name of samebox\.networks\.\* or torch\.nn\.\*",
             id="unknown class",
         ),
         pytest.param(
@@ -141,10 +142,12 @@ def test_the_description_is_left_as_it_was():
             r"see samebox\.networks\.blocks\.conv\.ConvModule",
             id="wrong keyword of a partial",
         ),
-        pytest.param({}, r"detector\.network: describes no module; give it a _target_", id="empty"),
+        pytest.param(
+            {}, r"detector\.network: is not a module; set _target_ to the class of the network", id="empty"
+        ),
         pytest.param(
             {"_target_": f"{BLOCKS}.anchors.octave_scales", "base": 4, "count": 3},
-            r"detector\.network: describes no module; give it a _target_",
+            NOT_A_MODULE,
             id="function that returns no module",
         ),
     ],

@@ -38,8 +38,9 @@ def highest_rows(boxes: Tensor, scores: Tensor, labels: Tensor, count: int) -> t
 
 
 class GreedyNMS(nn.Module):
-    """Keeps the `count` highest-scoring boxes that no kept box of their class overlaps above `iou_threshold`.
+    """Greedy NMS of each class, with at most `count` results.
 
+    A box is kept if its IoU with every kept box of its class and a higher score is at most `iou_threshold`.
     Candidates are processed in blocks, in descending order of score. In a block, suppression is repeated
     until nothing changes; that fixpoint is the result of the greedy algorithm (see `greedy_fixpoint`). The
     boxes kept so far suppress the block, also in blocks. The result is exact for any number of candidates and
@@ -117,9 +118,10 @@ class GreedyNMS(nn.Module):
     def _suppressed_by_kept(
         self, kept_boxes: Tensor, kept_scores: Tensor, kept_labels: Tensor, boxes: Tensor, labels: Tensor
     ) -> Tensor:
-        """Which of boxes [B,N,4], labels [B,N] the kept boxes, in descending order, suppress: [B,N] bool.
+        """Whether a kept box suppresses each of boxes [B,N,4], labels [B,N]: [B,N] bool.
 
-        Only as many blocks of kept boxes are processed as are filled: at first none, seldom all `count` rows.
+        The kept boxes are processed in blocks, and only as far as their rows are filled: at first none is,
+        and seldom all `count` of them.
         """
         if self.count <= BLOCK:
             matrix = self._suppression_matrix(kept_boxes, kept_labels, boxes, labels)

@@ -1,8 +1,8 @@
 """Faster R-CNN (Ren et al., 2015, arXiv:1506.01497) and Mask R-CNN (He et al., 2017, arXiv:1703.06870).
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `rpn_head.*`,
-`roi_head.bbox_head.{shared_fcs.i,fc_cls,fc_reg}`, `roi_head.mask_head.{convs.i.conv,upsample,conv_logits}`;
-those of detectron2, maskrcnn-benchmark and Detectron are read as well.
+`roi_head.bbox_head.{shared_fcs.i,fc_cls,fc_reg}`, `roi_head.mask_head.{convs.i.conv,upsample,conv_logits}`.
+The names of detectron2, maskrcnn-benchmark and Detectron are supported as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence

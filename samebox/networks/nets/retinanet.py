@@ -1,7 +1,7 @@
 """RetinaNet: Focal Loss for Dense Object Detection (Lin et al., 2017, arXiv:1708.02002).
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`, `bbox_head.{cls_convs,reg_convs}.i.conv`,
-`bbox_head.retina_{cls,reg}`; those of detectron2 are read as well.
+`bbox_head.retina_{cls,reg}`. The names of detectron2 are supported as well.
 """
 
 from typing import ClassVar
