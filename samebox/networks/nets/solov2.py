@@ -2,8 +2,8 @@
 
 Parameters are named as in MMDetection: `backbone.*`, `neck.*`,
 `mask_head.{cls_convs,kernel_convs}.i.{conv,gn}`, `mask_head.conv_{cls,kernel}`,
-`mask_head.mask_feature_head.{convs_all_levels.i.convj,conv_pred}`. The names of
-SOLO's own code are supported as well.
+`mask_head.mask_feature_head.{convs_all_levels.i.convj,conv_pred}`. The names of SOLO's own code are supported
+as well.
 """
 
 from collections.abc import Sequence
