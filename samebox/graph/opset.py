@@ -4,6 +4,7 @@ ONNX's version converter does newer opsets. It cannot convert all operators to o
 `samebox.graph.rewrites` does those.
 """
 
+import copy
 from functools import cache
 
 import onnx
@@ -35,7 +36,9 @@ def newest_opset() -> int:
 def _identity(opset: int) -> bytes:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", [x], [y])
-    return _with_opset_import(helper.make_model(graph), opset).SerializeToString()
+    model = _with_opset_import(helper.make_model(graph), opset)
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import)
+    return model.SerializeToString()
 
 
 def check_opset(opset: int) -> None:
@@ -48,15 +51,19 @@ def check_opset(opset: int) -> None:
 
 
 def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """`model`, which is at opset 18, at `opset`.
+    """`model`, which is at opset 18, at `opset` and at the lowest IR version that the opset allows.
 
-    Raises SameboxError if an operator cannot be expressed at that opset.
+    ONNX Runtime refuses a file of a newer IR version than its own, even if it has all operators: 1.16 loads
+    opset 18 at IR version 8, but not at 10. Raises SameboxError if an operator cannot be expressed at `opset`.
     """
     check_opset(opset)
     if opset > EXPORTER_OPSET:
-        return onnx.version_converter.convert_version(model, opset)
-    if opset < EXPORTER_OPSET:
-        return _downgraded(model, opset)
+        model = onnx.version_converter.convert_version(model, opset)
+    elif opset < EXPORTER_OPSET:
+        model = _downgraded(model, opset)
+    else:
+        model = copy.deepcopy(model)
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import)
     return model
 
 
@@ -79,7 +86,6 @@ def _downgraded(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 def _with_opset_import(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
-    model.ir_version = helper.find_min_ir_version_for(model.opset_import)
     return model
 
 

@@ -17,6 +17,10 @@ FEED = {
 }
 
 
+# Opset → the lowest IR version, by ONNX's table of releases (docs/Versioning.md)
+IR_VERSIONS = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
+
+
 def session(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -57,6 +61,7 @@ def test_the_outputs_are_equal_at_every_opset(version):
     model = at_opset(tiny_model(), version)
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", version)]
+    assert model.ir_version == IR_VERSIONS.get(version, model.ir_version)
     assert [entry.value for entry in model.metadata_props] == [METADATA]
     assert any(node.op_type == "Loop" for node in all_nodes(model.graph))
     for output, expected in zip(outputs_of(model), outputs_of(tiny_model()), strict=True):

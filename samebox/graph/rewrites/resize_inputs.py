@@ -1,6 +1,9 @@
-"""Adds the absent inputs roi and scales of Resize: opset 13 made them optional, opset 11 requires empty ones.
+"""Inputs of Resize before opset 13: `roi` and `scales` may be absent from 13 on and have to be empty in 11.
 
-Resize(x, , , sizes)  →  Resize(x, [], [], sizes)
+Resize(x, , , sizes)  →  Resize(x, [], [], Reshape(sizes, [4]))
+
+The Reshape states that there are four sizes. ONNX Runtime 1.15 to 1.17 reads no shapes from the operators of
+opset 11 and 12 and would infer no sizes at all: "Number of elements of input 'sizes' (0)".
 """
 
 import numpy as np
@@ -8,16 +11,44 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Give each Resize an empty roi and empty scales if it has none. Returns whether the graph changed."""
+    """Rewrite the inputs of every Resize; return whether one changed."""
     changed = False
     for node in list(model.graph.all_nodes()):
-        if node.op_type != "Resize" or node.graph is None:
-            continue
-        for index in (1, 2):
-            if node.inputs[index] is None:
-                empty = ir.node("Constant", [], {"value": ir.tensor(np.array([], np.float32))})
-                empty.outputs[0].name = f"{node.outputs[0].name}_empty_{index}"
-                node.graph.insert_before(node, empty)
-                node.replace_input_with(index, empty.outputs[0])
-                changed = True
+        if node.op_type == "Resize":
+            changed |= _add_empty_inputs(node) | _state_rank(node)
     return changed
+
+
+def _add_empty_inputs(node: ir.Node) -> bool:
+    absent = [index for index in (1, 2) if node.inputs[index] is None]
+    for index in absent:
+        name = f"{node.outputs[0].name}_empty_{index}"
+        node.replace_input_with(index, _constant(node, name, [], np.float32))
+    return bool(absent)
+
+
+def _state_rank(node: ir.Node) -> bool:
+    if len(node.inputs) < 4 or node.inputs[0] is None or node.inputs[3] is None:
+        return False
+    sizes, shape = node.inputs[3], node.inputs[0].shape
+    producer = sizes.producer()
+    if shape is None or producer is None or producer.op_type in ("Constant", "Reshape"):
+        return False
+    name = node.outputs[0].name
+    stated = ir.node("Reshape", [sizes, _constant(node, f"{name}_rank", [len(shape)], np.int64)])
+    stated.outputs[0].name = f"{name}_sizes"
+    _insert_before(node, stated)
+    node.replace_input_with(3, stated.outputs[0])
+    return True
+
+
+def _constant(node: ir.Node, name: str, values: list[int], dtype: type) -> ir.Value:
+    constant = ir.node("Constant", [], {"value": ir.tensor(np.array(values, dtype))})
+    constant.outputs[0].name = name
+    _insert_before(node, constant)
+    return constant.outputs[0]
+
+
+def _insert_before(node: ir.Node, new: ir.Node) -> None:
+    assert node.graph is not None
+    node.graph.insert_before(node, new)

@@ -18,6 +18,12 @@ from samebox.graph.rewrites import resize_inputs
             { y = Resize<mode = "linear">(x, , by) }""",
             id="scales",
         ),
+        pytest.param(
+            """g (float[2,3,n] x) => (float[2,6,m] y) <int64[3] by = {1, 2, 2}>
+            { shape = Shape(x) to = Mul(shape, by) y = Resize<mode = "nearest",
+              coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(x, , , to) }""",
+            id="computed sizes",
+        ),
     ],
 )
 def test_absent_inputs_become_empty_tensors(text):
@@ -25,6 +31,15 @@ def test_absent_inputs_become_empty_tensors(text):
     older = rewritten(model, resize_inputs.rewrite, 11)
     assert all(older.graph.node[-1].input)
     assert_same_outputs(model, older, X)
+
+
+def test_computed_sizes_state_the_rank():
+    """ONNX Runtime 1.15 to 1.17 infers it from nothing else."""
+    text = "g (float[2,3,n] x) => (float[2,6,m] y) { to = Shape(x) y = Resize(x, , , to) }"
+    older = rewritten(model_at_18(text), resize_inputs.rewrite, 11)
+    *_, stated, resize = older.graph.node
+    assert stated.op_type == "Reshape"
+    assert resize.input[3] == stated.output[0]
 
 
 def test_another_operator_stays():
