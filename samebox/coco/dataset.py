@@ -10,16 +10,10 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
-from samebox.coco.panoptic import PanopticSet, check_sections
+from samebox.coco.checking import KEYS, checked_instances
+from samebox.coco.panoptic import PanopticSet
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, read_json
-
-# What COCO's own evaluation reads from each entry; pycocotools ends in a KeyError where one is missing.
-_KEYS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
-    "categories": ("id", "name"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,18 +32,18 @@ class CocoDataset:
     `images` are records ordered by id, `class_names` the categories ordered by id, `ground_truth` the
     pycocotools object that the score is computed against; `segments` are a panoptic file and the folder of
     its PNG files, where there are any. `annotated` says whether there is any object: the file of a test set
-    may hold images and categories alone, and of its panoptic file only the categories are read. Raises
-    SameboxError where a file is absent, is no JSON, or lacks a key that COCO's evaluation reads.
+    may hold images and categories alone, and of its panoptic file only the categories are read. `notes` state
+    what was corrected in the annotations. Raises SameboxError if a file is absent, is not JSON, or cannot be
+    scored against, see `samebox.coco.checking`.
     """
 
     def __init__(self, images: Path, annotations: Path, segments: tuple[Path, Path] | None = None) -> None:
-        document = read_json(annotations)
-        _check(document, annotations)
+        document, self.notes = checked_instances(read_json(annotations), annotations)
         self._folder = Path(images)
         self._annotations = annotations
         self._segments = segments
         self.images = sorted(
-            (ImageRecord(*(entry[key] for key in _KEYS["images"])) for entry in document["images"]),
+            (ImageRecord(*(entry[key] for key in KEYS["images"])) for entry in document["images"]),
             key=lambda record: record.id,
         )
         self._ids = {
@@ -106,12 +100,3 @@ def coco_index(document: dict[str, Any]) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
-
-
-def _check(document: Any, path: Path) -> None:
-    bare = isinstance(document, dict) and "annotations" not in document
-    sections = {name: keys for name, keys in _KEYS.items() if not (bare and name == "annotations")}
-    check_sections(document, path, sections, "instances")
-    names = [category["name"] for category in document["categories"]]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise SameboxError(f"{path}: more than one category is called {repeated[0]}; give each its own name")

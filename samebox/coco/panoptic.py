@@ -4,7 +4,7 @@ A JSON file lists the segments of each image; in a PNG file of its own each pixe
 as the colour R + 256 G + 256² B, 0 where there is none (void).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samebox.coco.checking import check_lists
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, existing, read_json, write_json
 from samebox.postprocess.panoptic import Panoptic, Segment
@@ -213,21 +214,8 @@ def _decoded(png: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[Any]:
     return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), flags))
 
 
-def check_sections(document: Any, path: Path, sections: Mapping[str, Sequence[str]], kind: str) -> None:
-    """Raise SameboxError unless a COCO document of a `kind` has `sections`, and their entries the keys."""
-    for section, keys in sections.items():
-        if not isinstance(document, dict) or not isinstance(document.get(section), list):
-            raise SameboxError(f"{path}: no list `{section}`; give a COCO {kind} file")
-        for index, entry in enumerate(document[section]):
-            if missing := [key for key in keys if key not in entry]:
-                raise SameboxError(
-                    f"{path}: {section}[{index}] has no `{missing[0]}`; COCO's evaluation reads "
-                    f"{', '.join(keys)} of each"
-                )
-
-
 def _check(document: Any, path: Path) -> None:
-    check_sections(document, path, _KEYS, "panoptic")
+    check_lists(document, path, _KEYS, "panoptic")
     known = {category["id"] for category in document["categories"]}
     for entry in document["annotations"]:
         for segment in entry["segments_info"]:

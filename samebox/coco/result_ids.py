@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from samebox.coco.panoptic import Category, CategorySet, check_sections
+from samebox.coco.checking import check_lists
+from samebox.coco.panoptic import Category, CategorySet
 from samebox.core.errors import SameboxError
 from samebox.core.files import read_json
 from samebox.record.spec import Spec
@@ -51,7 +52,7 @@ def annotated_ids(annotations: Path, spec: Spec) -> ResultIds:
     detector.
     """
     document = read_json(annotations)
-    check_sections(document, annotations, _SECTIONS, "instances or panoptic")
+    check_lists(document, annotations, _SECTIONS, "instances or panoptic")
     known = [
         Category(entry["id"], entry["name"], bool(entry.get("isthing", True)))
         for entry in document["categories"]

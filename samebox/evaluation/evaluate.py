@@ -50,7 +50,12 @@ def evaluate_form(
     check_any_image_ran(first, dataset, facts["dataset"])
     scores = {batch: run_scores(run, dataset) for batch, run in runs.items()}
     first_scores = scores[batches[0]]
-    notes = [*runner_notes, *unscored_notes(first, first_scores), *_cap_notes(first, len(dataset.images))]
+    notes = [
+        *dataset.notes,
+        *runner_notes,
+        *unscored_notes(first, first_scores),
+        *_cap_notes(first, len(dataset.images)),
+    ]
     metrics = {
         "notes": [*facts["notes"], *notes, *checks.notes],
         "status": "measured",

@@ -48,6 +48,7 @@ def test_class_names_follow_the_category_ids_not_the_file_order(tmp_path, docume
 def test_classes_are_matched_by_name(tmp_path, document):
     shift = {"disc": 70, "cross": 3}
     document["categories"] = [{"id": id, "name": name} for name, id in shift.items()]
+    document["annotations"] = []
     dataset = opened(tmp_path, document)
     assert dataset.category_ids(["disc", "cross", "disc"]) == [70, 3, 70]
     with pytest.raises(SameboxError, match=r"no category is called person, car; it has cross, disc;"):
@@ -89,8 +90,17 @@ def test_a_missing_key_is_named(tmp_path, document):
 
 def test_categories_of_the_same_name_are_refused(tmp_path, document):
     document["categories"][1]["name"] = "disc"
-    with pytest.raises(SameboxError, match="more than one category is called disc"):
+    with pytest.raises(SameboxError, match="categories has 2 entries with the name disc"):
         opened(tmp_path, document)
+
+
+def test_what_was_corrected_is_noted(tmp_path, document):
+    """Ids that restart in each image would keep one object per id: an AP of 2.75 in place of 38.93."""
+    for number, entry in enumerate(document["annotations"]):
+        entry["id"] = number % 5
+    dataset = opened(tmp_path, document)
+    assert len(dataset.ground_truth.anns) == 987
+    assert [note.partition(":")[0] for note in dataset.notes] == ["annotations"]
 
 
 RECORD = {"images": SHAPES / "val", "annotations": ANNOTATIONS}
