@@ -40,6 +40,6 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "samebox needs Python 3.10 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	pip install --quiet --constraint constraints.txt --editable '.[pipeline,test]'
-	$(if $(GPU),pip uninstall --quiet --yes onnxruntime)
+	$(if $(GPU),pip uninstall --quiet --yes onnxruntime onnxruntime-gpu)
 	$(if $(GPU),pip install --quiet --constraint constraints.txt onnxruntime-gpu)
 	touch $@

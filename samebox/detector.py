@@ -1,6 +1,7 @@
 """A detector: images in, detections out, in any runtime."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -134,9 +135,10 @@ def load(
 
 
 def _checkpoint_runner(path: str | Path) -> Any:
-    """The function that opens checkpoints. Raises SameboxError if no installed package registers one."""
+    """The function that opens checkpoints. Raises SameboxError if its packages are not installed."""
     from importlib.metadata import entry_points  # takes 30 ms, and only checkpoints need it
 
     for entry in entry_points(group=_CHECKPOINT_RUNNERS):
-        return entry.load()
+        with suppress(ModuleNotFoundError):
+            return entry.load()
     raise SameboxError(f"{path}: a checkpoint needs the pipeline; run pip install 'samebox[pipeline]'")
