@@ -16,7 +16,7 @@ from samebox.checkpoints.machine import (
     checked_key,
     dict_from_flat,
 )
-from samebox.core.errors import one_line
+from samebox.core.text import one_line
 
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,

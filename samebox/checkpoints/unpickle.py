@@ -15,8 +15,9 @@ import torch
 from samebox.checkpoints.machine import BrokenPickleError, PickleMachine, Placeholder
 from samebox.checkpoints.rebuild import GlobalLookup
 from samebox.checkpoints.storages import LegacyStorages, ZipStorages
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
 from samebox.core.files import existing
+from samebox.core.text import one_line
 
 _MAX_PICKLE_BYTES = 64 << 20  # of data.pkl in a torch zip, which has no weights; usually below 1 MB
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
 
 _STATISTICS = ("running_mean", "running_var")
 

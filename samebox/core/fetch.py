@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from samebox.core import files
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
 
 _FIRST_WAIT = 1.0  # seconds before the second attempt, doubled before each further one
 _MAX_WAIT = 30.0

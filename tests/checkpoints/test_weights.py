@@ -43,7 +43,7 @@ def test_differences_are_listed_in_one_line_and_nothing_is_copied(network):
     with pytest.raises(SameboxError) as error:
         load_strictly(network, state, "net.pth")
     assert str(error.value) == (
-        "net.pth: does not fit the network: 1 missing: 1.weight; 5 unexpected: head.0?, head.1?, head.2?, …; "
+        "net.pth: does not fit the network: 1 missing: 1.weight; 5 unexpected: head.0 , head.1 , head.2 , …; "
         "1 of another shape: 0.weight (file (4, 3, 1, 1), network (4, 3, 3, 3)); "
         "choose the detector that the checkpoint was trained as, with the same number of classes"
     )

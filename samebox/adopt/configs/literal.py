@@ -7,7 +7,8 @@ from typing import Any
 
 from samebox.adopt.configs.merge import merge
 from samebox.adopt.configs.values import ImportedName, UnreadValue, short_repr
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
 
 MAX_CHARACTERS = 1 << 20  # in a file; MMDetection's longest config has about 40,000
 MAX_VALUES = 200_000  # in a file, copies included: names that use one another could expand without limit

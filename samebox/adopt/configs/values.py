@@ -4,7 +4,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
-from samebox.core.errors import one_line
+from samebox.core.text import one_line
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from samebox.adopt.configs.literal import MAX_VALUES, read_expression
 from samebox.adopt.configs.merge import merge
 from samebox.adopt.configs.text import base_path, read_text
 from samebox.adopt.configs.values import UnreadValue, short_repr
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
 
 
 def yaml_config(path: Path) -> dict[str, Any]:
