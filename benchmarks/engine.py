@@ -6,22 +6,19 @@ python -m benchmarks.engine [DETECTOR ...]
 """
 
 import argparse
-import logging
-import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from omegaconf import DictConfig
 
 from benchmarks.common import drawn, show
+from benchmarks.processes import in_own_process
 from benchmarks.sheets import Sheet, write
 from samebox.core.errors import NotHere, SameboxError
 from samebox.engine.build import engine_from_onnx
@@ -73,8 +70,6 @@ SEARCHED = Path(__file__).parents[1] / "demo" / "shapes" / "val"
 COUNT = 2
 # Errors that end one detector; the others are measured all the same
 FAILURES = (SameboxError, NotHere, torch.onnx.OnnxExporterError, BrokenProcessPool)
-
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -144,7 +139,7 @@ def measured(config: DictConfig, folder: Path) -> Measured:
     result = Measured(config.detector.name)
     exported, path = folder / "exported.onnx", folder / MODEL
     try:
-        result.export_seconds = apart(export_seconds, result.detector, exported)
+        result.export_seconds = in_own_process(export_seconds, result.detector, exported)
         print_step(result, f"exported in {result.export_seconds:.1f} s")
         limits = config.simplify
         result.simplify = simplify_onnx(
@@ -154,7 +149,7 @@ def measured(config: DictConfig, folder: Path) -> Measured:
         result.engine = engine(config, path, config.engine.targets)
         print_step(result, f"built in {result.engine.build_seconds:.1f} s")
         half = folder / "fp16.onnx"
-        result.half = apart(half_precision, result.detector, path, half)
+        result.half = in_own_process(half_precision, result.detector, path, half)
         result.half_engine = engine(config, half, config.engine.targets)
         print_step(result, f"built in fp16 in {result.half_engine.build_seconds:.1f} s")
     except FAILURES as failure:
@@ -167,13 +162,6 @@ def measured(config: DictConfig, folder: Path) -> Measured:
 def print_step(result: Measured, step: str) -> None:
     """Print the step that a detector has reached."""
     print(f"{result.detector}: {step}", flush=True)
-
-
-def apart(call: Callable[..., Result], *args: object) -> Result:
-    """The result of `call` in a process of its own, so that memory and imports are measured from zero."""
-    quiet = partial(logging.basicConfig, level=logging.ERROR)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
-        return pool.submit(call, *args).result()
 
 
 def export_seconds(detector: str, path: Path) -> float:
@@ -194,7 +182,7 @@ def half_precision(detector: str, source: Path, target: Path) -> PrecisionReport
 def engine(config: DictConfig, path: Path, targets: Sequence[str]) -> EngineReport:
     """Build the ONNX file at `path` for the profile of `config`; returns the engine's record."""
     build = partial(engine_from_onnx, targets=list(targets))
-    return apart(build, path, path.with_suffix(".engine"), served(config))
+    return in_own_process(build, path, path.with_suffix(".engine"), served(config))
 
 
 def target_by_target(config: DictConfig, path: Path) -> list[list[str]]:

@@ -7,13 +7,10 @@ one line, measures the CPU's forms at a small canvas, and writes nothing.
 """
 
 import argparse
-import logging
-import multiprocessing
 import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -27,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import described, filling, network_of
+from benchmarks.processes import in_own_process
 from benchmarks.sheets import Sheet, write
 from samebox.core.environment import gpu_memory_mb, peak_memory_mb, reset_peak_memory
 from samebox.core.errors import NotHere, SameboxError
@@ -271,18 +269,16 @@ def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
         return None, kind + textwrap.shorten(str(error), 300, placeholder=" …")
 
 
-def apart(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """The result of `tried` in a process of its own: a crash on the GPU affects no other form."""
-    quiet = partial(logging.basicConfig, level=logging.CRITICAL)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
-        try:
-            return pool.submit(tried, call, *arguments).result()
-        except BrokenProcessPool:
-            return None, "its process died"
+def tried_in_own_process(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """The result of `tried` in a new process: a crash on the GPU affects no other form."""
+    try:
+        return in_own_process(tried, call, *arguments)
+    except BrokenProcessPool:
+        return None, "its process died"
 
 
 def figures(
-    case: Case, forms: Mapping[str, Form], call: Callable[..., tuple[Any, str | None]] = apart
+    case: Case, forms: Mapping[str, Form], call: Callable[..., tuple[Any, str | None]] = tried_in_own_process
 ) -> dict[str, Figures]:
     """The figures of each form, or the reason why there are none, printed as they come.
 

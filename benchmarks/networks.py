@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samebox.checkpoints.unpickle import read_checkpoint
-from samebox.checkpoints.weights import load_strictly, rename_parameters
-from samebox.core.files import sha256
-from samebox.networks.construct import build
+from samebox.networks.construct import build, load_network
 from samebox.networks.nets.contract import Deployable, Normalize
 from samebox.record.preprocess import Batch, Image, Preprocess
 from samebox.record.spec import Spec
@@ -32,25 +30,16 @@ def network_of(description: Mapping[str, Any], checkpoint: Path | None = None) -
 
     Random weights are drawn from seed 0. Raises SameboxError if the checkpoint belongs to another network.
     """
+    class_names = tuple(description["class_names"])
+    preprocess = Preprocess.from_dict(description["preprocess"])
+    if checkpoint is not None:
+        loaded = load_network(description, read_checkpoint(checkpoint), class_names, preprocess)
+        return loaded.network, loaded.spec
     torch.manual_seed(0)
-    network = build(description["network"])
-    if checkpoint is None:
-        draw(network)
-    else:
-        state = read_checkpoint(checkpoint).state
-        load_strictly(
-            network,
-            rename_parameters(state, getattr(network, "renames", ()), str(checkpoint)),
-            str(checkpoint),
-        )
-    normalize = description["normalize"]
-    spec = Spec(
-        name=description["name"],
-        class_names=tuple(description["class_names"]),
-        preprocess=Preprocess.from_dict(description["preprocess"]),
-        normalize=normalize,
-        checkpoint_sha256="drawn from seed 0" if checkpoint is None else sha256(checkpoint),
-    )
+    network, normalize = build(description["network"]), description["normalize"]
+    draw(network)
+    sha256 = "random weights, seed 0"
+    spec = Spec(description["name"], class_names, preprocess, normalize, checkpoint_sha256=sha256)
     return Deployable(Normalize(**normalize), network).eval(), spec
 
 

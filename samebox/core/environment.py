@@ -1,4 +1,4 @@
-"""This machine and this process, as reports record them."""
+"""The hardware, the versions and the memory of this process, for records and reports."""
 
 import ctypes
 import gc
@@ -16,7 +16,7 @@ from samebox.core.gpu import driver_version, gpus
 
 log = logging.getLogger(__name__)
 
-# The packages whose version can change a number in a table
+# Packages whose version can change a figure
 PACKAGES = (
     "samebox", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt-rtx",
     "tensorrt", "numpy", "opencv-python-headless", "pillow", "pycocotools",
@@ -24,25 +24,25 @@ PACKAGES = (
 
 
 def hardware() -> dict[str, Any]:
-    """The system, its processor, the threads a network may take of it, its GPUs and their driver."""
+    """The system, its processor, the threads of a network on the CPU, its GPUs and their driver."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "threads": threads() or "one a core",
+        "threads": threads() or "one per core",
         "gpus": [gpu.name for gpu in gpus()],
         "driver": driver_version(),
     }
 
 
 def threads() -> int | None:
-    """Of a network on the CPU, as OMP_NUM_THREADS has it; None where that says nothing.
+    """The threads of a network on the CPU by OMP_NUM_THREADS; None if the variable is not a positive number.
 
-    PyTorch obeys the variable by itself, ONNX Runtime has to be told.
+    PyTorch reads the variable; ONNX Runtime does not and is given the number.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdecimal() and int(asked) else None
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else None
 
 
 def _processor() -> str:
@@ -55,14 +55,14 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python and those of `PACKAGES` that are installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed `PACKAGES`."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def samebox_version() -> str:
@@ -71,22 +71,22 @@ def samebox_version() -> str:
 
 
 def reset_peak_memory() -> None:
-    """Give back what earlier work freed, and start `peak_memory_mb` anew, where Linux lets us."""
+    """Return freed memory to the system and reset `peak_memory_mb`. Does nothing except on Linux."""
     gc.collect()
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else glibc would serve the next form from what it kept
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise the next form would reuse memory that glibc kept
         Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError):
-        log.debug("the peak memory cannot be reset here; what is told covers the whole process")
+        log.debug("the peak memory cannot be reset here; it covers the whole process")
 
 
 def peak_memory_mb() -> float | None:
-    """The largest resident memory of this process since the reset, in MiB; None where nobody tells."""
-    return _status_mb("VmHWM") or _largest_ever_mb()
+    """The peak resident memory of this process since the reset, in MiB; None if the system has no figure."""
+    return _status_mb("VmHWM") or _process_peak_mb()
 
 
 def resident_memory_mb() -> float | None:
-    """The resident memory of this process now, in MiB; None where it is not told."""
+    """The resident memory of this process now, in MiB; None except on Linux."""
     return _status_mb("VmRSS")
 
 
@@ -106,9 +106,10 @@ def _status_mb(field: str) -> float | None:
     return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
-def _largest_ever_mb() -> float | None:
+def _process_peak_mb() -> float | None:
+    """The peak of the whole process so far, which cannot be reset."""
     if sys.platform == "win32":
         return None
-    import resource  # not on Windows
+    import resource  # does not exist on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes

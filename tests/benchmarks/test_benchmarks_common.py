@@ -37,7 +37,7 @@ def network():
     return drawn("mask_rcnn_shapes")[0]
 
 
-def test_weights_are_the_same_at_each_draw(network):
+def test_random_weights_are_reproducible(network):
     again = drawn("mask_rcnn_shapes")[0].state_dict()
     assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
 
@@ -52,19 +52,19 @@ def test_maps_keep_their_scale_and_boxes_stay_near_their_anchors(network):
     assert max(float(one.abs().max()) for one in deltas) < 0.5
 
 
-def test_a_drawn_network_finds_objects(network):
+def test_a_network_with_random_weights_detects_objects(network):
     images = torch.rand(1, 3, 128, 160, generator=torch.Generator().manual_seed(0)) * 255
     with torch.inference_mode():
-        found = network(images, torch.tensor([[128, 160]]))
-    assert (found["scores"] > 0).sum() > 10
-    masks = found["masks"][found["scores"] > 0]
+        outputs = network(images, torch.tensor([[128, 160]]))
+    assert (outputs["scores"] > 0).sum() > 10
+    masks = outputs["masks"][outputs["scores"] > 0]
     assert 0 <= float(masks.min()) < 0.5 < float(masks.max()) <= 1
 
 
-def test_the_record_names_the_detector_and_says_that_it_is_drawn():
+def test_the_record_states_that_weights_are_random():
     spec = drawn("retinanet_shapes")[1]
     assert (spec.name, len(spec.class_names)) == ("retinanet_shapes", 6)
-    assert spec.checkpoint_sha256 == "drawn from seed 0"
+    assert spec.checkpoint_sha256 == "random weights, seed 0"
 
 
 def test_an_unknown_detector_is_an_error():
@@ -72,10 +72,10 @@ def test_an_unknown_detector_is_an_error():
         drawn("retinanet")
 
 
-def test_what_is_written_says_when_where_and_with_what(tmp_path, monkeypatch):
+def test_results_state_date_hardware_and_versions(tmp_path, monkeypatch):
     monkeypatch.setattr(sheets, "RESULTS", tmp_path)
     sheets.write("name", "Title", [Sheet("Sheet", ["what", "ms"], [["one", "1.5"]])], ["a note"])
     text = (tmp_path / "name.md").read_text()
     assert "## Sheet\n\n| what | ms |\n| --- | ---: |\n| one | 1.5 |\n" in text
-    for told in ("- a note\n", "- Date: 20", "- Hardware: ", f"torch {torch.__version__}"):
-        assert told in text
+    for line in ("- a note\n", "- Date: 20", "- Hardware: ", f"torch {torch.__version__}"):
+        assert line in text

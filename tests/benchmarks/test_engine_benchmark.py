@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from benchmarks import engine
-from benchmarks.engine import BY_TARGET, DETECTORS, Measured, apart, measured, sheets
+from benchmarks.engine import BY_TARGET, DETECTORS, Measured, measured, sheets
+from benchmarks.processes import in_own_process
 from samebox.core.errors import NotHere, SameboxError
 from samebox.engine.profile import Profile
 from samebox.engine.record import EngineReport
@@ -36,7 +37,7 @@ BUILT = EngineReport(
 
 
 def family(detector: str) -> str:
-    """The file of conf/family that a detector starts from."""
+    """The choice of conf/family of a detector."""
     first = yaml.safe_load((CONF / "detector" / f"{detector}.yaml").read_text())["defaults"][0]
     return next(iter(first)).removeprefix("/family/").removesuffix("@_here_")
 
@@ -47,13 +48,13 @@ def test_every_family_is_measured():
     assert BY_TARGET in DETECTORS
 
 
-def test_a_row_shows_what_each_step_reports():
+def test_a_row_has_the_figures_of_each_step():
     result = Measured("one", 71.23, SIMPLIFIED, BUILT)
     assert result.row() == ["one", "71.2", "4.3", "3.3", "512", "2.5", "12"]
     assert result.remark() is None
 
 
-def test_a_row_of_fp16_tells_products_and_layers_by_type():
+def test_the_row_of_fp16_has_products_and_layers_by_type():
     half = PrecisionReport("fp16", 18, {"fp16": 5, "fp32": 1}, {}, [], {}, 2, None)
     built = replace(BUILT, types={"FLOAT": 7, "HALF": 4, "INT64": 1})
     result = Measured("one", 71.23, SIMPLIFIED, BUILT, half, built)
@@ -61,12 +62,12 @@ def test_a_row_of_fp16_tells_products_and_layers_by_type():
     assert Measured("one", 71.23, SIMPLIFIED, BUILT).half_row() == ["one", *["–"] * 6]
 
 
-def test_a_graph_that_was_not_simplified_is_remarked_upon():
+def test_a_graph_that_was_not_simplified_has_a_note():
     result = Measured("one", 71.23, replace(SIMPLIFIED, simplified=False, reason="boxes differs"), BUILT)
     assert result.remark() == "one was built unsimplified: boxes differs"
 
 
-def test_the_table_by_target_is_there_once_it_was_measured():
+def test_the_table_by_target_follows_if_it_was_measured():
     result = Measured("one", 1.0, SIMPLIFIED, BUILT)
     assert [sheet.headings[0] for sheet in sheets([result], [])] == ["detector", "detector"]
     all_three = sheets([result], [["SM86", "3.3", "512", "2.5", "12"]])
@@ -75,27 +76,27 @@ def test_the_table_by_target_is_there_once_it_was_measured():
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The steps of a detector, each replaced by one that gives its report at once; a test may replace it."""
+    """The reports that the steps of a detector return; a test may replace them, also by errors."""
     half = PrecisionReport("fp16", 18, {"fp16": 5}, {}, [], {}, 2, None)
-    given = {
+    reports = {
         "export_seconds": 2.0,
         "simplify_onnx": SIMPLIFIED,
         "engine": BUILT,
         "half_precision": half,
     }
 
-    def told(name):
-        def step(*_args, **_limits):
-            if isinstance(given[name], Exception):
-                raise given[name]
-            return given[name]
+    def step(name):
+        def run(*_args, **_limits):
+            if isinstance(reports[name], Exception):
+                raise reports[name]
+            return reports[name]
 
-        return step
+        return run
 
-    for name in given:
-        monkeypatch.setattr(engine, name, told(name))
-    monkeypatch.setattr(engine, "apart", lambda call, *args: call(*args))
-    return given
+    for name in reports:
+        monkeypatch.setattr(engine, name, step(name))
+    monkeypatch.setattr(engine, "in_own_process", lambda call, *args: call(*args))
+    return reports
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_failure_in_fp16_leaves_the_row_of_fp32(steps, tmp_path):
     assert result.remark() == "retinanet_shapes was not built in fp16: precision: no way"
 
 
-def test_a_run_over_all_is_written_after_each_detector(steps, monkeypatch):
+def test_a_run_over_all_detectors_writes_after_each(steps, monkeypatch):
     written = []
     monkeypatch.setattr(engine, "DETECTORS", ("retinanet_shapes", "mask_rcnn_shapes"))
     monkeypatch.setattr(engine, "BY_TARGET", "retinanet_shapes")
@@ -137,14 +138,14 @@ def test_a_run_over_all_is_written_after_each_detector(steps, monkeypatch):
     assert [row[0] for row in written[1][1][2].rows] == ["SM86", "SM89", "SM120"]
 
 
-def test_a_run_over_some_is_shown_alone(steps, monkeypatch, capsys):
+def test_a_run_over_some_detectors_writes_nothing(steps, monkeypatch, capsys):
     monkeypatch.setattr(engine, "write", lambda *_: pytest.fail("written"))
     monkeypatch.setattr("sys.argv", ["engine", "mask_rcnn_shapes"])
     engine.main()
     assert "mask_rcnn_shapes: built in 3.3 s" in capsys.readouterr().out
 
 
-def test_a_step_runs_in_a_process_of_its_own():
-    assert apart(os.getpid) != os.getpid()
+def test_a_step_runs_in_its_own_process():
+    assert in_own_process(os.getpid) != os.getpid()
     with pytest.raises(SameboxError, match="missing"):
-        apart(engine.export_seconds, "missing", Path("x.onnx"))
+        in_own_process(engine.export_seconds, "missing", Path("x.onnx"))

@@ -8,7 +8,7 @@ from benchmarks.latency import BIAS, bias_for, cells, set_bias
 from benchmarks.networks import filling
 
 
-def test_only_the_bias_of_the_class_logits_is_filled(tmp_path):
+def test_only_the_bias_of_the_class_logits_is_set(tmp_path):
     values = {BIAS: np.arange(3, dtype=np.float32), "other": np.ones(3, np.float32)}
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy")
     initializers = [numpy_helper.from_array(value, name) for name, value in values.items()]
@@ -16,8 +16,8 @@ def test_only_the_bias_of_the_class_logits_is_filled(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", [x], [y], initializers)), path)
     set_bias(path, -2.5)
-    found = {t.name: numpy_helper.to_array(t).tolist() for t in onnx.load(path).graph.initializer}
-    assert found == {BIAS: [-2.5] * 3, "other": [1.0] * 3}
+    tensors = {t.name: numpy_helper.to_array(t).tolist() for t in onnx.load(path).graph.initializer}
+    assert tensors == {BIAS: [-2.5] * 3, "other": [1.0] * 3}
 
 
 def test_the_image_fills_the_canvas():
@@ -27,7 +27,7 @@ def test_the_image_fills_the_canvas():
     assert batch.sizes.tolist() == [[32, 64]]
 
 
-def test_each_lowering_stands_beside_its_ratio_to_pytorch():
+def test_the_ratio_to_pytorch_follows_each_lowering():
     times = {"torch": [0.1], "portable": [0.08], "onnx": [0.05]}
     assert cells(times) == [
         "100 (100–100)",
@@ -39,7 +39,7 @@ def test_each_lowering_stands_beside_its_ratio_to_pytorch():
 
 
 @pytest.mark.parametrize("candidates", [1, 300, 9_999])
-def test_the_bias_leaves_as_many_candidates_as_asked(candidates):
+def test_the_bias_leaves_the_requested_number_of_candidates(candidates):
     logits = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
     scores = (logits + bias_for(candidates, logits, 0.05)).sigmoid()
     assert int((scores > 0.05).sum()) == candidates

@@ -8,7 +8,7 @@ from samebox.postprocess.masks import paste_sampled
 
 
 @pytest.mark.parametrize("share", [(0.1, 0.6), (1.0, 1.0)])
-def test_boxes_lie_in_the_image_and_are_as_large_as_said(share):
+def test_boxes_lie_in_the_image_and_have_the_stated_sides(share):
     boxes = drawn_boxes(*share)
     assert boxes.shape == (COUNT, 4)
     assert (boxes[:, :2] >= 0).all()
@@ -17,10 +17,10 @@ def test_boxes_lie_in_the_image_and_are_as_large_as_said(share):
     assert share[0] - 1e-6 <= sides.min() <= sides.max() <= share[1] + 1e-6
 
 
-def test_both_ways_give_the_same_codes():
+def test_both_methods_give_the_same_codes():
     probabilities, boxes = drawn_maps(28), drawn_boxes(0.1, 0.6)
     ours = encode_masks(paste_sampled(probabilities, boxes, HEIGHT, WIDTH))
     theirs = rle.encode(by_grid_sample(probabilities, boxes))
-    same = [code["counts"].encode() == other["counts"] for code, other in zip(ours, theirs, strict=True)]
-    assert np.mean(same) >= 0.98
+    equal = [code["counts"].encode() == other["counts"] for code, other in zip(ours, theirs, strict=True)]
+    assert np.mean(equal) >= 0.98
     assert np.mean(rle.area(theirs)) > 5000

@@ -29,7 +29,7 @@ def test_regions_lie_in_the_canvas_and_have_an_area(regions):
     assert (regions[:, 2:] > regions[:, :2]).all()
 
 
-def test_regions_are_as_elongated_as_said(regions):
+def test_regions_have_the_stated_aspect_ratios(regions):
     sides = regions[:, 2:] - regions[:, :2]
     median, most, rare = np.percentile((sides / sides[:, ::-1]).max(1), [50, 90, 99])
     assert median == pytest.approx(1.8, rel=0.1)
@@ -37,7 +37,7 @@ def test_regions_are_as_elongated_as_said(regions):
     assert rare == pytest.approx(17, rel=0.2)
 
 
-def test_regions_come_from_every_level(regions):
+def test_every_level_has_regions(regions):
     levels = RoIAlign(7, STRIDES).levels(torch.from_numpy(regions)[None])[0]
     assert (levels.bincount(minlength=4) > 50).all()
 
@@ -52,16 +52,16 @@ def test_maps_are_a_pyramid_of_the_canvas():
     ]
 
 
-def test_an_exported_graph_answers_as_pytorch_does(tmp_path):
+def test_an_exported_graph_equals_pytorch(tmp_path):
     session = exported(3, 2, "onnx", tmp_path / "model.onnx")
     inputs = [*drawn_maps(64, 96), torch.tensor([[[4.0, 4, 60, 30], [0, 0, 9, 64], [2, 3, 90, 60]]])]
-    (found,) = session.run(None, {name: x.numpy() for name, x in zip(INPUTS, inputs, strict=True)})
+    (output,) = session.run(None, {name: x.numpy() for name, x in zip(INPUTS, inputs, strict=True)})
     with torch.inference_mode():
-        torch.testing.assert_close(torch.from_numpy(found), Aligned(2)(*inputs), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(output), Aligned(2)(*inputs), rtol=1e-4, atol=1e-4)
 
 
-class Answering:
-    """A session that answers with one value throughout."""
+class ConstantSession:
+    """A session whose output has one value everywhere."""
 
     def __init__(self, value):
         self.value = value
@@ -71,8 +71,8 @@ class Answering:
         return [np.full(feed["boxes"].shape, self.value)]
 
 
-def test_a_row_holds_the_ratio_and_the_difference_of_the_lowerings(monkeypatch):
-    sessions = {"portable": Answering(1.5), "onnx": Answering(1.25)}
+def test_a_row_has_the_ratio_and_the_difference_of_the_lowerings(monkeypatch):
+    sessions = {"portable": ConstantSession(1.5), "onnx": ConstantSession(1.25)}
     seconds = {"torch": [0.03], "portable": [0.02], "onnx": [0.01]}
     monkeypatch.setattr(roi_align, "exported", lambda count, size, lowering, path: sessions[lowering])
     monkeypatch.setattr(

@@ -22,22 +22,24 @@ from samebox.core.environment import (
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
 
 
-def test_hardware_names_system_processor_and_gpus():
-    found = hardware()
-    assert found["system"] in {"Linux", "Darwin", "Windows"}
-    assert found["machine"]
-    assert found["cpus"] >= 1
-    assert isinstance(found["gpus"], list)
+def test_hardware_describes_system_processor_and_gpus():
+    machine = hardware()
+    assert machine["system"] in {"Linux", "Darwin", "Windows"}
+    assert machine["machine"]
+    assert machine["cpus"] >= 1
+    assert isinstance(machine["gpus"], list)
 
 
-@pytest.mark.parametrize(("variable", "told"), [("1", 1), ("4,2", 4), ("", None), ("0", None), ("all", None)])
-def test_threads_are_those_of_openmp(monkeypatch, variable, told):
+@pytest.mark.parametrize(
+    ("variable", "count"), [("1", 1), ("4,2", 4), ("", None), ("0", None), ("all", None)]
+)
+def test_threads_follow_openmps_variable(monkeypatch, variable, count):
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    assert threads() == told
-    assert hardware()["threads"] == (told or "one a core")
+    assert threads() == count
+    assert hardware()["threads"] == (count or "one per core")
 
 
-def test_the_processor_is_told_where_linux_keeps_no_list(monkeypatch):
+def test_without_proc_cpuinfo_python_knows_the_processor(monkeypatch):
     def absent(_):
         raise FileNotFoundError
 
@@ -46,21 +48,23 @@ def test_the_processor_is_told_where_linux_keeps_no_list(monkeypatch):
     assert hardware()["processor"] == "arm"
 
 
-def test_versions_are_those_that_run():
-    found = versions()
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["numpy"] == np.__version__
-    assert found["onnx"] == onnx.__version__
-    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"] == torch.__version__
+def test_versions_are_those_of_the_imported_packages():
+    installed = versions()
+    assert installed["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert installed["numpy"] == np.__version__
+    assert installed["onnx"] == onnx.__version__
+    assert (
+        installed["torch"] == torch.__version__.partition("+")[0] or installed["torch"] == torch.__version__
+    )
 
 
-def test_a_package_that_is_not_installed_is_left_out(monkeypatch):
-    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package-of-anyones"))
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package"))
     assert set(versions()) == {"python", "numpy"}
 
 
 @linux
-def test_the_peak_counts_from_its_reset():
+def test_the_peak_is_counted_from_the_reset():
     program = """
 import numpy as np
 from samebox.core.environment import peak_memory_mb, reset_peak_memory, resident_memory_mb
@@ -71,14 +75,14 @@ after = peak_memory_mb(), resident_memory_mb()
 np.ones(100 << 17)
 print(before, *after, peak_memory_mb())
 """
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    largest, reset, resident, again = map(float, told.stdout.split())
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    largest, reset, resident, again = map(float, process.stdout.split())
     assert largest - reset == pytest.approx(200, abs=20)
     assert resident == pytest.approx(reset, abs=20)
     assert again - reset == pytest.approx(100, abs=20)
 
 
-def test_memory_is_told_where_linux_tells_nothing(monkeypatch):
+def test_without_proc_status_only_the_peak_is_known(monkeypatch):
     def absent(_):
         raise FileNotFoundError
 
@@ -88,11 +92,11 @@ def test_memory_is_told_where_linux_tells_nothing(monkeypatch):
         assert peak_memory_mb() > 0
 
 
-def test_a_peak_that_cannot_be_reset_is_no_failure(monkeypatch):
-    def refused(*_):
+def test_a_peak_that_cannot_be_reset_is_not_an_error(monkeypatch):
+    def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(environment.Path, "write_text", refused)
+    monkeypatch.setattr(environment.Path, "write_text", refuse)
     reset_peak_memory()
     assert peak_memory_mb() > 0
 
