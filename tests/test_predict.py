@@ -425,7 +425,7 @@ def test_a_broken_video_is_an_error_of_one_line(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     done = command(demo_forms.CHECKPOINT, tmp_path / "text.mp4", "--out", tmp_path / "out")
     assert done.returncode == 1
-    message = "not a video that OpenCV can read; save it anew as MP4"
+    message = "not a video that OpenCV can read; save it as MP4 again"
     assert done.stderr == f"error: {tmp_path / 'text.mp4'}: {message}\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
 

@@ -1,1 +1,1 @@
-"""COCO's side of the work: the data set, the results format, the score, and what an evaluation leaves."""
+"""COCO data sets, the results format, submissions, and the files that an evaluation writes."""

@@ -1,4 +1,4 @@
-"""A data set's archives: fetched, checked, unpacked."""
+"""A data set's archives: download, check, unpack."""
 
 import shutil
 import zipfile
@@ -13,17 +13,17 @@ from samebox.core.files import atomic_write
 
 
 def download_archive(archive: Mapping[str, Any]) -> None:
-    """Unpack the zip at `archive["source"]` into `archive["folder"]`, unless that was done before.
+    """Download the zip at `archive["source"]` and unpack it into `archive["folder"]`, unless already done.
 
-    `bytes` is the size that the zip must have. `only` names the entries that are wanted, all where it is
-    absent; a zip among them is unpacked in turn, beside itself. A zip is deleted once unpacked, and a file
-    that says so is left in place of the first. Raises SameboxError where it cannot be had, or is not what was
-    expected.
+    `bytes` is the expected size of the zip. `only` lists the entries to unpack (default: all); a zip among
+    them is unpacked as well, into its own folder. Each zip is deleted after unpacking, and an empty file
+    NAME.unpacked records that the download is complete. Raises SameboxError if the zip cannot be downloaded,
+    has another size or is damaged.
     """
     folder = Path(archive["folder"])
     path = folder / Path(urlsplit(str(archive["source"])).path).name
-    finished = path.with_name(f"{path.name}.unpacked")
-    if finished.exists():
+    marker = path.with_name(f"{path.name}.unpacked")
+    if marker.exists():
         return
     if not path.exists() or path.stat().st_size != archive["bytes"]:
         fetch(archive["source"], path)
@@ -36,20 +36,22 @@ def download_archive(archive: Mapping[str, Any]) -> None:
     for inner in (folder / name for name in only if name.endswith(".zip")):
         unpack(inner, inner.parent)
         inner.unlink()
-    finished.touch()
+    marker.touch()
     path.unlink()
 
 
 def unpack(path: Path, folder: Path, only: Collection[str] = ()) -> None:
-    """Unpack a zip, each file whole or not at all; those that lie there in their full size stay.
+    """Unpack a zip. Each file is written whole or not at all; files that already have their full size stay.
 
-    `only` names the entries to unpack, all where it is empty. Raises SameboxError for a damaged archive, for
-    one that lacks such an entry, and for one with a path that leads out of `folder`.
+    `only` lists the entries to unpack; empty means all. Raises SameboxError for a damaged archive, for a
+    listed entry that the archive lacks, and for a path that leads out of `folder`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if missing := set(only).difference(archive.namelist()):
-                raise SameboxError(f"{path}: no entry {min(missing)}; name in `only` what the archive has")
+                raise SameboxError(
+                    f"{path}: no entry {min(missing)}; list in `only` entries that the archive has"
+                )
             wanted = [entry for entry in archive.infolist() if not only or entry.filename in only]
             for entry in wanted:
                 target = (folder / entry.filename).resolve()

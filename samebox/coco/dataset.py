@@ -29,12 +29,12 @@ class ImageRecord:
 class CocoDataset:
     """Images in a folder and their objects in a COCO instances file.
 
-    `images` are records ordered by id, `class_names` the categories ordered by id, `ground_truth` the
-    pycocotools object that the score is computed against; `segments` are a panoptic file and the folder of
-    its PNG files, where there are any. `annotated` says whether there is any object: the file of a test set
-    may hold images and categories alone, and of its panoptic file only the categories are read. `notes` state
-    what was corrected in the annotations. Raises SameboxError if a file is absent, is not JSON, or cannot be
-    scored against, see `samebox.coco.checking`.
+    `images` are records and `class_names` categories, both ordered by id. `ground_truth` is the pycocotools
+    object that results are scored against. `segments`: a panoptic file and the folder of its PNG files, or
+    None. `annotated` is false if there is no object: the file of a test set may hold only images and
+    categories, and then only the categories of its panoptic file are read. `notes` state what was corrected
+    in the annotations. Raises SameboxError if a file does not exist, is not JSON, or cannot be scored against,
+    see `samebox.coco.checking`.
     """
 
     def __init__(self, images: Path, annotations: Path, segments: tuple[Path, Path] | None = None) -> None:
@@ -56,7 +56,7 @@ class CocoDataset:
 
     @cached_property
     def panoptic(self) -> PanopticSet | None:
-        """The segments of the images, read when first asked for. Raises SameboxError where one has none."""
+        """The segments of the images, read at the first access. Raises SameboxError if an image has none."""
         if self._segments is None:
             return None
         panoptic = PanopticSet(*self._segments)
@@ -65,36 +65,36 @@ class CocoDataset:
         return panoptic
 
     def check_annotated(self) -> None:
-        """Raise SameboxError where there is no object to score against."""
+        """Raises SameboxError if there is no object to score against."""
         if not self.annotated:
             raise SameboxError(
-                f"{self._annotations}: has no annotations to score against; write what is found for a test "
-                "server with pipelines.submit"
+                f"{self._annotations}: has no annotations to score against; write results for a test server "
+                "with `samebox submit`"
             )
 
     def path(self, record: ImageRecord) -> Path:
-        """Where the image lies. Raises SameboxError where it does not."""
+        """The path of the image. Raises SameboxError if the file does not exist."""
         return existing(self._folder / record.file_name, "put the data set's images there")
 
     def category_ids(self, class_names: Sequence[str]) -> list[int]:
-        """The category id of each class, matched by name. Raises SameboxError naming those without one."""
+        """The category id of each class, matched by name. Raises SameboxError for classes without one."""
         if unmatched := [name for name in class_names if name not in self._ids]:
             raise SameboxError(
-                f"{self._annotations}: no category is called {', '.join(unmatched)}; it has "
-                f"{', '.join(self.class_names)}; name the detector's classes as the data set does"
+                f"{self._annotations}: no category is called {', '.join(unmatched)}; its categories are "
+                f"{', '.join(self.class_names)}; use these names for the detector's classes"
             )
         return [self._ids[name] for name in class_names]
 
 
 def dataset_of(record: Mapping[str, Any]) -> CocoDataset:
-    """The data set that a choice of `conf/dataset` names. Raises what CocoDataset does."""
+    """The data set of a record of `conf/dataset`. Raises the errors of CocoDataset."""
     panoptic = record.get("panoptic")
     segments = panoptic and (Path(panoptic["annotations"]), Path(panoptic["segments"]))
     return CocoDataset(Path(record["images"]), Path(record["annotations"]), segments)
 
 
 def coco_index(document: dict[str, Any]) -> COCO:
-    """The pycocotools object over a COCO document, made without its messages on stdout."""
+    """The pycocotools object of a COCO document, created without pycocotools' messages on stdout."""
     coco = COCO()
     coco.dataset = document
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""What the evaluation of one form of a detector leaves in its folder."""
+"""The files that the evaluation of one form of a detector writes to its folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,12 @@ _KEYS = ("detector", "model", "runtime", "title", "dataset", "status", "reason",
 
 @dataclass(frozen=True)
 class EvaluatedForm:
-    """One form of a detector: its metrics and, where it was measured, its curves and results.
+    """One form of a detector: its metrics and, if it was measured, its curves and results.
 
-    `metrics` is what metrics.json holds, `curves` the precision by kind of IoU (`bbox`, `segm`,
-    `keypoints`), `results` the COCO results at batch 1, and `panoptic` the segments at batch 1 of a detector
-    that gives them. `other_canvases` holds, by check of `samebox.evaluation.invariance` and by image id, the
-    COCO results of a few images on other canvases.
+    `metrics`: the content of metrics.json. `curves`: precision over recall by kind (`bbox`, `segm`,
+    `keypoints`). `results`: the COCO results at the first batch size. `panoptic`: the segments at the first
+    batch size, or None if the detector has none. `other_canvases`: the COCO results of a few images on other
+    canvases, by check of `samebox.evaluation.invariance` and by image id.
     """
 
     metrics: dict[str, Any]
@@ -30,17 +30,17 @@ class EvaluatedForm:
 
     @property
     def measured(self) -> bool:
-        """Whether this form was run; otherwise `metrics["reason"]` says why not."""
+        """Whether this form was run; if not, `metrics["reason"]` is the reason."""
         return self.metrics["status"] == "measured"
 
     @property
     def title(self) -> str:
-        """The form as tables name it."""
+        """The name of the form in tables."""
         return self.metrics["title"]
 
 
 def read_evaluated(folder: str | Path) -> EvaluatedForm:
-    """The evaluated form in a folder. Raises SameboxError where a file or one of its keys is missing."""
+    """The evaluated form in a folder. Raises SameboxError if a file or one of its keys is missing."""
     folder = Path(folder)
     metrics = read_json(folder / "metrics.json")
     if missing := [key for key in _KEYS if key not in metrics]:
@@ -58,16 +58,19 @@ def read_evaluated(folder: str | Path) -> EvaluatedForm:
 
 
 def _other_canvases(path: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
-    """What JSON, whose keys are texts, holds under image ids."""
+    """Restores the image ids, which JSON holds as strings."""
     checks = read_json(path).items() if path.exists() else ()
-    return {check: {int(number): found for number, found in by_image.items()} for check, by_image in checks}
+    return {
+        check: {int(number): results for number, results in by_image.items()} for check, by_image in checks
+    }
 
 
 def write_evaluated(folder: str | Path, evaluated: EvaluatedForm) -> None:
-    """Leave the form in a folder, as `read_evaluated` reads it; metrics.json last, so that it vouches.
+    """Write the form to a folder, as `read_evaluated` reads it.
 
-    The detections stand there twice: compressed, and as plain JSON for any other COCO tool. Segments are in
-    COCO's panoptic format, panoptic.json and the folder panoptic.
+    metrics.json is written last, so that its existence means that all files are complete. The detections are
+    written twice: compressed, and as plain JSON for other COCO tools. Segments are in COCO's panoptic format,
+    panoptic.json and the folder panoptic.
     """
     folder = Path(folder)
     if evaluated.measured:

@@ -1,7 +1,7 @@
-"""COCO's panoptic format: segments of every pixel, of the ground truth and of results.
+"""COCO's panoptic format, for the ground truth and for results.
 
-A JSON file lists the segments of each image; in a PNG file of its own each pixel holds the id of its segment
-as the colour R + 256 G + 256² B, 0 where there is none (void).
+A JSON file lists the segments of each image. Each image has a PNG file in which the colour of a pixel is the
+id of its segment, R + 256 G + 256² B; 0 means no segment (void).
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Category:
-    """A class of segments, by its name in the data set."""
+    """A class of segments, with its name in the data set."""
 
     id: int
     name: str
@@ -35,7 +35,8 @@ class Category:
 
 @dataclass(frozen=True)
 class SegmentMap:
-    """What a PNG file and its entry say of an image: `ids` [H,W] int64, and of each id its category.
+    """The segments of an image from its PNG file and its entry: `ids` [H,W] int64, and the category of each
+    id.
 
     `crowds` are the ids that stand for a group of objects.
     """
@@ -46,21 +47,21 @@ class SegmentMap:
 
 
 class CategorySet:
-    """The classes of segments, `categories` ordered by id; `source` is what errors name."""
+    """The classes of segments, `categories` ordered by id. `source` is the file that errors name."""
 
     def __init__(self, source: str | Path, categories: Iterable[Category]) -> None:
         self._source = source
         self.categories = sorted(categories, key=lambda category: category.id)
 
     def category_ids(self, class_names: Iterable[str], is_thing: bool) -> list[int]:
-        """The category of each class of objects, or of stuff; SameboxError names those without one."""
-        known = {one.name: one.id for one in self.categories if one.is_thing == is_thing}
+        """The category id of each class of things or stuff. Raises SameboxError for classes without one."""
+        known = {entry.name: entry.id for entry in self.categories if entry.is_thing == is_thing}
         names = list(class_names)
         if unmatched := [name for name in names if name not in known]:
-            kind = "objects" if is_thing else "stuff"
+            kind = "things" if is_thing else "stuff"
             raise SameboxError(
-                f"{self._source}: no category of {kind} is called {', '.join(unmatched)}; it has "
-                f"{', '.join(known)}; name the detector's classes as the data set does"
+                f"{self._source}: no category of {kind} is called {', '.join(unmatched)}; its categories "
+                f"are {', '.join(known)}; use these names for the detector's classes"
             )
         return [known[name] for name in names]
 
@@ -68,8 +69,8 @@ class CategorySet:
 class PanopticSet(CategorySet):
     """Segments in COCO's panoptic format: a JSON file, and a folder with a PNG file for each image.
 
-    Raises SameboxError where the file is absent, is no JSON, lacks a key that is read, or has a segment of no
-    category.
+    Raises SameboxError if the file does not exist, is not JSON, lacks a key that is read, or has a segment
+    without a category.
     """
 
     def __init__(self, annotations: Path, folder: Path) -> None:
@@ -77,27 +78,28 @@ class PanopticSet(CategorySet):
         _check(document, annotations)
         categories = document["categories"]
         super().__init__(
-            annotations, (Category(one["id"], one["name"], bool(one["isthing"])) for one in categories)
+            annotations,
+            (Category(entry["id"], entry["name"], bool(entry["isthing"])) for entry in categories),
         )
         self._folder = folder
         self._entries = {entry["image_id"]: entry for entry in document["annotations"]}
 
     def check(self, image_ids: Iterable[int]) -> None:
-        """Raise SameboxError where one of the images has no entry, or no PNG file."""
+        """Raises SameboxError if one of the images has no entry or no PNG file."""
         for image_id in image_ids:
             self._entry(image_id)
 
     def segment_map(self, image_id: int) -> SegmentMap:
-        """The segments of an image. Raises SameboxError where it has none, or a file that cannot be read."""
+        """The segments of an image. Raises SameboxError if it has none, or if its file cannot be read."""
         path, segments = self._entry(image_id)
         crowds = frozenset(segment["id"] for segment in segments if segment.get("iscrowd"))
         categories = {segment["id"]: segment["category_id"] for segment in segments}
         return SegmentMap(_ids(path), categories, crowds)
 
     def panoptic(self, image_id: int) -> Panoptic:
-        """The segments of an image as a detector gives them; the classes beneath objects are 0."""
-        truth, by_id = self.segment_map(image_id), {one.id: one for one in self.categories}
-        stuff = [one.id for one in self.categories if not one.is_thing]
+        """The segments of an image as post-processing returns them; the pixels of objects have class 0."""
+        truth, by_id = self.segment_map(image_id), {entry.id: entry for entry in self.categories}
+        stuff = [entry.id for entry in self.categories if not entry.is_thing]
         classes = np.zeros(truth.ids.shape, np.uint16)
         for number, category in truth.categories.items():
             if category in stuff:
@@ -120,10 +122,10 @@ class PanopticSet(CategorySet):
 
 @dataclass(frozen=True)
 class PanopticResult:
-    """The segments that a detector found in one image, its maps packed as PNG files.
+    """The predicted segments of one image, with maps encoded as PNG.
 
-    `segments` are id and category_id of each, `png` holds the ids as COCO's colours, `classes` the category
-    of stuff that each pixel has before objects are laid over it, 0 for an object's.
+    `segments`: the id and category_id of each segment. `png`: the id of each pixel as COCO's colour.
+    `classes`: the stuff category of each pixel before objects are laid over it, 0 for things.
     """
 
     image_id: int
@@ -133,62 +135,63 @@ class PanopticResult:
 
     @property
     def file_name(self) -> str:
-        """That of the PNG file in a folder of results."""
+        """The name of the PNG file in a folder of results."""
         return f"{self.image_id:012d}.png"
 
     def segment_map(self) -> SegmentMap:
-        """As the ground truth says it."""
+        """The segments in the form of the ground truth."""
         categories = {segment["id"]: segment["category_id"] for segment in self.segments}
         return SegmentMap(_numbers(_decoded(self.png)), categories)
 
     def stuff_map(self) -> NDArray[np.unsignedinteger]:
-        """The category of stuff of each pixel [H,W], 0 for objects."""
+        """The predicted category of stuff of each pixel [H,W], 0 for things."""
         return _decoded(self.classes, cv2.IMREAD_UNCHANGED)
 
 
-def panoptic_result(image_id: int, found: Panoptic, dataset: CategorySet) -> PanopticResult:
-    """What was found in an image, by the categories of `dataset`, which are matched by name.
+def panoptic_result(image_id: int, panoptic: Panoptic, dataset: CategorySet) -> PanopticResult:
+    """The predicted segments of an image, with the categories of `dataset`, matched by class name.
 
-    Raises SameboxError naming classes that it does not have.
+    Raises SameboxError for classes that the data set does not have.
     """
-    names = [segment.class_name for segment in found.segments]
-    kinds = [segment.is_thing for segment in found.segments]
+    names = [segment.class_name for segment in panoptic.segments]
+    kinds = [segment.is_thing for segment in panoptic.segments]
     numbers = [dataset.category_ids([name], kind)[0] for name, kind in zip(names, kinds, strict=True)]
     segments = [
         {"id": segment.id, "category_id": number}
-        for segment, number in zip(found.segments, numbers, strict=True)
+        for segment, number in zip(panoptic.segments, numbers, strict=True)
     ]
-    categories = np.array([0, *dataset.category_ids(found.stuff_class_names, is_thing=False)], np.uint16)
-    colours = np.stack([found.ids >> 16, found.ids >> 8 & 255, found.ids & 255], -1).astype(np.uint8)
-    return PanopticResult(image_id, segments, _png(colours), _png(categories[found.classes]))
+    categories = np.array([0, *dataset.category_ids(panoptic.stuff_class_names, is_thing=False)], np.uint16)
+    colours = np.stack([panoptic.ids >> 16, panoptic.ids >> 8 & 255, panoptic.ids & 255], -1).astype(np.uint8)
+    return PanopticResult(image_id, segments, _png(colours), _png(categories[panoptic.classes]))
 
 
 @dataclass
 class PanopticResults:
-    """What a detector found in several images, by the categories of `dataset`."""
+    """The predicted segments of several images, with the categories of `dataset`."""
 
     dataset: CategorySet
     results: list[PanopticResult] = field(default_factory=list)
 
-    def add(self, image_id: int, found: Panoptic) -> None:
-        """Keep what was found in an image. Raises what `panoptic_result` does."""
-        self.results.append(panoptic_result(image_id, found, self.dataset))
+    def add(self, image_id: int, panoptic: Panoptic) -> None:
+        """Add the segments of an image. Raises the errors of `panoptic_result`."""
+        self.results.append(panoptic_result(image_id, panoptic, self.dataset))
 
     def write(self, annotations: Path, folder: Path) -> None:
-        """Write COCO's format: each PNG file to `folder`, then the JSON file `annotations`."""
+        """Write COCO's panoptic format: the PNG files to `folder`, then the JSON file `annotations`."""
         for result in self.results:
             with atomic_write(folder / result.file_name) as aside:
                 aside.write_bytes(result.png)
         write_json(annotations, self.document())
 
     def document(self) -> dict[str, Any]:
-        """What the JSON file holds."""
+        """The content of the JSON file."""
         entries = [
-            {"image_id": one.image_id, "file_name": one.file_name, "segments_info": one.segments}
-            for one in self.results
+            {"image_id": result.image_id, "file_name": result.file_name, "segments_info": result.segments}
+            for result in self.results
         ]
         categories = [
-            {"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.dataset.categories
+            {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}
+            for category in self.dataset.categories
         ]
         return {"annotations": entries, "categories": categories}
 
@@ -196,12 +199,12 @@ class PanopticResults:
 def _ids(path: Path) -> NDArray[np.int64]:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise SameboxError(f"{path}: no PNG image; put the data set's own there")
+        raise SameboxError(f"{path}: not a PNG image; put the data set's PNG file there")
     return _numbers(image)
 
 
 def _numbers(image: NDArray[Any]) -> NDArray[np.int64]:
-    """Colours [H,W,3], blue first as OpenCV has them → ids [H,W]."""
+    """Colours [H,W,3] in OpenCV's order, blue first → ids [H,W]."""
     blue, green, red = (image[..., channel].astype(np.int64) for channel in range(3))
     return red + 256 * green + 256**2 * blue
 
@@ -221,6 +224,6 @@ def _check(document: Any, path: Path) -> None:
         for segment in entry["segments_info"]:
             if "id" not in segment or segment.get("category_id") not in known:
                 raise SameboxError(
-                    f"{path}: image {entry['image_id']} has a segment without id or of no category; give a "
-                    "COCO panoptic file"
+                    f"{path}: image {entry['image_id']} has a segment without an id or without a known "
+                    "category; give a COCO panoptic file"
                 )

@@ -1,4 +1,4 @@
-"""Detections in COCO's results format, the one that every COCO tool reads."""
+"""Detections in COCO's results format, which every COCO tool reads."""
 
 import gzip
 import json
@@ -15,10 +15,10 @@ from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, existing
 from samebox.postprocess.detections import Detections
 
-# Kind of IoU → the key of a result that holds its geometry
+# Kind of prediction → the key of a result that holds its geometry
 GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
-# x and y of a pixel's centre, which COCO counts keypoints from, and nothing for the score
+# COCO's keypoints count from the centre of the first pixel: offset of x, y and score
 PIXEL_CENTRE = (0.5, 0.5, 0.0)
 
 
@@ -27,11 +27,11 @@ def results_from_detections(
 ) -> list[dict[str, Any]]:
     """One COCO result for each detection of an image.
 
-    `bbox` is x, y, width, height in pixels of the original image, unrounded; `segmentation` is there where
-    the detections have masks, and `keypoints` where they have those: x, y and score of one after the other, x
-    and y counted from the first pixel's centre, as COCO's annotations have them. `category_ids[label]` is the
-    category of a label. A `file_name` is added to each result where given. Of `inclusive` detections a box
-    ends behind its last pixel, and keypoints count so already.
+    `bbox` is x, y, width, height in pixels of the original image, unrounded. If the detections have masks,
+    `segmentation` is a run-length code. If they have keypoints, `keypoints` is a flat list of x, y, score,
+    with x and y counted from the centre of the first pixel, as in COCO's annotations. `category_ids[label]`
+    is the category id of a label. If given, `file_name` is added to each result. The box of an `inclusive`
+    detection ends after its last pixel; its keypoints already count from the centre of the first pixel.
     """
     boxes = detections.boxes.astype(np.float64)  # the differences below are then exact
     boxes[:, 2:] += float(detections.inclusive) - boxes[:, :2]
@@ -47,8 +47,8 @@ def results_from_detections(
     if detections.keypoints is not None:
         centre = (0.0, 0.0, 0.0) if detections.inclusive else PIXEL_CENTRE
         points = detections.keypoints.astype(np.float64) - centre
-        for result, own in zip(results, points, strict=True):
-            result["keypoints"] = own.flatten().tolist()
+        for result, of_object in zip(results, points, strict=True):
+            result["keypoints"] = of_object.flatten().tolist()
     if file_name is not None:
         for result in results:
             result["file_name"] = file_name
@@ -58,13 +58,13 @@ def results_from_detections(
 def detections_from_results(
     results: Sequence[dict[str, Any]], category_ids: Sequence[int], class_names: Sequence[str]
 ) -> Detections:
-    """The detections of one image back from its results, not `inclusive`.
+    """The detections of one image, not `inclusive`, from its COCO results.
 
-    Of others, the inverse of `results_from_detections`.
+    The inverse of `results_from_detections` for detections that are not `inclusive`.
     """
     labels = {category_id: label for label, category_id in enumerate(category_ids)}
     boxes = corners(np.array([result["bbox"] for result in results], np.float64))
-    masked, pointed = (
+    has_masks, has_keypoints = (
         bool(results) and all(key in result for result in results) for key in ("segmentation", "keypoints")
     )
     return Detections(
@@ -72,8 +72,8 @@ def detections_from_results(
         scores=np.array([result["score"] for result in results], np.float32),
         labels=np.array([labels[result["category_id"]] for result in results], np.int64),
         class_names=tuple(class_names),
-        masks=decode_masks([result["segmentation"] for result in results]) if masked else None,
-        keypoints=_keypoints([result["keypoints"] for result in results]) if pointed else None,
+        masks=decode_masks([result["segmentation"] for result in results]) if has_masks else None,
+        keypoints=_keypoints([result["keypoints"] for result in results]) if has_keypoints else None,
     )
 
 
@@ -84,9 +84,9 @@ def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
-    """Write the results whole or not at all, compressed where the name ends in `.gz`.
+    """Write the results whole or not at all, compressed if the name ends in `.gz`.
 
-    The same results give the same bytes.
+    Equal results give equal bytes.
     """
     content = json.dumps(results, separators=(",", ":")).encode()
     with atomic_write(path) as aside:
@@ -95,40 +95,41 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def results_writer(path: str | Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """A function that adds results to the JSON file at `path`, which is there, whole, when the block ends.
+    """Yields a function that adds results to the JSON file at `path`, which is complete when the block ends.
 
-    The bytes are those of `write_results`; the memory does not grow with them.
+    The bytes equal those of `write_results`; the memory does not grow with their number.
     """
     with atomic_write(path) as aside, aside.open("w", encoding="utf-8") as file:
-        before = "["
+        separator = "["
 
         def add(results: list[dict[str, Any]]) -> None:
-            nonlocal before
+            nonlocal separator
             for result in results:
-                file.write(before + json.dumps(result, separators=(",", ":")))
-                before = ","
+                file.write(separator + json.dumps(result, separators=(",", ":")))
+                separator = ","
 
         yield add
-        file.write("[]" if before == "[" else "]")
+        file.write("[]" if separator == "[" else "]")
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """The results in a `.json` or `.json.gz` file. Raises SameboxError where it holds none."""
+    """The results in a `.json` or `.json.gz` file. Raises SameboxError if it does not hold COCO results."""
     path = existing(path)
     try:
         content = path.read_bytes()
         results = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise SameboxError(f"{path}: no COCO results ({error}); evaluate again") from None
+        raise SameboxError(f"{path}: not COCO results ({error}); evaluate again") from None
     if not isinstance(results, list):
-        raise SameboxError(f"{path}: COCO results are a JSON list, this is none; evaluate again")
+        raise SameboxError(f"{path}: not a JSON list of COCO results; evaluate again")
     return results
 
 
 def encode_masks(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """COCO's run-length codes of masks [N,H,W]: `pycocotools.mask.encode`'s, their counts as text for JSON.
+    """COCO's run-length codes of masks [N,H,W], as from `pycocotools.mask.encode`, with counts as text for
+    JSON.
 
-    Fast where each mask lies in memory column by column, as `masks.paste` leaves it; others are copied into
+    Fast if each mask is stored column by column, as `paste_sampled` returns it; other masks are copied into
     that order.
     """
     count, height, width = masks.shape
@@ -150,8 +151,8 @@ def _keypoints(flat: list[list[float]]) -> NDArray[np.float32]:
 
 
 def _runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The lengths of the runs of a mask laid in one row [P]: first of zeros, then of ones, and so on."""
-    first = int(mask.argmax())  # stops at the first one, and is 0 where there is none
+    """The lengths of the runs of a flattened mask [P]: first of zeros, then of ones, and so on."""
+    first = int(mask.argmax())  # stops at the first 1, and is 0 if there is none
     rest = mask[first:]
     changes = np.flatnonzero(rest[1:] != rest[:-1]) + (first + 1)
     bounds = np.concatenate(([0, first] if mask[first] else [0], changes, [mask.size]))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from samebox.postprocess.detections import Detections
-from samebox.postprocess.keypoints import SKELETON
+from samebox.postprocess.keypoints import PERSON_KEYPOINTS, SKELETON
 from samebox.postprocess.panoptic import Panoptic
 from samebox.record.preprocess import Image
 
@@ -17,12 +17,12 @@ _MASK_OPACITY = 0.45
 
 
 def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: Colour | None = None) -> Image:
-    """A copy of the image [H,W,3], RGB, with the detections of at least the threshold's score.
+    """A copy of the image [H,W,3] RGB with the detections whose score is at least the threshold.
 
-    Each has its box, its class and score, its mask under an outline and its keypoints where there are any, in
-    `colour` or in the colour of its class; the 17 of a person, as COCO has them, are joined by limbs. Stuff
-    lies beneath all, then come masks, boxes, names and keypoints, each with the highest score on top. Lines
-    and letters grow with the image.
+    Drawn are the box, class and score of each detection and, if it has them, its outlined mask and its
+    keypoints, in `colour` or in the colour of its class. COCO's 17 keypoints of a person are joined by limbs.
+    The layers from bottom to top are stuff, masks, boxes, names and keypoints, each with the highest score on
+    top. The sizes of lines and letters are proportional to the image.
     """
     drawn = image.copy()
     panoptic = detections.panoptic
@@ -46,8 +46,8 @@ def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: C
 
 
 def class_colour(label: int) -> Colour:
-    """A vivid colour, RGB 0..255, far from those of the neighbouring labels."""
-    hue = label * 0.6180339887 % 1  # steps of the golden ratio never come close to each other
+    """A vivid colour, RGB 0..255, that differs clearly from those of neighbouring labels."""
+    hue = label * 0.6180339887 % 1  # multiples of the golden ratio, modulo 1, are evenly spread
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, (0.95, 0.75)[label // 6 % 2])
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -57,23 +57,23 @@ def _line_width(image: Image) -> int:
 
 
 def _mask(image: Image, mask: np.ndarray, colour: Colour) -> None:
-    """Tint the mask's pixels, and draw its outer and inner edges."""
+    """Blend the colour into the mask's pixels, and draw the mask's outer and inner edges."""
     blended = (1 - _MASK_OPACITY) * image[mask] + _MASK_OPACITY * np.array(colour)
     image[mask] = blended.round().astype(np.uint8)
     edges, _ = cv2.findContours(np.ascontiguousarray(mask, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(image, edges, -1, colour, _line_width(image))
 
 
-def _stuff(image: Image, panoptic: Panoptic, first: int) -> list[tuple[str, tuple[int, int], Colour]]:
-    """Tint every segment of stuff; the name of each, where it is widest, and its colour.
+def _stuff(image: Image, panoptic: Panoptic, first_label: int) -> list[tuple[str, tuple[int, int], Colour]]:
+    """Blend in every segment of stuff. Returns, for each, its name, its innermost pixel x y, and its colour.
 
-    `first` is the label of the first class of stuff.
+    `first_label` is the label of the first class of stuff.
     """
     names = []
     for segment in panoptic.segments:
         if not segment.is_thing:
             mask = panoptic.ids == segment.id
-            colour = class_colour(first + panoptic.stuff_class_names.index(segment.class_name))
+            colour = class_colour(first_label + panoptic.stuff_class_names.index(segment.class_name))
             _mask(image, mask, colour)
             inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
             row, column = np.unravel_index(inside.argmax(), inside.shape)
@@ -82,27 +82,27 @@ def _stuff(image: Image, panoptic: Panoptic, first: int) -> list[tuple[str, tupl
 
 
 def _keypoints(image: Image, keypoints: np.ndarray, box: np.ndarray, colour: Colour) -> None:
-    """Draw [P,3], x and y of each and its score, as dots ringed in white, smaller in a small box."""
+    """Draw keypoints [P,3], x y score, as dots with a white ring; the dots are smaller in a small box."""
     width = _line_width(image)
     dot = min(width, max(1, round(float(min(box[2:] - box[:2])) / 50)))
     places = [(int(x), int(y)) for x, y in np.floor(keypoints[:, :2])]
-    if len(places) == 17:  # a person's
-        for one, other in SKELETON:
-            cv2.line(image, places[one], places[other], colour, width)
+    if len(places) == PERSON_KEYPOINTS:
+        for start, end in SKELETON:
+            cv2.line(image, places[start], places[end], colour, width)
     for place in places:
         cv2.circle(image, place, 2 * dot, (255, 255, 255), cv2.FILLED)
         cv2.circle(image, place, dot, colour, cv2.FILLED)
 
 
 def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
-    """Draw the box, x1 y1 x2 y2, and return its first corner in whole pixels."""
+    """Draw the box x1 y1 x2 y2, and return its upper left corner in whole pixels."""
     x1, y1, x2, y2 = (int(value) for value in np.rint(box))
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, _line_width(image))
     return x1, y1
 
 
 def _label(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
-    """Write the text on a filled field above the corner, or below it where the image ends."""
+    """Write the text on a filled field above the corner, or below it if there is no room above."""
     height, width = image.shape[:2]
     scale = max(min(height, width) / 1000, 0.4)
     thickness = max(1, round(scale))

@@ -8,8 +8,8 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder by name, those of its own folders left out.
+    """The images in a folder, without those in its subfolders, sorted by name.
 
-    Raises SameboxError where the folder is absent.
+    Raises SameboxError if the folder does not exist.
     """
     return sorted(path for path in existing(folder).iterdir() if path.suffix.lower() in SUFFIXES)

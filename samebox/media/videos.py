@@ -1,4 +1,4 @@
-"""Videos and cameras: frames in, drawn frames out."""
+"""Reading frames from video files and cameras, and writing frames to MP4 files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,16 +14,16 @@ from samebox.record.preprocess import Image
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
-_UNKNOWN_RATE = 25.0  # frames a second of a camera that does not tell
+_UNKNOWN_RATE = 25.0  # frames per second of a camera that does not report its rate
 
 
 class Footage:
     """The frames of a video file or of a camera, each [H,W,3] RGB and upright.
 
-    A context manager, to be iterated once. `source` is a file or a camera's number; `name` says which, and
-    `stem` is for files that are made of it. Once entered, `rate` is in frames a second, `size` (height,
-    width) that of the first frame, and `announced` how many frames the file says it has, None where it does
-    not. Raises SameboxError on entry where the file is absent, or no frame can be had.
+    A context manager, to be iterated once. `source` is a file or the number of a camera. `name` is for
+    messages, `stem` for the names of output files. Once entered: `rate` in frames per second, `size` (height,
+    width) of the first frame, and `frame_count`, the number of frames that the file reports, None if it does
+    not. Raises SameboxError on entry if the file does not exist or no frame can be read.
     """
 
     def __init__(self, source: Path | int) -> None:
@@ -34,20 +34,20 @@ class Footage:
     def __enter__(self) -> "Footage":
         source = self.source if isinstance(self.source, int) else str(existing(self.source))
         self._capture = cv2.VideoCapture(source)
-        given, self._first = self._capture.read()
-        if not given:
+        success, self._first = self._capture.read()
+        if not success:
             self._capture.release()
-            raise SameboxError(f"{self.name}: {self._mend()}")
+            raise SameboxError(f"{self.name}: {self._reason()}")
         self.size = self._first.shape[:2]
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = told if told > 0 else _UNKNOWN_RATE
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if rate > 0 else _UNKNOWN_RATE
         self.frame_count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
         return self
 
-    def _mend(self) -> str:
+    def _reason(self) -> str:
         if isinstance(self.source, int):
             return "no camera that OpenCV can read; connect it, or give another number"
-        return "not a video that OpenCV can read; save it anew as MP4"
+        return "not a video that OpenCV can read; save it as MP4 again"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -55,10 +55,10 @@ class Footage:
         self._capture.release()
 
     def __iter__(self) -> Iterator[Image]:
-        given, frame = True, self._first
-        while given:
+        success, frame = True, self._first
+        while success:
             yield np.ascontiguousarray(frame[..., ::-1])
-            given, frame = self._capture.read()
+            success, frame = self._capture.read()
 
     def __str__(self) -> str:
         return self.name
@@ -66,11 +66,11 @@ class Footage:
 
 @contextmanager
 def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[Image], None]]:
-    """A function that adds a frame [H,W,3] RGB to the MP4 file at `path`, which is there when the block ends.
+    """Yields a function that adds a frame [H,W,3] RGB to the MP4 file, which is complete after the block.
 
-    `rate` is in frames a second, `size` (height, width) that of every frame. MPEG-4 has even sides alone: at
-    odd ones the last pixels stand twice. Raises SameboxError for a frame of another size, and where not all
-    can be written.
+    `rate` is in frames per second, `size` (height, width) that of every frame. MPEG-4 needs even sides: if a
+    side is odd, its last row or column is repeated. Raises SameboxError for a frame of another size, and if a
+    frame could not be written.
     """
     height, width = size
     below, right = height % 2, width % 2
@@ -79,7 +79,7 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")  # OpenCV's wheels encode no H.264
         writer = cv2.VideoWriter(str(aside), fourcc, rate, (width + right, height + below))
         if not writer.isOpened():
-            raise SameboxError(f"{path}: OpenCV writes no MP4 of {width}x{height} at {rate:g} frames/s")
+            raise SameboxError(f"{path}: OpenCV cannot write an MP4 of {width}x{height} at {rate:g} frames/s")
 
         def add(frame: Image) -> None:
             nonlocal added
@@ -96,7 +96,7 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
             yield add
         finally:
             writer.release()
-        kept = _frames(aside)  # asked of the file, for OpenCV tells of no failure
+        kept = _frames(aside)  # counted in the file, because OpenCV reports no failure
         if kept != added:
             raise SameboxError(f"{path}: OpenCV wrote {kept} of {added} frames; is the disk full?")
 

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 _Float = NDArray[np.float32]
 
-# COCO's limbs: pairs of indices of a person's 17 keypoints; index 0 is the nose
+PERSON_KEYPOINTS = 17  # of a person in COCO; index 0 is the nose
+
+# COCO's limbs: pairs of indices of a person's keypoints
 SKELETON = (
     *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9)),
     *((8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),

@@ -32,18 +32,18 @@ def unpacked(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_archive_is_unpacked_and_not_kept(packed, tmp_path):
+def test_an_archive_is_unpacked_and_deleted(packed, tmp_path):
     download_archive(record(packed, tmp_path / "data"))
     assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
     assert packed.exists()
 
 
-def test_what_is_done_is_not_done_again(packed, tmp_path):
-    asked = record(packed, tmp_path / "data")
-    download_archive(asked)
+def test_an_unpacked_archive_is_not_unpacked_again(packed, tmp_path):
+    archive_record = record(packed, tmp_path / "data")
+    download_archive(archive_record)
     (tmp_path / "data/val/1.jpg").write_bytes(b"my own")
     packed.unlink()
-    download_archive(asked)
+    download_archive(archive_record)
     assert (tmp_path / "data/val/1.jpg").read_bytes() == b"my own"
 
 
@@ -54,15 +54,15 @@ def test_two_archives_share_a_folder(packed, tmp_path):
     assert {name for name in unpacked(tmp_path / "data") if "unpacked" not in name} == {*FILES, "val/3.jpg"}
 
 
-def zips_within(folder):
+def nested_zip(folder):
     inner = pack(folder / "source" / "inner.zip", {"png/1.png": b"one", "png/2.png": b"two"})
     entries = {"annotations/val.json": b"{}", "annotations/train.json": b"{}"}
     return pack(folder / "source" / "set.zip", entries | {"annotations/val.zip": inner.read_bytes()})
 
 
-def test_of_an_archive_only_what_is_wanted_and_the_zips_within(tmp_path):
-    wanted = {"only": ["annotations/val.json", "annotations/val.zip"]}
-    download_archive(record(zips_within(tmp_path), tmp_path / "data") | wanted)
+def test_only_the_listed_entries_and_zips_among_them_are_unpacked(tmp_path):
+    only = {"only": ["annotations/val.json", "annotations/val.zip"]}
+    download_archive(record(nested_zip(tmp_path), tmp_path / "data") | only)
     assert unpacked(tmp_path / "data") == {
         "annotations/val.json": b"{}",
         "annotations/png/1.png": b"one",
@@ -71,30 +71,30 @@ def test_of_an_archive_only_what_is_wanted_and_the_zips_within(tmp_path):
     }
 
 
-def test_an_entry_that_is_wanted_and_not_there_is_named(tmp_path):
-    asked = record(zips_within(tmp_path), tmp_path / "data") | {"only": ["annotations/test.json"]}
+def test_a_listed_entry_that_is_missing_is_named(tmp_path):
+    archive_record = record(nested_zip(tmp_path), tmp_path / "data") | {"only": ["annotations/test.json"]}
     with pytest.raises(SameboxError, match=r"set\.zip: no entry annotations/test\.json"):
-        download_archive(asked)
+        download_archive(archive_record)
     assert not (tmp_path / "data/set.zip.unpacked").exists()
 
 
-def test_an_archive_of_another_size_is_refused(packed, tmp_path):
-    asked = record(packed, tmp_path / "data") | {"bytes": 12}
+def test_an_archive_of_another_size_is_an_error(packed, tmp_path):
+    archive_record = record(packed, tmp_path / "data") | {"bytes": 12}
     with pytest.raises(SameboxError, match=r"set\.zip: \d+ bytes instead of 12; delete it and try again"):
-        download_archive(asked)
+        download_archive(archive_record)
     assert not (tmp_path / "data/val").exists()
 
 
-def test_a_zip_that_lies_there_whole_is_not_fetched_again(packed, tmp_path):
-    asked = record(packed, tmp_path / "data")
+def test_a_complete_zip_is_not_downloaded_again(packed, tmp_path):
+    archive_record = record(packed, tmp_path / "data")
     (tmp_path / "data").mkdir()
     packed.rename(tmp_path / "data" / packed.name)
-    download_archive(asked)
+    download_archive(archive_record)
     assert unpacked(tmp_path / "data") == FILES | {"set.zip.unpacked": b""}
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "val/../../outside.txt", "/outside.txt"])
-def test_an_entry_that_leads_out_is_refused(tmp_path, name):
+def test_an_entry_that_leads_out_of_the_folder_is_an_error(tmp_path, name):
     evil = pack(tmp_path / "source" / "evil.zip", {name: b"x"})
     with pytest.raises(SameboxError, match=r"evil\.zip: the entry .*outside\.txt' leads out of .*; refused"):
         download_archive(record(evil, tmp_path / "data"))
@@ -104,7 +104,7 @@ def test_an_entry_that_leads_out_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "not a zip", "empty"])
-def test_a_damaged_archive_is_told_of_and_never_counts_as_done(packed, tmp_path, damage):
+def test_a_damaged_archive_is_an_error_and_does_not_count_as_unpacked(packed, tmp_path, damage):
     content = bytearray(packed.read_bytes())
     if damage == "flipped":
         content[content.index(b"firstfirst")] ^= 1
@@ -112,13 +112,13 @@ def test_a_damaged_archive_is_told_of_and_never_counts_as_done(packed, tmp_path,
     packed.write_bytes(damaged)
     with pytest.raises(
         SameboxError, match=r"set\.zip: a damaged archive .*; delete it and try again"
-    ) as told:
+    ) as error:
         download_archive(record(packed, tmp_path / "data"))
-    assert "\n" not in str(told.value)
-    assert set(unpacked(tmp_path / "data")) <= {"set.zip"}  # no half of the entry that is damaged
+    assert "\n" not in str(error.value)
+    assert set(unpacked(tmp_path / "data")) <= {"set.zip"}  # the damaged entry leaves no partial file
 
 
-def test_after_a_kill_only_what_is_missing_is_unpacked(packed, tmp_path, monkeypatch):
+def test_after_an_interruption_only_missing_files_are_unpacked(packed, tmp_path, monkeypatch):
     folder, copied = tmp_path / "data", []
     (folder / "val").mkdir(parents=True)
     (folder / "val/1.jpg").write_bytes(FILES["val/1.jpg"])
@@ -132,7 +132,7 @@ def test_after_a_kill_only_what_is_missing_is_unpacked(packed, tmp_path, monkeyp
     assert unpacked(folder) == FILES
 
 
-def test_a_file_is_whole_or_absent_when_unpacking_breaks(packed, tmp_path, monkeypatch):
+def test_a_failed_unpacking_leaves_no_partial_file(packed, tmp_path, monkeypatch):
     def broken(_, file):
         file.write(b"half")
         raise OSError("no space left")
@@ -143,11 +143,11 @@ def test_a_file_is_whole_or_absent_when_unpacking_breaks(packed, tmp_path, monke
     assert unpacked(tmp_path / "data") == {}
 
 
-def test_folders_and_deep_files_are_made(tmp_path):
+def test_folders_and_nested_files_are_created(tmp_path):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        made.writestr("empty/", "")
-        made.writestr("a/b/c.txt", "deep")
+    with zipfile.ZipFile(buffer, "w") as archive_file:
+        archive_file.writestr("empty/", "")
+        archive_file.writestr("a/b/c.txt", "deep")
     (tmp_path / "deep.zip").write_bytes(buffer.getvalue())
     unpack(tmp_path / "deep.zip", tmp_path / "data")
     assert unpacked(tmp_path / "data") == {"a/b/c.txt": b"deep"}

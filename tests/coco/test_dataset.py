@@ -28,12 +28,12 @@ def test_images_are_ordered_by_id(tmp_path, document):
     assert [record.id for record in dataset.images] == list(range(20000000, 20000200))
 
 
-def test_every_image_of_the_demo_lies_where_its_record_says():
+def test_every_image_of_the_demo_exists():
     dataset = CocoDataset(SHAPES / "val", ANNOTATIONS)
     assert all(dataset.path(record).is_file() for record in dataset.images)
 
 
-def test_an_absent_image_is_named(tmp_path):
+def test_a_missing_image_is_named(tmp_path):
     dataset = CocoDataset(tmp_path, ANNOTATIONS)
     with pytest.raises(SameboxError, match=r"000020000000\.jpg: no such file"):
         dataset.path(dataset.images[0])
@@ -51,7 +51,9 @@ def test_classes_are_matched_by_name(tmp_path, document):
     document["annotations"] = []
     dataset = opened(tmp_path, document)
     assert dataset.category_ids(["disc", "cross", "disc"]) == [70, 3, 70]
-    with pytest.raises(SameboxError, match=r"no category is called person, car; it has cross, disc;"):
+    with pytest.raises(
+        SameboxError, match=r"no category is called person, car; its categories are cross, disc;"
+    ):
         dataset.category_ids(["person", "disc", "car"])
 
 
@@ -60,13 +62,13 @@ def test_reading_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_absent_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SameboxError, match=r"none\.json: no such file"):
         CocoDataset(SHAPES / "val", tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("annotations", [{}, {"annotations": []}])
-def test_a_test_set_has_images_and_categories_alone(tmp_path, document, annotations):
+def test_a_test_set_has_only_images_and_categories(tmp_path, document, annotations):
     assert opened(tmp_path, document).annotated
     del document["annotations"]
     dataset = opened(tmp_path, document | annotations)
@@ -88,7 +90,7 @@ def test_a_missing_key_is_named(tmp_path, document):
         opened(tmp_path, document)
 
 
-def test_categories_of_the_same_name_are_refused(tmp_path, document):
+def test_categories_with_the_same_name_are_an_error(tmp_path, document):
     document["categories"][1]["name"] = "disc"
     with pytest.raises(SameboxError, match="categories has 2 entries with the name disc"):
         opened(tmp_path, document)
@@ -107,16 +109,16 @@ RECORD = {"images": SHAPES / "val", "annotations": ANNOTATIONS}
 SEGMENTS = {"annotations": SHAPES / "annotations/panoptic_val.json", "segments": SHAPES / "panoptic_val"}
 
 
-def test_a_record_names_the_files_and_those_of_the_segments_where_there_are_any():
+def test_a_data_set_is_opened_from_its_record_with_and_without_segments():
     bare, whole = dataset_of(RECORD), dataset_of(RECORD | {"panoptic": SEGMENTS})
     assert bare.images == whole.images
     assert bare.panoptic is None
     assert len(whole.panoptic.categories) == 9
 
 
-def test_segments_are_asked_for_before_they_are_missed(tmp_path):
-    """A detector of boxes needs none."""
+def test_segments_are_read_at_the_first_access(tmp_path):
+    """A detector without segments does not need them."""
     dataset = dataset_of(RECORD | {"panoptic": SEGMENTS | {"segments": tmp_path}})
     assert len(dataset.images) == 200
     with pytest.raises(SameboxError, match=r"000020000000\.png: no such file"):
-        dataset.panoptic  # noqa: B018 - reads them
+        dataset.panoptic  # noqa: B018 - the access reads them

@@ -21,13 +21,13 @@ def test_a_measured_form_is_read_with_its_curves_and_results(tmp_path):
     assert form.title == "PyTorch"
 
 
-def test_answers_on_other_canvases_are_written_and_read(tmp_path):
+def test_results_on_other_canvases_are_written_and_read(tmp_path):
     form = EvaluatedForm(METRICS, other_canvases={"padding grown": {7: [{"image_id": 7}], 12: []}})
     write_evaluated(tmp_path, form)
     assert read_evaluated(tmp_path) == form
 
 
-def test_a_form_that_was_not_run_has_its_metrics_alone(tmp_path):
+def test_a_form_that_was_not_run_has_only_metrics(tmp_path):
     write_json(tmp_path / "metrics.json", {**METRICS, "status": "not run", "reason": "no GPU here"})
     form = read_evaluated(tmp_path)
     assert not form.measured

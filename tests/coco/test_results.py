@@ -38,7 +38,7 @@ def some_masks():
     return masks
 
 
-def test_a_result_holds_corner_and_size_without_rounding():
+def test_a_result_has_the_unrounded_corner_and_size():
     first, second = results_from_detections(5, detections(), [70, 80])
     x1, y1, x2, y2 = (float(np.float32(value)) for value in (1.1, 2.2, 5.3, 9.4))
     assert first == {
@@ -50,13 +50,13 @@ def test_a_result_holds_corner_and_size_without_rounding():
     assert (second["category_id"], second["bbox"]) == (70, [0, 0, 4, 3])
 
 
-def test_the_file_name_is_added_where_given():
+def test_a_given_file_name_is_added():
     assert {result["file_name"] for result in results_from_detections(5, detections(), [1, 2], "a.jpg")} == {
         "a.jpg"
     }
 
 
-def test_masks_become_run_lengths_that_coco_reads():
+def test_masks_become_run_length_codes():
     results = results_from_detections(5, detections(some_masks()), [1, 2])
     assert json.loads(json.dumps(results)) == results
     assert rle.area([result["segmentation"] for result in results]).tolist() == [28, 12]
@@ -80,11 +80,11 @@ def columnwise(masks):
     return np.ascontiguousarray(masks.transpose(0, 2, 1)).transpose(0, 2, 1)
 
 
-@pytest.mark.parametrize("laid", [np.ascontiguousarray, columnwise])
-@pytest.mark.parametrize("enlarged", [1, 30])
-def test_run_lengths_are_pycocotools_own_however_masks_lie_in_memory(laid, enlarged):
-    masks = masks_of_all_kinds().repeat(enlarged, 1).repeat(enlarged, 2)
-    codes = encode_masks(laid(masks))
+@pytest.mark.parametrize("in_memory", [np.ascontiguousarray, columnwise])
+@pytest.mark.parametrize("factor", [1, 30])
+def test_run_lengths_equal_pycocotools_for_any_memory_order(in_memory, factor):
+    masks = masks_of_all_kinds().repeat(factor, 1).repeat(factor, 2)
+    codes = encode_masks(in_memory(masks))
     theirs = rle.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
     assert [(code["size"], code["counts"].encode()) for code in codes] == [
         (code["size"], code["counts"]) for code in theirs
@@ -92,26 +92,26 @@ def test_run_lengths_are_pycocotools_own_however_masks_lie_in_memory(laid, enlar
     np.testing.assert_array_equal(decode_masks(codes), masks)
 
 
-def test_no_detection_gives_no_result():
+def test_no_detections_give_no_results():
     none = Detections(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, np.int64), NAMES,
                       np.zeros((0, 10, 8), bool))  # fmt: skip
     assert results_from_detections(5, none, [1, 2]) == []
 
 
 @pytest.mark.parametrize("masks", [None, some_masks()])
-def test_detections_come_back_from_their_results(masks):
-    there = detections(masks)
-    back = detections_from_results(results_from_detections(5, there, [70, 80]), [70, 80], NAMES)
-    np.testing.assert_array_equal(back.boxes, there.boxes)
-    np.testing.assert_array_equal(back.scores, there.scores)
-    np.testing.assert_array_equal(back.labels, there.labels)
-    assert (back.masks is None) == (masks is None)
-    assert masks is None or np.array_equal(back.masks, masks)
+def test_detections_are_restored_from_their_results(masks):
+    original = detections(masks)
+    restored = detections_from_results(results_from_detections(5, original, [70, 80]), [70, 80], NAMES)
+    np.testing.assert_array_equal(restored.boxes, original.boxes)
+    np.testing.assert_array_equal(restored.scores, original.scores)
+    np.testing.assert_array_equal(restored.labels, original.labels)
+    assert (restored.masks is None) == (masks is None)
+    assert masks is None or np.array_equal(restored.masks, masks)
 
 
-def test_no_result_gives_no_detection():
-    back = detections_from_results([], [70, 80], NAMES)
-    assert (back.boxes.shape, back.scores.shape, back.masks) == ((0, 4), (0,), None)
+def test_no_results_give_no_detections():
+    restored = detections_from_results([], [70, 80], NAMES)
+    assert (restored.boxes.shape, restored.scores.shape, restored.masks) == ((0, 4), (0,), None)
 
 
 @pytest.mark.parametrize("name", ["detections.json", "detections.json.gz"])
@@ -122,7 +122,7 @@ def test_written_results_are_read_back(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_the_suffix_decides_the_compression(tmp_path):
+def test_the_suffix_determines_the_compression(tmp_path):
     write_results(tmp_path / "a.json", [])
     write_results(tmp_path / "a.json.gz", [])
     assert json.loads((tmp_path / "a.json").read_text()) == []
@@ -130,23 +130,23 @@ def test_the_suffix_decides_the_compression(tmp_path):
 
 
 @pytest.mark.parametrize("counts", [(), (0,), (1,), (2, 0, 3)])
-def test_results_added_bit_by_bit_are_the_same_bytes(tmp_path, counts):
+def test_results_added_one_by_one_give_the_same_bytes(tmp_path, counts):
     results = results_from_detections(5, detections(some_masks()), [1, 2])
     parts = [results[:1] * count for count in counts]
-    with results_writer(tmp_path / "bits.json") as add:
+    with results_writer(tmp_path / "parts.json") as add:
         for part in parts:
             add(part)
     write_results(tmp_path / "whole.json", [result for part in parts for result in part])
-    assert (tmp_path / "bits.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert (tmp_path / "parts.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
-def test_results_of_a_run_that_fails_are_not_there(tmp_path):
-    with pytest.raises(KeyError), results_writer(tmp_path / "bits.json") as add:
+def test_a_failed_block_leaves_no_file(tmp_path):
+    with pytest.raises(KeyError), results_writer(tmp_path / "parts.json") as add:
         add([{"image_id": {}["none"]}])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_compressed_results_hold_no_time_or_name(tmp_path):
+def test_compressed_results_contain_no_time_or_name(tmp_path):
     results = results_from_detections(5, detections(), [1, 2])
     write_results(tmp_path / "a.json.gz", results)
     write_results(tmp_path / "b.json.gz", results)
@@ -177,20 +177,20 @@ def with_keypoints():
     return replace(detections(), keypoints=drawn)
 
 
-def test_keypoints_are_written_flat_and_counted_from_the_first_pixels_centre():
-    there = with_keypoints()
-    first, _ = results_from_detections(5, there, [1, 2])
-    expected = there.keypoints[0].astype(float) - np.array([0.5, 0.5, 0])
+def test_keypoints_are_written_flat_and_count_from_the_centre_of_the_first_pixel():
+    original = with_keypoints()
+    first, _ = results_from_detections(5, original, [1, 2])
+    expected = original.keypoints[0].astype(float) - np.array([0.5, 0.5, 0])
     assert first["keypoints"] == expected.flatten().tolist()
     assert json.loads(json.dumps(first)) == first
 
 
-def test_keypoints_come_back_from_their_results():
-    there = with_keypoints()
-    back = detections_from_results(results_from_detections(5, there, [70, 80]), [70, 80], NAMES)
-    np.testing.assert_array_equal(back.keypoints, there.keypoints)
-    assert back.keypoints.dtype == np.float32
-    assert back.masks is None
+def test_keypoints_are_restored_from_their_results():
+    original = with_keypoints()
+    restored = detections_from_results(results_from_detections(5, original, [70, 80]), [70, 80], NAMES)
+    np.testing.assert_array_equal(restored.keypoints, original.keypoints)
+    assert restored.keypoints.dtype == np.float32
+    assert restored.masks is None
 
 
 def test_detections_without_keypoints_have_none_in_their_results():
@@ -199,15 +199,15 @@ def test_detections_without_keypoints_have_none_in_their_results():
     assert detections_from_results(results, [70, 80], NAMES).keypoints is None
 
 
-def test_boxes_and_keypoints_that_count_whole_pixels_are_written_as_coco_measures_them():
-    """As maskrcnn-benchmark writes its own: a box of one pixel is 1 wide, keypoints stay."""
-    there = replace(with_keypoints(), inclusive=True)
-    first, second = results_from_detections(5, there, [1, 2])
-    x1, y1, x2, y2 = there.boxes[0].astype(float)
+def test_inclusive_boxes_end_after_their_last_pixel_and_keypoints_are_unchanged():
+    """As maskrcnn-benchmark writes its results: a box of one pixel has width 1."""
+    original = replace(with_keypoints(), inclusive=True)
+    first, second = results_from_detections(5, original, [1, 2])
+    x1, y1, x2, y2 = original.boxes[0].astype(float)
     assert first["bbox"] == [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
     assert second["bbox"] == [0, 0, 5, 4]
-    assert first["keypoints"] == there.keypoints[0].astype(float).flatten().tolist()
-    back = detections_from_results([first, second], [1, 2], NAMES)
-    assert not back.inclusive
-    np.testing.assert_array_equal(back.boxes[1], [0, 0, 5, 4])
-    np.testing.assert_array_equal(back.keypoints[..., :2], there.keypoints[..., :2] + np.float32(0.5))
+    assert first["keypoints"] == original.keypoints[0].astype(float).flatten().tolist()
+    restored = detections_from_results([first, second], [1, 2], NAMES)
+    assert not restored.inclusive
+    np.testing.assert_array_equal(restored.boxes[1], [0, 0, 5, 4])
+    np.testing.assert_array_equal(restored.keypoints[..., :2], original.keypoints[..., :2] + np.float32(0.5))

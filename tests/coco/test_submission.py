@@ -24,21 +24,21 @@ RESULT = {
         ("keypoints", "person_keypoints_val2017_mine_results", "keypoints"),
     ],
 )
-def test_each_server_gets_its_geometry_alone_under_its_name(tmp_path, task, name, key):
+def test_each_task_has_its_own_geometry_and_file_name(tmp_path, task, name, key):
     path = write_detections(tmp_path, task, "val2017_mine", [RESULT])
     assert path == tmp_path / task / f"{name}.zip"
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == [f"{name}.json"]
-        [told] = json.loads(archive.read(f"{name}.json"))
-    assert told == {"image_id": 7, "category_id": 3, "score": 0.5, key: RESULT[key]}
+        [written] = json.loads(archive.read(f"{name}.json"))
+    assert written == {"image_id": 7, "category_id": 3, "score": 0.5, key: RESULT[key]}
 
 
-def test_nothing_found_is_an_empty_list(tmp_path):
+def test_no_results_are_an_empty_list(tmp_path):
     with zipfile.ZipFile(write_detections(tmp_path, "bbox", "a_b", [])) as archive:
         assert json.loads(archive.read("detections_a_b_results.json")) == []
 
 
-def test_segments_are_a_file_and_a_folder(tmp_path):
+def test_segments_are_a_json_file_and_a_folder_of_png_files(tmp_path):
     png = cv2.imencode(".png", np.full((4, 5, 3), 9, np.uint8))[1].tobytes()
     dataset = CategorySet("here", [Category(1, "disc", True)])
     results = PanopticResults(dataset, [PanopticResult(7, [{"id": 9, "category_id": 1}], png, b"")])
@@ -54,13 +54,13 @@ def test_segments_are_a_file_and_a_folder(tmp_path):
     ]
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path):
+def test_equal_results_give_equal_bytes(tmp_path):
     first, second = (write_detections(tmp_path / at, "bbox", "a_b", [RESULT]) for at in "ab")
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_voc_gets_a_text_for_each_class_that_counts_pixels_from_1(tmp_path):
-    """The box of the whole of a 200 by 100 image is 1 1 200 100."""
+def test_voc_has_a_text_file_for_each_class_with_pixels_counted_from_1(tmp_path):
+    """The box of a whole image of 200x100 is 1 1 200 100."""
     dataset = demo_forms.whole_set()
     first, second = (record.id for record in dataset.images[:2])
     results = [

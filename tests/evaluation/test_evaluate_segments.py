@@ -86,7 +86,9 @@ def test_a_data_set_without_segments_gives_a_note(dataset, tmp_path):
 
 
 def test_stuff_that_the_data_set_lacks_is_an_error_before_the_first_image(dataset):
-    with pytest.raises(SameboxError, match="no category of stuff is called lava; it has sky, field, water"):
+    with pytest.raises(
+        SameboxError, match="no category of stuff is called lava; its categories are sky, field, water"
+    ):
         run_on_data_set(
             Detector(PanopticTruth(dataset, stuff=("lava", "sky", "field"))), dataset, 1, warmup=0
         )

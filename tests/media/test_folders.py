@@ -4,7 +4,7 @@ from samebox.core.errors import SameboxError
 from samebox.media.folders import images_in
 
 
-def test_the_images_of_a_folder_by_name(tmp_path):
+def test_the_images_of_a_folder_are_sorted_by_name(tmp_path):
     for name in ("b.JPG", "a.tif", "c.txt", "inner/d.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -12,6 +12,6 @@ def test_the_images_of_a_folder_by_name(tmp_path):
     assert images_in(tmp_path) == [tmp_path / "a.tif", tmp_path / "b.JPG"]
 
 
-def test_a_folder_that_is_absent_is_named(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(SameboxError, match="absent: no such file"):
         images_in(tmp_path / "absent")

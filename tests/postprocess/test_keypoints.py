@@ -5,7 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from samebox.postprocess.keypoints import SKELETON, keypoint_distances, keypoints_from_heatmaps
+from samebox.postprocess.keypoints import (
+    PERSON_KEYPOINTS,
+    SKELETON,
+    keypoint_distances,
+    keypoints_from_heatmaps,
+)
 
 SIDE = 56
 BOXES = np.array(
@@ -175,7 +180,7 @@ def test_the_distance_is_the_median_over_the_keypoints():
 
 
 def test_the_skeleton_has_cocos_17_keypoints_and_19_limbs():
-    assert {point for limb in SKELETON for point in limb} == set(range(17))
+    assert {point for limb in SKELETON for point in limb} == set(range(PERSON_KEYPOINTS))
     assert len({frozenset(limb) for limb in SKELETON}) == 19  # the number in COCO
 
 

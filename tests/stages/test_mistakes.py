@@ -176,17 +176,17 @@ MISTAKES = {
     "no images": (
         "evaluate",
         ["dataset.images=HERE/none"],
-        r"shapes: not one of its images could be run: .*000020000000\.jpg",
+        r"shapes: none of its images could be run: .*000020000000\.jpg",
     ),
     "classes that the data set lacks": (
         "evaluate",
         ["dataset.annotations=HERE/other.json"],
-        r"other\.json: no category is called disc, square, .*; it has cat; name the detector's classes as",
+        r"other\.json: no category is called disc, square, .*; its categories are cat; use these names for",
     ),
     "a data set without objects": (
         "evaluate",
         ["dataset.annotations=HERE/unknown.json"],
-        r"unknown\.json: has no annotations to score against; write what is found .* with pipelines\.submit",
+        r"unknown\.json: has no annotations to score against; write results .* with `samebox submit`",
     ),
     "batch of no image": (
         "evaluate",
