@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samebox.core.errors import SameboxError, one_line
+from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
 
 # Keys that COCO's evaluation reads from each entry
 KEYS = {

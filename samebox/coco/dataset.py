@@ -33,8 +33,8 @@ class CocoDataset:
     object that results are scored against. `segments`: a panoptic file and the folder of its PNG files, or
     None. `annotated` is false if there is no object: the file of a test set may hold only images and
     categories, and then only the categories of its panoptic file are read. `notes` state what was corrected
-    in the annotations. Raises SameboxError if a file does not exist, is not JSON, or cannot be scored against,
-    see `samebox.coco.checking`.
+    in the annotations. Raises SameboxError if a file does not exist, is not JSON, or cannot be scored
+    against, see `samebox.coco.checking`.
     """
 
     def __init__(self, images: Path, annotations: Path, segments: tuple[Path, Path] | None = None) -> None:
