@@ -43,19 +43,19 @@ USAGE = "usage: samebox adopt [CONFIG.py or CONFIG.yaml] CHECKPOINT [name=NAME] 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. Without `config` it is the one that the checkpoint holds."""
+    """The arguments of the command. Without `config`, the checkpoint holds it."""
 
     config: Path | None
     checkpoint: Path
     name: str
-    overwrite: bool
+    overwrite: bool = False
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> "Request":
-        """Raises SameboxError for arguments that are not as in USAGE."""
-        given = [argument.partition("=") for argument in arguments]
-        options = {key: value for key, equals, value in given if equals and key in ("name", "overwrite")}
-        paths = [Path("".join(parts)) for parts in given if parts[0] not in options]
+        """Raises SameboxError for arguments that differ from USAGE."""
+        parts = [argument.partition("=") for argument in arguments]
+        options = {key: value for key, equals, value in parts if equals and key in ("name", "overwrite")}
+        paths = [Path("".join(part)) for part in parts if part[0] not in options]
         for path in paths:
             if "=" in path.name and not path.exists():
                 raise SameboxError(f"{path}: no such option, and no such file; {USAGE}")
@@ -63,33 +63,35 @@ class Request:
             raise SameboxError(f"{len(paths)} paths given; {USAGE}")
         if options.get("overwrite", "false") not in ("true", "false"):
             raise SameboxError(f"overwrite: {options['overwrite']!r} is not true or false")
-        name = options.get("name", re.sub(r"[^\w.-]", "_", paths[0].stem))
+        name = options.get("name", config_name(paths[0]))
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise SameboxError(f"name: {name!r}: give letters, digits, dots and dashes alone")
+            raise SameboxError(f"name: {name!r}: use only letters, digits, dots and dashes")
         config = paths[0] if len(paths) == 2 else None
         return cls(config, paths[-1], name, options.get("overwrite") == "true")
 
 
+def config_name(path: Path) -> str:
+    """The name of a config about the file: its stem, with _ in place of other characters."""
+    return re.sub(r"[^\w.-]", "_", path.stem)
+
+
 def run(request: Request) -> None:
-    """Read the config, compare it with the checkpoint, and write the result."""
+    """Write conf/detector/NAME.yaml from the config, and check it against the checkpoint before."""
     target = search.OWN / "detector" / f"{request.name}.yaml"
     if target.exists() and not request.overwrite:
         raise SameboxError(f"{target}: exists; give another name=NAME, or overwrite=true")
     checkpoint = read_checkpoint(existing(request.checkpoint))
     source, adopted = read(request, checkpoint)
-    dataset = dataset_of(checkpoint, adopted, source)
-    record = detector(request, checkpoint, adopted, source, dataset)
-    check_fits(record, adopted.family, dataset, request.checkpoint)
-    write_text(target, written(record, adopted.family, dataset, source))
+    text = detector_text(request, checkpoint, source, adopted, dataset_of(checkpoint, source, adopted))
+    write_text(target, text)
     print("\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"]))
 
 
 def read(request: Request, checkpoint: Checkpoint) -> tuple[str, AdoptedConfig]:
-    """The name of the source config, and what it says. Raises SameboxError where there is none."""
+    """The name of the source config, and what was adopted from it. Raises SameboxError if there is none."""
     config = request.config
     if config is None:
-        text = checkpoint.meta.get("cfg", checkpoint.meta.get("config"))
-        if not isinstance(text, str):
+        if (text := embedded_text(checkpoint)) is None:
             raise SameboxError(f"{checkpoint.path}: holds no config; name its file as well: {USAGE}")
         source = f"the config in {checkpoint.path.name}"
         return source, mmdetection.adopt(embedded_config(text, source), source)
@@ -100,23 +102,45 @@ def read(request: Request, checkpoint: Checkpoint) -> tuple[str, AdoptedConfig]:
     raise SameboxError(f"{config}: neither .py nor .yaml; {USAGE}")
 
 
+def embedded_text(checkpoint: Checkpoint) -> str | None:
+    """The config that MMDetection wrote into the checkpoint; None if there is none."""
+    text = checkpoint.meta.get("cfg", checkpoint.meta.get("config"))
+    return text if isinstance(text, str) else None
+
+
 def read_yaml(path: Path) -> AdoptedConfig:
-    """What a YAML config says, by the keys that its framework alone has."""
+    """What was adopted from a YAML config. Keys that only one framework has tell which framework it is of."""
     config = yaml_config(path)
     model = config.get("MODEL")
     if not isinstance(model, dict):
         raise SameboxError(f"{path}: has no section MODEL; name a config of detectron2 or maskrcnn-benchmark")
-    parts = {name: held if isinstance(held, dict) else {} for name, held in model.items()}
+    parts = {name: part if isinstance(part, dict) else {} for name, part in model.items()}
     benchmark = "CONV_BODY" in parts.get("BACKBONE", {}) or "USE_FPN" in parts.get("RPN", {})
     return (maskrcnn_benchmark if benchmark else detectron2).adopt(config, str(path))
 
 
-def detector(
-    request: Request, checkpoint: Checkpoint, adopted: AdoptedConfig, source: str, dataset: str
-) -> dict[str, Any]:
-    """The detector's record and what it has beyond its family.
+def detector_text(
+    request: Request, checkpoint: Checkpoint, source: str, adopted: AdoptedConfig, dataset: str
+) -> str:
+    """The text of the detector's config. Raises SameboxError if the checkpoint does not fit its network."""
+    record = detector(request, checkpoint, source, adopted, dataset)
+    check_fits(record, adopted.family, dataset, request.checkpoint)
+    defaults = [
+        f"/family/{adopted.family}@_here_",
+        f"override /dataset@_global_.dataset: {dataset}",
+        "_self_",
+    ]
+    lines = [f"# Adopted from {source}", "defaults:", *(f"  - {line}" for line in defaults)]
+    body = yaml.dump(record, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return "\n".join([*lines, body])
 
-    Raises SameboxError where the number of classes is not that of their names.
+
+def detector(
+    request: Request, checkpoint: Checkpoint, source: str, adopted: AdoptedConfig, dataset: str
+) -> dict[str, Any]:
+    """The detector's record, and its keys that differ from its family.
+
+    Raises SameboxError if the number of classes and the number of their names differ.
     """
     names = checkpoint.class_names or adopted.class_names
     if names and adopted.num_classes != len(names):
@@ -135,15 +159,15 @@ def detector(
         record["class_names"] = list(names)
     family = family_config(adopted.family)
     raw: Any = OmegaConf.to_container(family)
-    around = {"detector": family, "dataset": dataset_config(dataset)}
-    return record | delta(adopted.values, raw, compose.plain(OmegaConf.create(around))["detector"])
+    resolved = compose.plain(OmegaConf.create({"detector": family, "dataset": dataset_config(dataset)}))
+    return record | delta(adopted.values, raw, resolved["detector"])
 
 
 def family_config(name: str) -> DictConfig:
-    """A choice of conf/family, by itself."""
+    """A choice of conf/family, by itself; keys can be added to it."""
     with hydra.initialize_config_dir(str(search.CONF), version_base="1.3"):
         family = hydra.compose(f"family/{name}").family
-    OmegaConf.set_struct(family, False)  # it is there to be added to
+    OmegaConf.set_struct(family, False)
     return family
 
 
@@ -152,55 +176,46 @@ def dataset_config(name: str) -> DictConfig:
     return compose.compose("download", [f"dataset={name}"]).dataset
 
 
-def dataset_of(checkpoint: Checkpoint, adopted: AdoptedConfig, source: str) -> str:
-    """The choice of conf/dataset with the detector's classes, or as many where nobody names them.
+def dataset_of(checkpoint: Checkpoint, source: str, adopted: AdoptedConfig) -> str:
+    """The choice of conf/dataset with the detector's classes; with as many, if the classes have no names.
 
-    Test sets, which have no annotations, are left out. Raises SameboxError where there is none.
+    Test sets, which have no annotations, do not count. Raises SameboxError if there is none.
     """
     names = checkpoint.class_names or adopted.class_names
-    fitting = {}
+    stuff_difference = {}
     for choice in search.choices("dataset"):
         dataset = dataset_config(choice)
         if dataset.get("test"):
             continue
-        found = tuple(dataset.class_names)
-        if found == names or (names is None and len(found) == adopted.num_classes):
-            fitting[choice] = abs(len(dataset.get("stuff_class_names", ())) - adopted.num_stuff_classes)
-    if not fitting:
-        wanted = (
-            f"these {len(names)} classes" if names else f"{adopted.num_classes} classes, which nobody names"
-        )
+        class_names = tuple(dataset.class_names)
+        if class_names == names or (names is None and len(class_names) == adopted.num_classes):
+            stuff = len(dataset.get("stuff_class_names", ()))
+            stuff_difference[choice] = abs(stuff - adopted.num_stuff_classes)
+    if not stuff_difference:
+        classes = f"these {len(names)} classes" if names else f"{adopted.num_classes} classes without names"
         raise SameboxError(
-            f"{source}: no data set of conf/dataset has {wanted}; add one with its class_names"
+            f"{source}: no data set of conf/dataset has {classes}; add one with its class_names"
         )
-    return min(fitting, key=fitting.__getitem__)
+    return min(stuff_difference, key=stuff_difference.__getitem__)
 
 
 def check_fits(record: dict[str, Any], family: str, dataset: str, checkpoint: Path) -> None:
-    """Raise SameboxError unless the network is one that the checkpoint fits."""
+    """Raise SameboxError if the checkpoint does not fit the network of the record."""
     config = compose.compose("export", [f"dataset={dataset}"])
     config.detector = OmegaConf.merge(family_config(family), record)
     load_network(config, checkpoint)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what is there twice twice."""
+    """Writes a value that occurs twice in full both times, without an alias."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Always."""
+        """True for every value."""
         return True
 
 
-def written(record: dict[str, Any], family: str, dataset: str, source: str) -> str:
-    """The text of the detector's config."""
-    defaults = [f"/family/{family}@_here_", f"override /dataset@_global_.dataset: {dataset}", "_self_"]
-    lines = [f"# Adopted from {source}", "defaults:", *(f"  - {line}" for line in defaults)]
-    body = yaml.dump(record, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
-    return "\n".join([*lines, body])
-
-
 def main() -> None:
-    """Adopt what the command line names."""
+    """Adopt the config that the command line names."""
     run(Request.from_arguments(sys.argv[1:]))
 
 

@@ -13,6 +13,11 @@ def adopt() -> None:
     _run_main("pipelines.adopt")
 
 
+def benchmark() -> None:
+    """Compare the forms of a checkpoint on a data set in COCO's format."""
+    _run_main("pipelines.benchmark")
+
+
 def bisect() -> None:
     """Show in which modules two forms of a detector differ."""
     _run("pipelines.bisect", "bisect")

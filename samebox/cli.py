@@ -4,6 +4,7 @@ The group `samebox.commands` in pyproject.toml maps a command to a function with
 `sys.argv` and whose docstring is the command's summary. So `samebox` need not import the pipeline.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -16,15 +17,25 @@ USAGE = "usage: samebox [--version] [--help] COMMAND …"
 
 def main() -> None:
     """Run the command that the command line names; exit with 1 and one line on stderr after a mistake."""
-    name, *arguments = sys.argv[1:] or ["--help"]
+    try:
+        code = _run(*(sys.argv[1:] or ["--help"]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
+        code = 1
+    sys.exit(code)
+
+
+def _run(name: str, *arguments: str) -> int | None:
     if name in ("-h", "--help"):
         print(overview())
-    elif name == "--version":
+        return 0
+    if name == "--version":
         print(f"samebox {version('samebox')}")
-    else:
-        command = _entry(name)
-        sys.argv = [f"samebox {name}", *arguments]
-        sys.exit(_installed(command, lambda: command.load()()))
+        return 0
+    command = _entry(name)
+    sys.argv = [f"samebox {name}", *arguments]
+    return _installed(command, lambda: command.load()())
 
 
 def predict() -> int:

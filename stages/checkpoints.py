@@ -25,19 +25,24 @@ def checkpoint_runner(path: Path, detector: str | None, device: str) -> Runner:
 
 
 def detector_of(path: Path) -> str:
-    """The choice of `conf/detector` whose `sha256` is the checkpoint's, or the head of it.
+    """The choice of `conf/detector` that names the checkpoint's hash.
 
-    Raises SameboxError where there is none, or more than one.
+    Raises SameboxError if there is none, or more than one.
     """
+    names = detectors_of(path)
+    if len(names) > 1:
+        raise SameboxError(f"{path}: {', '.join(names)} name this checkpoint; give one as its detector")
+    if not names:
+        raise SameboxError(
+            f"{path}: no choice of conf/detector names this checkpoint; give its detector, or adopt its "
+            "config by `samebox adopt`"
+        )
+    return names[0]
+
+
+def detectors_of(path: Path) -> list[str]:
+    """The choices of `conf/detector` whose `sha256` is the checkpoint's, or the beginning of it."""
     digest = sha256(path)
     files = choices("detector").items()
     hashes = {name: OmegaConf.select(OmegaConf.load(file), "sha256") for name, file in files}
-    found = sorted(name for name, known in hashes.items() if known and digest.startswith(str(known)))
-    if len(found) > 1:
-        raise SameboxError(f"{path}: {', '.join(found)} name this checkpoint; give one as its detector")
-    if not found:
-        raise SameboxError(
-            f"{path}: no choice of conf/detector names this checkpoint; give its detector, or adopt its "
-            "config by `python -m pipelines.adopt`"
-        )
-    return found[0]
+    return [name for name, known in hashes.items() if known and digest.startswith(str(known))]

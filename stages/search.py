@@ -1,5 +1,7 @@
 """Where configs are found: first in `conf/` of the working directory, then in the one that samebox brings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -11,11 +13,23 @@ _PACKAGED = Path(__file__).resolve().with_name("conf")
 CONF = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[1] / "conf"
 # A user's own; in the repository both are the same folder
 OWN = Path("conf")
+# Those of `added`
+_ADDED: list[Path] = []
 
 
 def folders() -> list[Path]:
     """The folders of configs; a file in an earlier one hides that of the same name in a later one."""
-    return list(dict.fromkeys([OWN.resolve(), CONF]))
+    return list(dict.fromkeys([*_ADDED, OWN.resolve(), CONF]))
+
+
+@contextmanager
+def added(folder: Path) -> Iterator[None]:
+    """Search `folder` before all others in the block."""
+    _ADDED.insert(0, folder.resolve())
+    try:
+        yield
+    finally:
+        _ADDED.remove(folder.resolve())
 
 
 def is_group(key: str) -> bool:

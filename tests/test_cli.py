@@ -1,5 +1,6 @@
 """The command `samebox`, in processes of its own where its imports count."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, version
@@ -8,12 +9,17 @@ import pytest
 
 from samebox import cli
 
-COMMANDS = ("adopt", "bisect", "chain", "compare", "export", "predict", "recall", "report", "submit", "sweep")
+COMMANDS = [
+    *("adopt", "benchmark", "bisect", "chain", "compare", "export"),
+    *("predict", "recall", "report", "submit", "sweep"),
+]
 
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["samebox", *arguments])
-    cli.main()
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
@@ -22,7 +28,7 @@ def test_the_overview_lists_every_command_with_a_summary(arguments, monkeypatch,
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "usage: samebox [--version] [--help] COMMAND …"
     listed = dict(line.split(maxsplit=1) for line in lines if line.startswith("  "))
-    assert tuple(listed) == COMMANDS
+    assert list(listed) == COMMANDS
     assert all(summary.endswith(".") for summary in listed.values())
 
 
@@ -34,15 +40,17 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("exprot", "error: exprot: no such command; did you mean export? the commands are adopt, bisect, "),
-        ("xyz", "error: xyz: no such command; the commands are adopt, bisect, chain, compare, "),
+        (
+            "exprot",
+            "error: exprot: no such command; did you mean export? the commands are adopt, ",
+        ),
+        ("xyz", "error: xyz: no such command; the commands are adopt, benchmark, bisect, chain, compare, "),
     ],
 )
 def test_an_unknown_command_is_answered_with_the_closest_one_and_all(name, message, monkeypatch):
-    with pytest.raises(SystemExit) as end:
-        run(monkeypatch, name)
-    assert str(end.value).startswith(message)
-    assert "\n" not in str(end.value)
+    line = run(monkeypatch, name)
+    assert line.startswith(message)
+    assert "\n" not in line
 
 
 def entry_point(monkeypatch, tmp_path, source):
@@ -56,9 +64,7 @@ def entry_point(monkeypatch, tmp_path, source):
 
 def test_a_command_reads_its_own_arguments_and_gives_the_exit_code(monkeypatch, tmp_path, capsys):
     entry_point(monkeypatch, tmp_path, "import sys\ndef command():\n    print(sys.argv)\n    return 3\n")
-    with pytest.raises(SystemExit) as end:
-        run(monkeypatch, "own", "a=b", "--flag")
-    assert end.value.code == 3
+    assert run(monkeypatch, "own", "a=b", "--flag") == 3
     assert capsys.readouterr().out == "['samebox own', 'a=b', '--flag']\n"
 
 
@@ -69,17 +75,16 @@ def test_a_command_reads_its_own_arguments_and_gives_the_exit_code(monkeypatch, 
 )
 def test_a_package_that_is_not_installed_is_named_with_the_extra(source, monkeypatch, tmp_path):
     entry_point(monkeypatch, tmp_path, source)
-    with pytest.raises(SystemExit) as end:
-        run(monkeypatch, "own")
-    assert end.value.code == (
+    assert run(monkeypatch, "own") == (
         "error: samebox own: absent_package is not installed; run pip install 'samebox[pipeline]'"
     )
 
 
 def test_a_missing_module_of_the_command_itself_is_a_defect(monkeypatch, tmp_path):
     entry_point(monkeypatch, tmp_path, "import own_package.part\n")
+    monkeypatch.setattr(sys, "argv", ["samebox", "own"])
     with pytest.raises(ModuleNotFoundError, match=r"own_package\.part"):
-        run(monkeypatch, "own")
+        cli.main()
 
 
 def modules_after(*arguments):
@@ -104,3 +109,12 @@ def test_the_help_of_a_command_does_not_import_pytorch(command):
     output, imported = modules_after(command, "--help")
     assert output[0]
     assert imported in ("", "hydra")
+
+
+def test_a_closed_pipe_ends_the_command_without_a_traceback():
+    command = [sys.executable, "-m", "samebox", "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -214,7 +214,7 @@ def test_classes_of_no_data_set(conf, unnamed, tmp_path):
     first = next(iter(files))
     files[first] = files[first] | {"model": files[first]["model"] | {"bbox_head": head}}
     config = original_mmdetection.write(files, tmp_path)
-    with pytest.raises(SameboxError, match=r"no data set of conf/dataset has 7 classes, which nobody names"):
+    with pytest.raises(SameboxError, match=r"no data set of conf/dataset has 7 classes without names"):
         adopt.run(adopt.Request.from_arguments([str(config), str(unnamed)]))
 
 
@@ -235,7 +235,7 @@ def test_names_of_classes_come_from_the_config(conf, monkeypatch, unnamed, tmp_p
         ([], r"0 paths given; usage: samebox adopt"),
         (["a", "b", "c"], r"3 paths given"),
         (["a.pth", "overwrite=maybe"], r"overwrite: 'maybe' is not true or false"),
-        (["a.pth", "name=../up"], r"name: '\.\./up': give letters"),
+        (["a.pth", "name=../up"], r"name: '\.\./up': use only letters"),
         (["a.pth", "nane=b"], r"nane=b: no such option"),
     ],
 )

@@ -14,6 +14,7 @@ from stages.compose import main
 # command, the primary config whose keys it takes
 COMMANDS = {
     "adopt": None,
+    "benchmark": None,
     "bisect": "bisect",
     "chain": "chain",
     "compare": "difference",
