@@ -199,8 +199,8 @@ def main() -> None:
     """Measure one detector after another; a run over all of them writes its results after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__.splitlines()[0])
     parser.add_argument("detectors", nargs="*", help="names in conf/detector, printed only; none: all")
-    asked = parser.parse_args().detectors
-    configs = [compose("chain", [f"detector={name}"]) for name in asked or DETECTORS]
+    names = parser.parse_args().detectors
+    configs = [compose("chain", [f"detector={name}"]) for name in names or DETECTORS]
     results: list[Measured] = []
     by_target: list[list[str]] = []
     for config in configs:
@@ -209,7 +209,7 @@ def main() -> None:
             results.append(result)
             if result.engine and result.detector == BY_TARGET:
                 by_target = target_by_target(config, Path(name) / MODEL)
-        if not asked:
+        if not names:
             write(
                 "engine_build",
                 "From PyTorch to an engine",

@@ -33,26 +33,26 @@ def row(detector: str, height: int, width: int, rounds: int) -> list[str]:
         eager = stack.enter_context(TorchRunner(network, spec))
         session = stack.enter_context(OnnxRuntimeRunner(path))
         times = interleaved({"torch": lambda: eager(inputs), "onnx": lambda: session(inputs)}, rounds)
-    shown = [f"{Spread.of([1000 * t for t in seconds]):.0f}" for seconds in times.values()]
-    return [f"{detector}, {height}×{width}", *shown, f"{ratio(times, 'onnx', 'torch'):.2f}"]
+    milliseconds = [f"{Spread.of([1000 * t for t in seconds]):.0f}" for seconds in times.values()]
+    return [f"{detector}, {height}×{width}", *milliseconds, f"{ratio(times, 'onnx', 'torch'):.2f}"]
 
 
 def main() -> None:
     """Measure and print; write the results unless `--quick` or another detector than SOLO's is given."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forms", description=__doc__.splitlines()[0])
-    parser.add_argument("asked", nargs="*", default=SOLO, metavar="DETECTOR HEIGHT WIDTH")
+    parser.add_argument("target", nargs="*", default=SOLO, metavar="DETECTOR HEIGHT WIDTH")
     parser.add_argument("--quick", action="store_true", help="3 rounds; nothing is written")
     arguments = parser.parse_args()
-    if len(arguments.asked) != 3:
+    if len(arguments.target) != 3:
         parser.error("name a detector, a height and a width")
-    detector, height, width = arguments.asked
+    detector, height, width = arguments.target
     rounds = 3 if arguments.quick else 15
     headings = ["detector and canvas", "PyTorch ms", "ONNX Runtime ms", "ONNX Runtime / PyTorch"]
     sheet = Sheet(
         "Batch 1 on the CPU, opset 18, portable", headings, [row(detector, int(height), int(width), rounds)]
     )
     show([sheet])
-    if not arguments.quick and tuple(arguments.asked) == SOLO:
+    if not arguments.quick and tuple(arguments.target) == SOLO:
         write("solov2_cpu", "SOLOv2-light on the CPU", [sheet], notes(rounds))
 
 

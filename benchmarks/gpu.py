@@ -67,7 +67,7 @@ class Case:
     rounds: int = 50
     warmup: int = 10
 
-    def asked(self) -> Batch:
+    def input_batch(self) -> Batch:
         """The input of every form."""
         chosen = islice(cycle(self.images), self.batch)
         parts = [filling(read_image(path), self.canvas) for path in chosen]
@@ -212,7 +212,7 @@ class Figures:
 
 def measured(case: Case, form: Form, reference: Arrays) -> Figures:
     """Times, memory and agreement of the form with `reference`, the CPU's outputs for the same batch."""
-    batch = case.asked()
+    batch = case.input_batch()
     reset_peak_memory()
     before = memory_mb()
     with form.open(case) as run:
@@ -226,14 +226,14 @@ def measured(case: Case, form: Form, reference: Arrays) -> Figures:
         memory = memory_mb() - before
         notes = tuple(getattr(run, "notes", ()))
     pairs = zip(answers(case, reference, batch), answers(case, outputs, batch), strict=True)
-    found = [agreement(*pair) for pair in pairs]
+    agreements = [agreement(*pair) for pair in pairs]
     return Figures(
         median=float(np.median(times)),
         p95=float(np.percentile(times, 95)),
         memory=memory,
-        agreeing=float(np.mean([one.share(BOX, SCORE) for one in found])),
-        box=largest(found, "box"),
-        score=largest(found, "score"),
+        agreeing=float(np.mean([one.share(BOX, SCORE) for one in agreements])),
+        box=largest(agreements, "box"),
+        score=largest(agreements, "score"),
         notes=notes,
     )
 
@@ -249,18 +249,18 @@ def answers(case: Case, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> li
     return detections_from_outputs(outputs, batch, names)
 
 
-def largest(found: Sequence[Agreement], what: str) -> float:
+def largest(agreements: Sequence[Agreement], what: str) -> float:
     """The largest difference of `what`, box or score, among all pairs; 0 without a pair."""
-    return float(np.concatenate([getattr(one, what) for one in found]).max(initial=0))
+    return float(np.concatenate([getattr(one, what) for one in agreements]).max(initial=0))
 
 
 def reference(case: Case) -> Arrays:
     """The outputs of PyTorch on the CPU, in fp32."""
     with eager(case, "cpu") as run:
-        return run(case.asked().inputs())
+        return run(case.input_batch().inputs())
 
 
-def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+def attempt(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
     """The result of the call, or the reason of its failure in one line; any error lets the others go on."""
     try:
         return call(*arguments), None
@@ -269,37 +269,41 @@ def tried(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
         return None, kind + textwrap.shorten(str(error), 300, placeholder=" …")
 
 
-def tried_in_own_process(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
-    """The result of `tried` in a new process: a crash on the GPU affects no other form."""
+def attempt_in_own_process(call: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """The result of `attempt` in a new process: a crash on the GPU affects no other form."""
     try:
-        return in_own_process(tried, call, *arguments)
+        return in_own_process(attempt, call, *arguments)
     except BrokenProcessPool:
         return None, "its process died"
 
 
 def figures(
-    case: Case, forms: Mapping[str, Form], call: Callable[..., tuple[Any, str | None]] = tried_in_own_process
+    case: Case,
+    forms: Mapping[str, Form],
+    call: Callable[..., tuple[Any, str | None]] = attempt_in_own_process,
 ) -> dict[str, Figures]:
     """The figures of each form, or the reason why there are none, printed as they come.
 
-    Figures that an earlier run left in the case's folder are reused; forms that failed are tried again.
+    Figures that an earlier run left in the case's folder are reused; forms that failed are measured again.
     """
     record = case.own("figures").with_suffix(".json")
     known = read_json(record) if record.exists() else {}
-    found = {name: Figures(**values) for name, values in known.items() if values["reason"] is None}
-    missing = {name: form for name, form in forms.items() if name not in found}
-    reasons = made(case, {form.file for form in missing.values()}, call)
+    results = {name: Figures(**values) for name, values in known.items() if values["reason"] is None}
+    missing = {name: form for name, form in forms.items() if name not in results}
+    reasons = make_files(case, {form.file for form in missing.values()}, call)
     expected, failure = call(reference, case) if missing else (None, None)
     for name, form in missing.items():
         reason = failure or reasons.get(form.file or "")
         one, reason = (None, reason) if reason else call(measured, case, form, expected)
-        found[name] = one or Figures(reason)
-        write_json(record, {name: asdict(one) for name, one in found.items()})
-        print(f"{case.network}, batch {case.batch}, {name}: {' | '.join(found[name].cells())}", flush=True)
-    return {name: found[name] for name in forms}
+        results[name] = one or Figures(reason)
+        write_json(record, {name: asdict(one) for name, one in results.items()})
+        print(f"{case.network}, batch {case.batch}, {name}: {' | '.join(results[name].cells())}", flush=True)
+    return {name: results[name] for name in forms}
 
 
-def made(case: Case, wanted: Set[str | None], call: Callable[..., tuple[Any, str | None]]) -> dict[str, str]:
+def make_files(
+    case: Case, wanted: Set[str | None], call: Callable[..., tuple[Any, str | None]]
+) -> dict[str, str]:
     """Make the `wanted` files that do not exist; returns the reasons why some could not be made."""
     reasons = {}
     for name, maker in MAKERS.items():
@@ -315,17 +319,17 @@ def made(case: Case, wanted: Set[str | None], call: Callable[..., tuple[Any, str
 HEADINGS = ["form", "median ms", "p95 ms", "memory MB", "agreeing", "largest difference"]
 
 
-def sheet(case: Case, found: Mapping[str, Figures]) -> Sheet:
+def sheet(case: Case, results: Mapping[str, Figures]) -> Sheet:
     """One network at one batch."""
     height, width = case.canvas
-    rows = [[name, *one.cells()] for name, one in found.items()]
+    rows = [[name, *one.cells()] for name, one in results.items()]
     return Sheet(f"{case.network}, {height}×{width}, batch {case.batch}", HEADINGS, rows)
 
 
-def notes(case: Case, found: Mapping[str, Figures]) -> list[str]:
+def notes(case: Case, results: Mapping[str, Figures]) -> list[str]:
     """The runtimes' notes on where their nodes ran."""
     about = f"{case.network}, batch {case.batch}"
-    return [f"{about}, {name}: {note}." for name, one in found.items() for note in one.notes]
+    return [f"{about}, {name}: {note}." for name, one in results.items() for note in one.notes]
 
 
 def how_measured(cases: Sequence[Case]) -> list[str]:
@@ -348,44 +352,44 @@ def how_measured(cases: Sequence[Case]) -> list[str]:
 
 def main() -> None:
     """Measure and print; on a machine with a GPU write the results."""
-    asked = parsed()
-    with tempfile.TemporaryDirectory() if asked.work is None else nullcontext(asked.work) as folder:
-        sheets = gpu_sheets(asked, Path(folder)) if gpus() else cpu_sheets(asked, Path(folder))
+    options = parse_arguments()
+    with tempfile.TemporaryDirectory() if options.work is None else nullcontext(options.work) as folder:
+        sheets = gpu_sheets(options, Path(folder)) if gpus() else cpu_sheets(options, Path(folder))
     print("\n".join(["", *(sheet.markdown() for sheet in sheets)]))
 
 
-def gpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
+def gpu_sheets(options: argparse.Namespace, folder: Path) -> list[Sheet]:
     """All forms at 800×1344, batch 1 and 8; the results so far are written after each sheet."""
-    every = cases(asked, folder, (1, 8), (800, 1344))
+    every = cases(options, folder, (1, 8), (800, 1344))
     sheets, ran = [], []
     for case in every:
-        found = figures(case, GPU_FORMS)
-        sheets.append(sheet(case, found))
-        ran += notes(case, found)
+        results = figures(case, GPU_FORMS)
+        sheets.append(sheet(case, results))
+        ran += notes(case, results)
         write("gpu", "On a GPU", sheets, [*how_measured(every), *ran])
     return sheets
 
 
-def cpu_sheets(asked: argparse.Namespace, folder: Path) -> list[Sheet]:
+def cpu_sheets(options: argparse.Namespace, folder: Path) -> list[Sheet]:
     """The forms that a machine without a GPU can measure."""
     print("no NVIDIA GPU here: only the CPU's forms, at 256×320 and batch 1; nothing is written", flush=True)
-    every = cases(asked, folder, (1,), (256, 320), rounds=5, warmup=1)
+    every = cases(options, folder, (1,), (256, 320), rounds=5, warmup=1)
     return [sheet(case, figures(case, CPU_FORMS)) for case in every]
 
 
 def cases(
-    asked: argparse.Namespace, folder: Path, batches: Sequence[int], canvas: tuple[int, int], **turns: int
+    options: argparse.Namespace, folder: Path, batches: Sequence[int], canvas: tuple[int, int], **turns: int
 ) -> list[Case]:
     """Each network at each batch."""
-    images = tuple(sorted(path for path in asked.images.iterdir() if path.is_file()))[: max(batches)]
+    images = tuple(sorted(path for path in options.images.iterdir() if path.is_file()))[: max(batches)]
     return [
-        Case(name, batch, canvas, folder / name, images, asked.checkpoint.get(name), **turns)
+        Case(name, batch, canvas, folder / name, images, options.checkpoint.get(name), **turns)
         for name in described()["networks"]
         for batch in batches
     ]
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """The command line's arguments; `checkpoint` maps networks to files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -403,13 +407,13 @@ def parsed() -> argparse.Namespace:
         metavar="NETWORK=FILE",
         help="trained weights of a network",
     )
-    asked = parser.parse_args()
-    asked.checkpoint = dict(text.partition("=")[::2] for text in asked.checkpoint)
+    options = parser.parse_args()
+    options.checkpoint = dict(text.partition("=")[::2] for text in options.checkpoint)
     networks = described()["networks"]
-    if unknown := set(asked.checkpoint) - set(networks):
+    if unknown := set(options.checkpoint) - set(networks):
         parser.error(f"--checkpoint: {min(unknown)!r} is none of {', '.join(networks)}")
-    asked.checkpoint = {name: Path(file) for name, file in asked.checkpoint.items()}
-    return asked
+    options.checkpoint = {name: Path(file) for name, file in options.checkpoint.items()}
+    return options
 
 
 if __name__ == "__main__":

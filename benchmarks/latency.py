@@ -109,10 +109,10 @@ def set_bias(path: Path, bias: float) -> None:
 
 def cells(times: dict[str, list[float]]) -> list[str]:
     """PyTorch's milliseconds, then each lowering's and its ratio to PyTorch's."""
-    shown = {name: f"{Spread.of([1000 * t for t in seconds]):.0f}" for name, seconds in times.items()}
+    milliseconds = {name: f"{Spread.of([1000 * t for t in seconds]):.0f}" for name, seconds in times.items()}
     return [
-        shown["torch"],
-        *(c for name in LOWERINGS for c in (shown[name], f"{ratio(times, name, 'torch'):.2f}")),
+        milliseconds["torch"],
+        *(c for name in LOWERINGS for c in (milliseconds[name], f"{ratio(times, name, 'torch'):.2f}")),
     ]
 
 

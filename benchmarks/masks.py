@@ -72,8 +72,8 @@ def timed(side: int, least: float, largest: float, rounds: int) -> list[str]:
         },
         rounds,
     )
-    shown = [f"{Spread.of([1000 * t for t in seconds]):.1f}" for seconds in times.values()]
-    return [*shown, f"{ratio(times, 'both', 'other'):.2f}"]
+    milliseconds = [f"{Spread.of([1000 * t for t in seconds]):.1f}" for seconds in times.values()]
+    return [*milliseconds, f"{ratio(times, 'both', 'other'):.2f}"]
 
 
 def main() -> None:

@@ -42,8 +42,8 @@ def scores(config: DictConfig) -> list[list[str]]:
     for runtime in FORMS:
         metrics = form(config, runtime).metrics
         reference = reference or metrics
-        made = ready(config, runtime)
-        report = artifact(made, made.runtime.folder, made.paths.precision_file)
+        prepared = ready(config, runtime)
+        report = artifact(prepared, prepared.runtime.folder, prepared.paths.precision_file)
         products = read_json(report)["products"] if report.exists() else {}
         lines.append(
             [
@@ -80,8 +80,8 @@ def engines(config: DictConfig) -> list[list[str]]:
     config = simplified(config)
     lines = []
     for precision, runtime in ENGINES.items():
-        made = ready(config, runtime)
-        report = engine_report(artifact(made, made.runtime.folder, made.runtime.file))
+        prepared = ready(config, runtime)
+        report = engine_report(artifact(prepared, prepared.runtime.folder, prepared.runtime.file))
         lines.append([f"{config.detector.name}, {precision}", *engine_figures(report)])
     return lines
 
@@ -140,10 +140,10 @@ def main() -> None:
         prog="python -m benchmarks.precision", description=__doc__.splitlines()[0]
     )
     parser.add_argument("detectors", nargs="*", help="names in conf/detector, printed only; none: both")
-    asked = parser.parse_args().detectors
-    measured = sheets(asked or DETECTORS)
+    names = parser.parse_args().detectors
+    measured = sheets(names or DETECTORS)
     show(measured)
-    if not asked:
+    if not names:
         write("precision", "Precisions", measured, notes())
 
 

@@ -92,10 +92,10 @@ def timed(maps: Sequence[Tensor], count: int, size: int, rounds: int) -> list[st
     with tempfile.TemporaryDirectory() as folder:
         sessions = {name: exported(count, size, name, Path(folder) / f"{name}.onnx") for name in LOWERINGS}
     runs = {name: (lambda session=session: session.run(None, feed)[0]) for name, session in sessions.items()}
-    apart = np.abs(runs["portable"]() - runs["onnx"]()).max()
+    difference = np.abs(runs["portable"]() - runs["onnx"]()).max()
     times = interleaved({"torch": lambda: eager(*inputs), **runs}, rounds)
-    shown = {name: f"{Spread.of([1000 * t for t in seconds]):.0f}" for name, seconds in times.items()}
-    return [*shown.values(), f"{ratio(times, 'portable', 'onnx'):.2f}", f"{apart:.1e}"]
+    milliseconds = {name: f"{Spread.of([1000 * t for t in seconds]):.0f}" for name, seconds in times.items()}
+    return [*milliseconds.values(), f"{ratio(times, 'portable', 'onnx'):.2f}", f"{difference:.1e}"]
 
 
 def main() -> None:

@@ -85,8 +85,8 @@ def subset(images: int, path: Path) -> str:
     document = read_json(CONF.parent / compose("chain").dataset.annotations)
     at = np.linspace(0, len(document["images"]) - 1, images).round().astype(int)
     document["images"] = [document["images"][index] for index in at]
-    kept = {image["id"] for image in document["images"]}
-    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in kept]
+    image_ids = {image["id"] for image in document["images"]}
+    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in image_ids]
     write_json(path, document)
     return f"dataset.annotations={path}"
 
@@ -106,20 +106,20 @@ def measured(folder: Path) -> list[Sheet]:
     """
     fixed = [*FIXED, subset(IMAGES, folder / "annotations.json")]
     sweep, separate = Cost(), Cost()
-    asked = list(points())
-    works = [folder / f"point{index}" for index in range(len(asked))]
-    for index, (overrides, work) in enumerate(zip(asked, works, strict=True)):
-        if index == len(asked) // 2:
+    all_points = list(points())
+    works = [folder / f"point{index}" for index in range(len(all_points))]
+    for index, (overrides, work) in enumerate(zip(all_points, works, strict=True)):
+        if index == len(all_points) // 2:
             axes = [f"{key}={','.join(values)}" for key, values in AXES.items()]
             sweep = cost(command("sweep", folder / "sweep", "sweep.db", [*fixed, *axes], "-m"))
-            print(f"sweep of {len(asked)} points: {sweep.wall:.0f} s, CPU {sweep.cpu:.0f} s")
+            print(f"sweep of {len(all_points)} points: {sweep.wall:.0f} s, CPU {sweep.cpu:.0f} s")
         one = cost(command("chain", work, "separate.db", [*fixed, *overrides]))
         print(f"{' '.join(overrides)}: {one.wall:.0f} s, CPU {one.cpu:.0f} s")
         separate += one
     shared, alone = done([folder / "sweep"]), done(works)
     if differing := [step for step in STEPS if shared[step] != sorted(set(alone[step]))]:
         raise SameboxError(f"{folder}: the sweep and the separate runs differ in {', '.join(differing)}")
-    return [costs(sweep, separate, len(asked)), shares(shared, alone)]
+    return [costs(sweep, separate, len(all_points)), shares(shared, alone)]
 
 
 def command(pipeline: str, work: Path, store: str, overrides: Sequence[str], *flags: str) -> list[str]:

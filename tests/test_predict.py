@@ -85,16 +85,16 @@ def test_masks_are_written_and_drawn(tmp_path):
     for masks in ("true", None):
         detector = Detector(TruthRunner(dataset, masks))
         assert predict.predict(detector, images, tmp_path / str(masks), threshold=0.3).errors == {}
-    found = results(tmp_path / "true")
+    written = results(tmp_path / "true")
     objects = [one for record in dataset.images[:2] for one in dataset.ground_truth.imgToAnns[record.id]]
-    for result, entry in zip(found, [one for one in objects if not one["iscrowd"]], strict=True):
+    for result, entry in zip(written, [one for one in objects if not one["iscrowd"]], strict=True):
         (overlap,) = rle.iou([result["segmentation"]], [entry["segmentation"]], [0])[0]
         assert overlap > 0.8
     assert all("segmentation" not in result for result in results(tmp_path / "None"))
     name = f"0001_{images[0].name}"
     masked, bare = (read_image(tmp_path / kind / name).astype(int) for kind in ("true", "None"))
     apart = np.abs(masked - bare).max(-1) > 50
-    inside = decode_masks([result["segmentation"] for result in found if result["image_id"] == 1]).any(0)
+    inside = decode_masks([result["segmentation"] for result in written if result["image_id"] == 1]).any(0)
     assert apart[inside].mean() > 0.3
     assert apart[~inside].mean() < 0.02
 
@@ -104,18 +104,18 @@ def test_segments_are_written_in_cocos_format(tmp_path):
     images = [dataset.path(record) for record in dataset.images[:2]]
     predict.predict(Detector(PanopticTruth(dataset)), images, tmp_path, threshold=0.3)
     again = Detector(PanopticTruth(dataset))
-    found = PanopticSet(tmp_path / "panoptic.json", tmp_path / "panoptic")
+    written = PanopticSet(tmp_path / "panoptic.json", tmp_path / "panoptic")
     names = [*dataset.class_names, *STUFF]
-    assert [(one.id, one.name, one.is_thing) for one in found.categories] == [
+    assert [(one.id, one.name, one.is_thing) for one in written.categories] == [
         (number, name, number <= 6) for number, name in enumerate(names, start=1)
     ]
     for number, path in enumerate(images, start=1):
         expected = again(path).panoptic
-        segmented = found.segment_map(number)
+        segmented = written.segment_map(number)
         assert (segmented.ids == expected.ids).all()
-        told = {one.id: 1 + names.index(one.class_name) for one in expected.segments}
-        assert segmented.categories == told
-        assert len(told) > 5
+        categories = {one.id: 1 + names.index(one.class_name) for one in expected.segments}
+        assert segmented.categories == categories
+        assert len(categories) > 5
 
 
 def annotations(path, edit=lambda document: None):
@@ -205,8 +205,8 @@ def test_segments_take_the_ids_of_a_panoptic_file(tmp_path):
     names = {category.id: category.name for category in truth.categories}
     assert {category.id: category.name for category in written.categories} == names
     image_id = dataset.images[0].id
-    found, expected = (categories_of_pixels(one.segment_map(image_id)) for one in (written, truth))
-    assert (found == expected).mean() > 0.9
+    ours, expected = (categories_of_pixels(one.segment_map(image_id)) for one in (written, truth))
+    assert (ours == expected).mean() > 0.9
     with pytest.raises(SameboxError, match="no category of stuff is called water, sky, field"):
         predict.annotated_ids(demo_forms.ANNOTATIONS, detector.spec)
 
@@ -268,10 +268,10 @@ def detector(shapes):
 def clip(tmp_path):
     """A video of the first two images and of the first one again, in turn: 9 frames."""
     images = [cv2.resize(read_image(path), (160, 120)) for path in (FIRST, SECOND, FIRST)]
-    with video_writer(tmp_path / "given/clip.mp4", 12.5, (120, 160)) as add:
+    with video_writer(tmp_path / "source/clip.mp4", 12.5, (120, 160)) as add:
         for image in images * 3:
             add(image)
-    return tmp_path / "given/clip.mp4"
+    return tmp_path / "source/clip.mp4"
 
 
 def frames_of(path):
@@ -302,18 +302,22 @@ def test_each_frame_of_a_video_is_run_and_drawn(tmp_path, detector, clip):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "0001_000020000000.jpg", "0011_000020000001.jpg", "clip.mp4", "detections.json",
     ]  # fmt: skip
-    given, drawn = frames_of(clip), frames_of(tmp_path / "out/clip.mp4")
+    frames, pictures = frames_of(clip), frames_of(tmp_path / "out/clip.mp4")
     with Footage(tmp_path / "out/clip.mp4") as footage:
         assert (footage.rate, footage.size, footage.frame_count) == (12.5, (120, 160), 9)
-    expected = [detector(frame) for frame in given]
-    for shown, frame, answer in zip(drawn, given, expected, strict=True):
-        lost, drawn_on = (np.abs(shown.astype(int) - one).mean() for one in (draw(frame, answer), frame))
-        assert lost < 0.5 * drawn_on
-    found = [one for one in results(tmp_path / "out") if one["file_name"] == str(clip)]
-    assert [one["frame"] for one in found] == [i for i, answer in enumerate(expected) for _ in answer.scores]
-    assert {one["image_id"] - one["frame"] for one in found} == {2}
+    expected = [detector(frame) for frame in frames]
+    for picture, frame, detections in zip(pictures, frames, expected, strict=True):
+        compression, drawing = (
+            np.abs(picture.astype(int) - image).mean() for image in (draw(frame, detections), frame)
+        )
+        assert compression < 0.5 * drawing
+    written = [one for one in results(tmp_path / "out") if one["file_name"] == str(clip)]
+    assert [one["frame"] for one in written] == [
+        i for i, answer in enumerate(expected) for _ in answer.scores
+    ]
+    assert {one["image_id"] - one["frame"] for one in written} == {2}
     scores = np.concatenate([answer.scores for answer in expected])
-    assert [one["score"] for one in found] == scores.tolist()
+    assert [one["score"] for one in written] == scores.tolist()
     assert all("frame" not in one for one in results(tmp_path / "out") if one["image_id"] in (1, 11))
 
 
@@ -353,11 +357,11 @@ def camera(clip, monkeypatch):
             return -1.0 if self.live and what == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(what)
 
         def read(self):
-            given, frame = self.capture.read()
-            if self.live and not given:
+            success, frame = self.capture.read()
+            if self.live and not success:
                 self.capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-                given, frame = self.capture.read()
-            return given, frame
+                success, frame = self.capture.read()
+            return success, frame
 
     capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", Camera)

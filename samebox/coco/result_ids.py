@@ -81,7 +81,7 @@ class _ImageIds:
     def __call__(self, path: str, number: int) -> int:
         """The id of the image whose file name is an end of `path`, the longest if there are several.
 
-        Raises SameboxError unless there is exactly one, and it was not asked for before.
+        Raises SameboxError unless there is exactly one, and for an image that was given before.
         """
         parts = PurePath(os.path.abspath(path)).parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))

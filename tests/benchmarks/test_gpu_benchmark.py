@@ -19,11 +19,11 @@ from benchmarks.gpu import (
     Case,
     Figures,
     Form,
+    attempt,
+    attempt_in_own_process,
     figures,
-    made,
+    make_files,
     measured,
-    tried,
-    tried_in_own_process,
 )
 from benchmarks.networks import described
 from samebox.core.errors import NotHere, SameboxError
@@ -100,7 +100,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_others_are_measured(case, mo
         "broken": form(RuntimeError("CUDA error: |\n" + "long " * 100)),
         "runs": form(OUTPUTS),
     }
-    by_form = figures(case, forms, tried)
+    by_form = figures(case, forms, attempt)
     assert by_form["not here"] == Figures("no GPU")
     assert by_form["refused"] == Figures("targets=['SM90']: no")
     assert by_form["broken"].reason.startswith("RuntimeError: CUDA error: | long")
@@ -119,26 +119,26 @@ def test_a_file_that_cannot_be_made_fails_only_its_forms(case, monkeypatch):
 
     monkeypatch.setattr(gpu, "reference", lambda case: OUTPUTS)
     monkeypatch.setattr(gpu, "MAKERS", {"fp16": fail})
-    by_form = figures(case, {"fp16": form(OUTPUTS, "fp16"), "fp32": form(OUTPUTS)}, tried)
+    by_form = figures(case, {"fp16": form(OUTPUTS, "fp16"), "fp32": form(OUTPUTS)}, attempt)
     assert by_form["fp16"] == Figures("no fp16 file: it overflows")
     assert by_form["fp32"].reason is None
     case.file("fp16").touch()
-    assert made(case, {"fp16"}, tried) == {}
+    assert make_files(case, {"fp16"}, attempt) == {}
 
 
 def test_a_run_resumes_an_earlier_one(case, monkeypatch):
     monkeypatch.setattr(gpu, "reference", lambda case: OUTPUTS)
-    first = figures(case, {"one": form(OUTPUTS), "two": form(NotHere("no GPU"))}, tried)
-    again = figures(case, {"two": form(OUTPUTS), "one": form(SameboxError("measured again"))}, tried)
+    first = figures(case, {"one": form(OUTPUTS), "two": form(NotHere("no GPU"))}, attempt)
+    again = figures(case, {"two": form(OUTPUTS), "one": form(SameboxError("measured again"))}, attempt)
     assert json.dumps(again["one"].cells()) == json.dumps(first["one"].cells())
     assert list(again) == ["two", "one"]
     assert (first["two"].reason, again["two"].reason) == ("no GPU", None)  # it may be available now
     monkeypatch.setattr(gpu, "reference", lambda case: pytest.fail("nothing is left to measure"))
-    assert figures(case, {"one": form(OUTPUTS), "two": form(OUTPUTS)}, tried).keys() == {"one", "two"}
+    assert figures(case, {"one": form(OUTPUTS), "two": form(OUTPUTS)}, attempt).keys() == {"one", "two"}
 
 
 def test_a_process_that_dies_is_a_failure():
-    assert tried_in_own_process(os._exit, 3) == (None, "its process died")
+    assert attempt_in_own_process(os._exit, 3) == (None, "its process died")
 
 
 def test_pytorch_on_the_cpu_agrees_with_itself(case, monkeypatch):
@@ -164,7 +164,7 @@ def test_every_gpu_form_states_why_it_does_not_run(case, monkeypatch, name):
     tiny_file(case.file("simplified"))
     tiny_file(case.file("fp16"))
     monkeypatch.setattr(gpu, "gpus", lambda: [H200])
-    result, reason = tried(lambda: GPU_FORMS[name].open(case).__enter__())
+    result, reason = attempt(lambda: GPU_FORMS[name].open(case).__enter__())
     assert result is None
     expected = "does not see the GPU|no NVIDIA GPU|is not installed|no GPU here|targets=.'SM90'|without it"
     assert re.search(expected, reason)
@@ -208,9 +208,9 @@ def test_on_a_gpu_every_sheet_is_written_with_the_notes_of_the_runtimes(results,
 def test_a_checkpoint_needs_a_known_network(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["gpu", "--checkpoint", "retinanet=a.pth"])
     with pytest.raises(SystemExit):
-        gpu.parsed()
+        gpu.parse_arguments()
     assert (
         "--checkpoint: 'retinanet' is none of mask_rcnn_r50_fpn, retinanet_r50_fpn" in capsys.readouterr().err
     )
     monkeypatch.setattr("sys.argv", ["gpu", "--checkpoint", "retinanet_r50_fpn=a=b.pth"])
-    assert gpu.parsed().checkpoint == {"retinanet_r50_fpn": Path("a=b.pth")}
+    assert gpu.parse_arguments().checkpoint == {"retinanet_r50_fpn": Path("a=b.pth")}

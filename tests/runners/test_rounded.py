@@ -18,8 +18,8 @@ def test_a_bf16_file_runs_on_the_cpu(tmp_path):
         pass
     with RoundedRunner(target) as low, OnnxRuntimeRunner(source) as exact:
         assert low.metadata.keys() > exact.metadata.keys()
-        found, expected = (runner(INPUTS | sizes)["scores"] for runner in (low, exact))
-    assert 1e-6 < np.abs(found - expected).max() < 0.02
+        rounded, expected = (runner(INPUTS | sizes)["scores"] for runner in (low, exact))
+    assert 1e-6 < np.abs(rounded - expected).max() < 0.02
 
 
 def test_an_fp32_file_is_refused(tmp_path):
