@@ -43,6 +43,7 @@ from samebox.runners.protocol import Runner
 from samebox.tracking import track
 from stages.compared import compared
 from stages.compose import artifact, plain
+from stages.runtimes import runtimes
 from stages.search import choices
 from stages.sections import gate
 from stages.track import flat, key, tags
@@ -87,8 +88,7 @@ def chain(config: DictConfig, runtimes: Sequence[str]) -> Iterator[EvaluatedForm
 
 def of_onnx(runtime: str) -> bool:
     """Whether a runtime runs what is made of the ONNX file, and not the checkpoint."""
-    asked: Any = OmegaConf.to_container(OmegaConf.load(choices("runtime")[runtime]))
-    return asked["folder"] != "${paths.torch}"
+    return runtimes()[runtime]["folder"] != "${paths.torch}"
 
 
 def fetched(config: DictConfig) -> DictConfig:
@@ -112,23 +112,25 @@ def simplified(config: DictConfig) -> DictConfig:
     return config
 
 
-def check_runtimes(runtimes: Sequence[str]) -> None:
-    """Raise SameboxError unless `runtimes` names choices of conf/runtime, one at least."""
-    known = choices("runtime")
-    if not runtimes or any(runtime not in known for runtime in runtimes):
-        raise SameboxError(f"runtimes: {list(runtimes)}: name one or more of {', '.join(known)}")
+def check_runtimes(names: Sequence[str]) -> None:
+    """Raise SameboxError unless there is a name, and each is that of a runtime."""
+    known = runtimes()
+    if not names or any(name not in known for name in names):
+        raise SameboxError(f"runtimes: {list(names)}: name one or more of {', '.join(known)}")
 
 
 def ready(config: DictConfig, runtime: str) -> DictConfig:
     """`config` for one form, its precision made and its engine built where it has them."""
     config = config.copy()
-    OmegaConf.update(config, "runtime", OmegaConf.load(choices("runtime")[runtime]), force_add=True)
+    OmegaConf.update(config, "runtime", runtimes()[runtime], force_add=True)
     if "precision" in config.runtime:
-        config.paths[config.runtime.precision] = precise(config, config.runtime.precision)
+        # an engine is built from the file in the precision; a form without an engine runs it
+        key = "source" if "flavour" in config.runtime else "folder"
+        config.runtime[key] = precise(config, config.runtime.precision)
     if "flavour" in config.runtime:
         source = content(config, config.runtime.source, config.paths.onnx_file)
         inputs = source | {"engine": plain(config.engine), "runtime": runtime, "hardware": hardware()}
-        config.runtime.folder = once(config, runtime, inputs, stages.engine.run)
+        config.runtime.folder = once(config, runtime, inputs, stages.engine.run, "runtime.folder")
     return config
 
 
@@ -167,7 +169,7 @@ def precise(config: DictConfig, precision: str) -> str:
     OmegaConf.update(config, "precision", OmegaConf.load(choices("precision")[precision]), force_add=True)
     asked = {name: plain(config[name]) for name in ("precision", "dataset")}
     inputs = asked | content(config, config.paths.simplified, config.paths.onnx_file)
-    return once(config, precision, inputs, stages.precision.run)
+    return once(config, precision, inputs, stages.precision.run, "precision.folder")
 
 
 def made(config: DictConfig) -> str:
@@ -182,11 +184,16 @@ def content(config: DictConfig, folder: str, file: str) -> dict[str, str]:
 
 
 def once(
-    config: DictConfig, step: str, inputs: Mapping[str, Any], stage: Callable[[DictConfig], None]
+    config: DictConfig,
+    step: str,
+    inputs: Mapping[str, Any],
+    stage: Callable[[DictConfig], None],
+    output: str | None = None,
 ) -> str:
     """The folder in which `stage` left `step` for these inputs, run now unless it was before.
 
-    Another process that wants the same waits for it. A killed run leaves nothing under the final name.
+    `output` is the key of the folder that the stage writes to, by default the step's in `paths`. Another
+    process that wants the same waits for it. A killed run leaves nothing under the final name.
     """
     digest = hashlib.sha256(json.dumps([step, inputs, versions()], sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(config.work) / step / digest
@@ -195,19 +202,11 @@ def once(
         if not folder.exists():
             aside = folder.with_suffix(".part")
             shutil.rmtree(aside, ignore_errors=True)
-            stage(placed(config, step, str(aside)))
+            moved = config.copy()
+            OmegaConf.update(moved, output or f"paths.{step}", str(aside))
+            stage(moved)
             aside.rename(folder)
     return str(folder)
-
-
-def placed(config: DictConfig, step: str, folder: str) -> DictConfig:
-    """`config` with the output of `step` going to `folder`."""
-    moved = config.copy()
-    if step in moved.paths:
-        moved.paths[step] = folder
-    else:
-        moved.runtime.folder = folder
-    return moved
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samebox.core.errors import SameboxError
 from stages.overrides import check_choice, check_value, names_choice, names_group, parsed, values
+from stages.runtimes import register
 from stages.search import CONF
 
 # Beginnings of the lines that Hydra adds for its own developers
@@ -53,6 +54,7 @@ def check(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    register()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             config = hydra.compose(name, list(overrides))

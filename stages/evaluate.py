@@ -55,6 +55,7 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
         "model": config.detector.model,
         "runtime": config.runtime.name,
         "after": config.runtime.get("after"),
+        "precision": config.runtime.get("precision"),
         "title": config.runtime.title,
         "dataset": config.dataset.name,
         "published": plain(config.detector.published),

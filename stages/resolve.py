@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from samebox.core.files import write_text
 from stages.axes import axis
 from stages.compose import compose, main
+from stages.runtimes import name_in_precision
 
 
 def run(config: DictConfig) -> None:
@@ -35,7 +36,7 @@ def runtimes() -> Iterator[str]:
     yield from axis("runtimes")
     for engine in axis("engines"):
         yield engine
-        yield from (f"{engine}_{precision}" for precision in axis("precisions"))
+        yield from (name_in_precision(engine, precision) for precision in axis("precisions"))
 
 
 def write(path: Path, part: Any) -> None:

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from stages.comments import comments
+from stages.runtimes import runtimes
 from stages.search import CONF, choices, folders
 
 COLUMN = 36  # of the meanings
@@ -54,7 +55,7 @@ def _config_lines(primary: str) -> Iterator[str]:
         yield from ("", "Choices (KEY=NAME of a file in conf/KEY):")
     for group, name in chosen.items():
         yield f"  {group}={name}"
-        yield from _wrapped(", ".join(choices(group)), 6)
+        yield from _wrapped(", ".join(runtimes() if group == "runtime" else choices(group)), 6)
     yield from ("", "Keys with their defaults:")
     values = OmegaConf.to_container(config)
     meanings = _meanings(primary, [(file.config_path, file.package) for file in defaults.defaults])

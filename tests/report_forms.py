@@ -34,7 +34,8 @@ def metrics(runtime, scores, detector="mask_rcnn_shapes", model="Mask R-CNN", **
     times = {"preprocess": (1.25, 2.5), "network": (20.0, 31.5), "postprocess": (2.75, 4.0)}
     return {
         "detector": detector, "model": model, "runtime": runtime, "title": TITLES[runtime],
-        "after": AFTER.get(runtime), "dataset": "shapes", "status": "measured", "reason": None, "images": 200,
+        "after": AFTER.get(runtime), "precision": "int8" if runtime.endswith("int8") else None,
+        "dataset": "shapes", "status": "measured", "reason": None, "images": 200,
         "skipped": [], "score": {"1": by_kind}, "published": {"bbox": 50.18},
         "timing": {step: {"median": median, "p95": p95} for step, (median, p95) in times.items()},
         "images_per_second": 41.5, "peak_mb": 321.0, "device_peak_mb": None, "artifact_mb": 5.9, "notes": [],

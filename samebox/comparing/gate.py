@@ -15,9 +15,9 @@ from samebox.core.errors import SameboxError
 class Gate:
     """How much a form may lose against the reference, in points of AP, PQ or mIoU; without limits by default.
 
-    `max_ap_drop_of` holds the limits of runtimes that have one of their own. Every kind and every batch size
-    counts, each against the reference at the same batch size. A loss with a known interval counts only if the
-    whole interval is beyond the limit.
+    `max_ap_drop_of` holds the limits of single runtimes and precisions; a runtime's own comes first. Every
+    kind and every batch size counts, each against the reference at the same batch size. A loss with a known
+    interval counts only if the whole interval is beyond the limit.
     """
 
     max_ap_drop: float = math.inf
@@ -74,9 +74,9 @@ class Gate:
 
     def _limit(self, form: Mapping[str, Any]) -> tuple[float, str]:
         """The limit of a form, and its key below `compare`."""
-        runtime = form["runtime"]
-        if runtime in self.max_ap_drop_of:
-            return self.max_ap_drop_of[runtime], f"max_ap_drop_of.{runtime}"
+        for name in (form["runtime"], form.get("precision")):
+            if name in self.max_ap_drop_of:
+                return self.max_ap_drop_of[name], f"max_ap_drop_of.{name}"
         return self.max_ap_drop, "max_ap_drop"
 
 

@@ -326,6 +326,13 @@ def test_a_form_may_have_a_limit_of_its_own():
         Gate(0.3, {"int8": 0.5}).check(Comparison(forms))
 
 
+def test_a_precision_may_have_a_limit_which_a_runtime_may_replace():
+    forms = [measured("PyTorch", 35), measured("engine", 34.2, runtime="tensorrt_int8", precision="int8")]
+    Gate(0.1, {"int8": 1.0}).check(Comparison(forms))
+    with pytest.raises(SameboxError, match=r"engine loses 0\.80 .*max_ap_drop_of\.tensorrt_int8 0\.5"):
+        Gate(0.1, {"int8": 1.0, "tensorrt_int8": 0.5}).check(Comparison(forms))
+
+
 def test_a_drop_is_seen_at_any_batch_size_against_the_same_of_the_reference():
     forms = [measured("PyTorch", 35, batch_ap=40), measured("ONNX Runtime", 35, batch_ap=39)]
     with pytest.raises(SameboxError, match=r"loses 1\.00 box AP at batch 4"):

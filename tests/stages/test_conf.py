@@ -2,11 +2,9 @@
 
 import re
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from samebox.networks.construct import build
@@ -14,6 +12,7 @@ from samebox.networks.nets.contract import BOXES, KEYPOINTS, MASKS, PANOPTIC, SE
 from samebox.record.preprocess import Preprocess
 from stages.axes import axis
 from stages.compose import CONF, compose, plain
+from stages.runtimes import runtimes
 
 DETECTORS = sorted(path.stem for path in (CONF / "detector").glob("*.yaml"))
 # The report is about all detectors; paths are a part of every config
@@ -47,7 +46,7 @@ def test_every_detector_composes_under_every_primary_config(primary, detector):
 @pytest.mark.parametrize(
     ("group", "primary"), [("runtime", "evaluate"), ("dataset", "download"), ("precision", "precision")]
 )
-def test_every_choice_of_a_group_is_called_like_its_file(group, primary):
+def test_every_choice_of_a_group_has_the_name_of_its_file(group, primary):
     for path in (CONF / group).glob("*.yaml"):
         assert composed(primary, f"{group}={path.stem}")[group].name == path.stem
 
@@ -94,25 +93,8 @@ def test_a_detector_has_its_record(detector):
 def test_every_name_on_an_axis_has_a_config():
     assert axis("detectors")
     assert set(axis("detectors")) <= set(DETECTORS)
-    runtimes = {path.stem for path in (CONF / "runtime").glob("*.yaml")}
-    assert set(axis("engines")) <= set(axis("runtimes")) <= runtimes
+    assert set(axis("engines")) <= set(axis("runtimes")) <= set(runtimes())
     assert axis("runtimes")[0] == "torch"  # the reference of every comparison
-
-
-def test_runtimes_run_what_their_folder_holds():
-    for path in (CONF / "runtime").glob("*.yaml"):
-        runtime = composed("evaluate", f"runtime={path.stem}").runtime
-        assert Path(runtime.folder).name == path.stem
-        assert callable(instantiate(runtime.runner))
-
-
-def test_every_form_but_the_reference_is_made_of_another():
-    names = [path.stem for path in (CONF / "runtime").glob("*.yaml")]
-    for name in names:
-        runtime = composed("evaluate", f"runtime={name}").runtime
-        assert (runtime.get("after") in names) == (name != "torch")
-        if "source" in runtime:
-            assert Path(runtime.source).name == runtime.after
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))

@@ -81,7 +81,7 @@ def test_an_edited_step_calls_for_that_step_and_for_the_record(project):
     assert changed(project) == tracks | {f"simplify@{detector}" for detector in axis("detectors")}
 
 
-@pytest.mark.parametrize("group", ["dataset", "detector", "family", "runtime"])
+@pytest.mark.parametrize("group", ["dataset", "detector", "family", "precision", "runtime"])
 def test_a_new_choice_calls_for_no_stage_but_resolve(project, group):
     folder = project / "conf" / group
     shutil.copy(sorted(folder.glob("*.yaml"))[0], folder / "other.yaml")

@@ -1,7 +1,6 @@
 """ONNX Runtime's GPU providers through the stages, on a machine that has none."""
 
 import pytest
-import yaml
 from tiny_precision import tiny_source
 
 import samebox.runners.onnxruntime
@@ -11,16 +10,17 @@ from samebox.core.errors import SameboxError
 from samebox.engine.providers import CUDA, TENSORRT
 from samebox.engine.session import SESSION_DEVICES, session_from_file
 from stages import engine, evaluate
-from stages.compose import CONF, compose
+from stages.compose import compose
+from stages.runtimes import runtimes
+from stages.search import choices
 
-FORMS = sorted(path.stem for path in (CONF / "runtime").glob("onnxruntime_*.yaml"))
 NAME = "retinanet_shapes"
 
 
 def asked(folder, stage, runtime, *overrides):
     """The stage's config for files in `folder`."""
     source = "fp16" if runtime.endswith("fp16") else "simplified"
-    places = [f"paths.{source}={folder}/{source}", f"runtime.folder={folder}/{runtime}"]
+    places = [f"runtime.source={folder}/{source}", f"runtime.folder={folder}/{runtime}"]
     kept = [f"paths.{name}={folder}/{name}" for name in ("evaluated", "engine_cache")]
     return compose(stage, [f"runtime={runtime}", *places, *kept, *overrides])
 
@@ -34,16 +34,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_session_has_each_precision():
-    precisions = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
-    assert (
-        sorted([*SESSION_DEVICES, *(f"{name}_{one}" for name in SESSION_DEVICES for one in precisions)])
-        == FORMS
-    )
-    for name in FORMS:
-        form = yaml.safe_load((CONF / "runtime" / f"{name}.yaml").read_text())
-        assert form["source"] == f"${{paths.{form.get('precision', 'simplified')}}}"
-        assert form["flavour"] == name.removesuffix(f"_{form.get('precision')}")
+def test_every_session_has_a_runtime():
+    assert set(SESSION_DEVICES) == {name for name in choices("runtime") if name.startswith("onnxruntime_")}
+    assert all(runtimes()[name]["flavour"] == name for name in SESSION_DEVICES)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime_cuda", "onnxruntime_tensorrt_fp16"])
