@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from samebox.core.environment import hardware, versions
+from samebox.core.environment import hardware
 from samebox.core.files import write_text
+from samebox.core.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -33,9 +33,10 @@ from pipelines import commands
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.other_canvases import checked_against_reference
-from samebox.core.environment import hardware, versions
+from samebox.core.environment import hardware
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import sha256
+from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.files import write_report, write_table
 from samebox.reporting.section import Section

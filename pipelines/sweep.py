@@ -35,8 +35,9 @@ from pipelines import commands
 from pipelines.chain import chain
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
-from samebox.core.environment import hardware, versions
+from samebox.core.environment import hardware
 from samebox.core.errors import SameboxError
+from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep

@@ -24,7 +24,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from samebox.core.environment import samebox_version
+        from samebox.core.versions import samebox_version
 
         return samebox_version()
     if name in _MODULES:

@@ -8,9 +8,10 @@ from omegaconf import DictConfig
 
 from samebox.coco.dataset import dataset_of
 from samebox.coco.evaluated import EvaluatedForm, write_evaluated
-from samebox.core.environment import hardware, versions
+from samebox.core.environment import hardware
 from samebox.core.errors import NotHere
 from samebox.core.files import read_json
+from samebox.core.versions import versions
 from samebox.detector import Detector
 from samebox.engine.record import engine_report, sidecar
 from samebox.evaluation.evaluate import evaluate_form, form_not_run

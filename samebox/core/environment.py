@@ -1,4 +1,4 @@
-"""The hardware, the versions and the memory of this process, for records and reports."""
+"""The hardware and the memory of this process, for records and reports."""
 
 import ctypes
 import gc
@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,6 @@ from samebox.core.errors import NotHere
 from samebox.core.gpu import driver_version, gpus
 
 log = logging.getLogger(__name__)
-
-# Packages whose version can change a figure
-PACKAGES = (
-    "samebox", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxsim", "tensorrt-rtx",
-    "tensorrt", "numpy", "opencv-python-headless", "pillow", "pycocotools",
-)  # fmt: skip
 
 
 def hardware() -> dict[str, Any]:
@@ -52,22 +45,6 @@ def _processor() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the installed `PACKAGES`."""
-    installed = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed
-
-
-def samebox_version() -> str:
-    """The version of the installed distribution, which pyproject.toml states."""
-    return metadata.version("samebox")
 
 
 def reset_peak_memory() -> None:

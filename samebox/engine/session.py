@@ -11,9 +11,9 @@ from pathlib import Path
 
 from onnx import helper
 
-from samebox.core.environment import versions
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, sha256
+from samebox.core.versions import versions
 from samebox.engine.profile import Profile
 from samebox.engine.providers import CUDA, TENSORRT
 from samebox.graph.reading import input_shapes, metadata, onnx_model

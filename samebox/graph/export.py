@@ -12,9 +12,9 @@ import onnx
 import torch
 from onnx import helper
 
-from samebox.core.environment import samebox_version
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write
+from samebox.core.versions import samebox_version
 from samebox.graph.lowering import TRANSLATIONS, lowered
 from samebox.graph.module_outputs import MODULES_KEY, module_outputs, module_outputs_to_json
 from samebox.graph.opset import EXPORTER_OPSET, at_opset, check_opset

@@ -2,10 +2,7 @@ import ctypes
 import subprocess
 import sys
 
-import numpy as np
-import onnx
 import pytest
-import torch
 from fake_cuda import Driver
 
 from samebox.core import environment
@@ -16,7 +13,6 @@ from samebox.core.environment import (
     reset_peak_memory,
     resident_memory_mb,
     threads,
-    versions,
 )
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
@@ -46,21 +42,6 @@ def test_without_proc_cpuinfo_python_knows_the_processor(monkeypatch):
     monkeypatch.setattr(environment.Path, "read_text", absent)
     monkeypatch.setattr(environment.platform, "processor", lambda: "arm")
     assert hardware()["processor"] == "arm"
-
-
-def test_versions_are_those_of_the_imported_packages():
-    installed = versions()
-    assert installed["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert installed["numpy"] == np.__version__
-    assert installed["onnx"] == onnx.__version__
-    assert (
-        installed["torch"] == torch.__version__.partition("+")[0] or installed["torch"] == torch.__version__
-    )
-
-
-def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
-    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "no-such-package"))
-    assert set(versions()) == {"python", "numpy"}
 
 
 @linux
