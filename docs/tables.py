@@ -112,7 +112,8 @@ def runtimes() -> str:
 
 def keys(*names: str) -> str:
     """The keys of config files with their defaults, and the comments beside or above them."""
-    return table(["key", "default", "meaning"], (row for name in names for row in key_rows(ROOT / name)))
+    rows = dict.fromkeys(row for name in names for row in key_rows(ROOT / name))
+    return table(["key", "default", "meaning"], rows)
 
 
 def key_rows(path: Path) -> Iterator[tuple[str, str, str]]:
