@@ -11,6 +11,7 @@ from samebox.networks.construct import build
 from samebox.networks.nets.contract import BOXES, KEYPOINTS, MASKS, PANOPTIC, SEGMENTS
 from samebox.record.preprocess import Preprocess
 from stages.axes import axis
+from stages.comments import comments
 from stages.compose import CONF, compose, plain
 from stages.runtimes import runtimes
 
@@ -102,6 +103,14 @@ def test_no_key_is_one_that_dvc_leaves_out_of_its_cache_key(path):
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     assert not {"size", "nfiles"} & {str(key) for key in keys(OmegaConf.to_container(config))}
+
+
+@pytest.mark.parametrize(
+    "path", [*CONF.glob("*.yaml"), *CONF.glob("step/*.yaml")], ids=lambda path: path.stem
+)
+def test_every_key_has_a_comment(path):
+    texts = {key: text for key, text in comments(path).items() if not key.startswith(("defaults", "hydra"))}
+    assert [key for key, text in texts.items() if not text] == []
 
 
 def test_paths_are_plain_names():
