@@ -1,9 +1,11 @@
 """The rules by which outputs become detections, if the source frameworks differ in them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from samebox.core.errors import SameboxError
+from samebox.core.typed import from_json
 
 # The rules by name; samebox.postprocess implements them
 MASKS = ("sampled", "resized")
@@ -23,6 +25,12 @@ class PanopticRule:
     score: float = 0.5
     overlap: float = 0.5
     stuff_area: int = 4096
+
+    def __post_init__(self) -> None:
+        """Raises SameboxError for a negative limit."""
+        for name in ("score", "overlap", "stuff_area"):
+            if getattr(self, name) < 0:
+                raise SameboxError(f"decoding.panoptic.{name}: {getattr(self, name)} is below 0")
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,12 @@ class Decoding:
             raise SameboxError(f"decoding.keypoints: {self.keypoints!r} is not one of {', '.join(KEYPOINTS)}")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Decoding":
-        """The rules in a config or a file's metadata; the default of each is MMDetection's."""
-        rule = values.get("panoptic")
-        if rule is not None:
-            names = tuple(rule["stuff_class_names"])
-            values = values | {"panoptic": PanopticRule(**rule | {"stuff_class_names": names})}
-        return cls(**values)
+    def from_dict(cls, values: Mapping[str, Any]) -> "Decoding":
+        """The rules in a config; the default of each is MMDetection's. Raises SameboxError for others."""
+        try:
+            return from_json(cls, values)
+        except ValueError as error:
+            raise SameboxError(f"decoding: {error}; see docs/onnx-file.md") from None
 
 
 MMDETECTION = Decoding()

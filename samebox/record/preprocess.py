@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebox.core.errors import SameboxError
+from samebox.core.typed import from_json
 
 Image = NDArray[np.uint8]
+
+MAX_SIDE = 16384  # pixels of a canvas; a rule beyond it would allocate gigabytes for an image
 
 
 def read_image(path: str | Path) -> Image:
@@ -71,7 +74,8 @@ class Resize:
     filter: str = "opencv"
 
     def __post_init__(self) -> None:
-        """Raises SameboxError for an unknown filter."""
+        """Raises SameboxError for an unknown filter and for sides out of range."""
+        _check_sides("preprocess.resize.scale", self.scale)
         if self.filter not in FILTERS:
             known = ", ".join(FILTERS)
             raise SameboxError(f"preprocess.resize.filter: {self.filter!r} is not one of {known}")
@@ -134,9 +138,14 @@ class Preprocess:
     less: int = 0
 
     def __post_init__(self) -> None:
-        """Raises SameboxError for a divisor below 1."""
-        if self.divisor < 1:
-            raise SameboxError(f"preprocess.divisor: {self.divisor} is below 1; give 1 or more")
+        """Raises SameboxError for sides out of range."""
+        _check_sides("preprocess.divisor", (self.divisor,))
+        if self.canvas is not None:
+            _check_sides("preprocess.canvas", self.canvas)
+        if not 0 <= self.less < self.divisor:
+            raise SameboxError(
+                f"preprocess.less: {self.less} is not from 0 to below the divisor {self.divisor}"
+            )
 
     def on_canvas(self, height: int, width: int) -> "Preprocess":
         """The rule for a network with a fixed canvas: images are resized to fit into height × width."""
@@ -178,11 +187,16 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """The rule from a config, or from what `to_dict` returned."""
-        scale = values["resize"] and tuple(values["resize"]["scale"])
-        resize = values["resize"] and Resize(**{**values["resize"], "scale": scale})
-        canvas = values["canvas"] and tuple(values["canvas"])
-        return cls(resize, values["divisor"], canvas, values.get("less", 0))
+        """The rule from a config, or from what `to_dict` returned. Raises SameboxError for other values."""
+        try:
+            return from_json(cls, values)
+        except ValueError as error:
+            raise SameboxError(f"preprocess: {error}; see docs/onnx-file.md") from None
+
+
+def _check_sides(key: str, sides: tuple[int, ...]) -> None:
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise SameboxError(f"{key}: {'x'.join(map(str, sides))} is not within 1..{MAX_SIDE}")
 
 
 def check_image(image: Image) -> Image:

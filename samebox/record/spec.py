@@ -6,12 +6,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from samebox.core.errors import SameboxError
+from samebox.core.text import one_line
+from samebox.core.typed import from_json
 from samebox.record.decoding import MMDETECTION, Decoding
 from samebox.record.preprocess import Preprocess
 
 METADATA_KEY = "samebox"
 # A second key, in files of another precision: the precision asked for, and the products by precision
 PRECISION_KEY = "samebox_precision"
+
+# Limits of a record that is read. COCO's panoptic record has 5,000 characters; V3Det has 13,204 classes
+MAX_CHARACTERS = 1 << 22
+MAX_CLASSES = 100_000
+MAX_NAME = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -55,25 +62,31 @@ class Spec:
         values = asdict(self) | {"preprocess": self.preprocess.to_dict()}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for too many or too long names, and for ids that are not one for each class."""
+        rule = self.decoding.panoptic
+        names = (*self.class_names, *(rule.stuff_class_names if rule else ()))
+        if len(names) > MAX_CLASSES or max(map(len, (self.name, *names))) > MAX_NAME:
+            raise ValueError(f"more than {MAX_CLASSES} classes, or a name of over {MAX_NAME} characters")
+        counts = self.categories and (len(self.categories.ids), len(self.categories.stuff_ids))
+        if counts and counts != (len(self.class_names), len(names) - len(self.class_names)):
+            raise ValueError("categories: not one id for each class")
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "Spec":
-        """The record in the metadata of `source`. Raises SameboxError if there is no valid record."""
+        """The record in the metadata of `source`, its texts made `printable`.
+
+        Raises SameboxError if there is no record, or if a value has another type or is out of range.
+        """
         if METADATA_KEY not in metadata:
             raise SameboxError(f"{source}: has no samebox metadata; export it with samebox export")
+        text = metadata[METADATA_KEY]
         try:
-            values = json.loads(metadata[METADATA_KEY])
-            values["class_names"] = tuple(values["class_names"])
-            values["preprocess"] = Preprocess.from_dict(values["preprocess"])
-            values["decoding"] = Decoding.from_dict(values.get("decoding", {}))
-            values["categories"] = _categories(values.get("categories"))
-            return cls(**values)
-        except (ValueError, KeyError, TypeError):
+            if len(text) > MAX_CHARACTERS:
+                raise ValueError(f"{len(text)} characters")
+            return from_json(cls, json.loads(text))
+        except (ValueError, RecursionError, SameboxError) as error:
             raise SameboxError(
-                f"{source}: its samebox metadata is damaged or from another version; export it again"
+                f"{source}: its samebox metadata is damaged or from another version ({one_line(error)}); "
+                "export it again"
             ) from None
-
-
-def _categories(values: Mapping[str, Any] | None) -> Categories | None:
-    if values is None:
-        return None
-    return Categories(values["dataset"], tuple(values["ids"]), tuple(values["stuff_ids"]))

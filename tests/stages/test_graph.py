@@ -19,6 +19,7 @@ STAGES = GRAPH["stages"]
 EXEMPT = {
     "samebox.core.errors": "the texts of errors end a stage",
     "samebox.core.text": "changes characters of hostile names only",
+    "samebox.core.typed": "refuses values, and changes characters of hostile names only",
     "samebox.core.files": "reads and writes bytes as they are",
     "stages.axes": "reads params.yaml, whose keys a stage declares",
     "stages.compose": "composes conf/, whose files a stage declares",
