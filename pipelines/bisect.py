@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from pipelines import commands
 from pipelines.chain import fetched, precise, simplified
 from samebox.coco.dataset import dataset_of
-from samebox.comparing.attribution import attribution, text
+from samebox.comparing.attribution import attribution, attribution_text
 from samebox.comparing.module_values import Form, OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, write_json
@@ -32,9 +32,10 @@ def run(config: DictConfig) -> None:
     images = pictures(config)
     config = made(config)
     form = OnnxForm(file(config, config.to))
-    found = attribution(reference(config, form), form, images, config.bisect.tolerance)
-    write_json(config.out, found.as_dict())
-    print(f"{config.detector.name}: {config['from']} → {config.to}\n{text(found)}all figures: {config.out}")
+    result = attribution(reference(config, form), form, images, config.bisect.tolerance)
+    write_json(config.out, result.as_dict())
+    print(f"{config.detector.name}: {config['from']} → {config.to}")
+    print(f"{attribution_text(result)}all figures: {config.out}")
 
 
 def check(config: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""Forms of a detector that show what their modules give: PyTorch, and ONNX files in ONNX Runtime."""
+"""Forms of a detector that also return their modules' outputs: PyTorch, and ONNX files in ONNX Runtime."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,15 +24,15 @@ from samebox.runners.torch import TorchRunner
 
 Values = dict[str, NDArray[Any]]
 Feed = Mapping[str, NDArray[Any]]
-# What a form gives for a feed: its outputs, and those of its modules by the names of their tensors
+# Returns, for a feed, the outputs of the form and those of its modules by the names of their tensors
 Form = Callable[[Feed], Values]
 
 
 class TorchForm:
-    """A network in eager PyTorch, its modules looked at under the names that `modules` gives their outputs.
+    """A network in eager PyTorch; `modules` name the outputs of its modules.
 
-    Those are left out of which the module gives another number than the graph has, or no single tensor: of
-    such, the modules inside tell.
+    A module is left out if it is called more or less often than its outputs are in the graph, or if it does
+    not return a single tensor; the modules inside it are compared instead.
     """
 
     def __init__(self, network: Deployable, spec: Spec, modules: Sequence[ModuleOutput]) -> None:
@@ -43,39 +43,45 @@ class TorchForm:
 
     def __call__(self, feed: Feed) -> Values:
         """The values of modules and outputs."""
-        with self._watched() as seen, TorchRunner(self._network, self._spec) as run, compute_padding_rows():
+        with (
+            self._recorded() as outputs_of,
+            TorchRunner(self._network, self._spec) as run,
+            compute_padding_rows(),
+        ):
             outputs = run(feed)
         values = {
             tensor: value
             for module, tensors in self._tensors.items()
-            if len(seen[module]) == len(tensors)
-            for tensor, value in zip(tensors, seen[module], strict=True)
+            if len(outputs_of[module]) == len(tensors)
+            for tensor, value in zip(tensors, outputs_of[module], strict=True)
         }
         return values | outputs
 
     @contextmanager
-    def _watched(self) -> Iterator[dict[str, list[NDArray[Any]]]]:
-        """What modules give, call by call, as long as the block runs."""
-        seen: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    def _recorded(self) -> Iterator[dict[str, list[NDArray[Any]]]]:
+        """The outputs of modules, call by call, during the block."""
+        outputs: dict[str, list[NDArray[Any]]] = defaultdict(list)
 
-        def note(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
-                seen[name].append(output.numpy(force=True).copy())  # the network may go on to change it
+                outputs[name].append(output.numpy(force=True).copy())  # the network may modify it later
 
-        watched = [(name, one) for name, one in self._network.named_modules() if name in self._tensors]
-        hooks = [module.register_forward_hook(partial(note, name)) for name, module in watched]
+        modules = [(name, module) for name, module in self._network.named_modules() if name in self._tensors]
+        hooks = [module.register_forward_hook(partial(record, name)) for name, module in modules]
         try:
-            yield seen
+            yield outputs
         finally:
             for hook in hooks:
                 hook.remove()
 
 
 class OnnxForm:
-    """An ONNX file of samebox's in ONNX Runtime on the CPU, 16-bit ones rounded as RoundedRunner does.
+    """An ONNX file written by samebox, in ONNX Runtime on the CPU; 16-bit files are rounded as by
+    RoundedRunner.
 
-    `spec` and `modules` are its records, `outputs` the names of the graph's own; `limits` are the largest
-    magnitudes that tensors keep where they are quantised to int8. Raises SameboxError where one is missing.
+    `spec` and `modules` are from its metadata; `outputs` are the names of the graph's outputs; `limits` are
+    the largest magnitudes that int8 represents, by quantised tensor. Raises SameboxError if the metadata
+    lacks a record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,28 +95,28 @@ class OnnxForm:
         self.batch = max(input_shapes(model, path)["images"][0], 1)
         self._types = element_types(model)
         self._producers = {name: node for node in model.graph.node for name in node.output}
-        held = {one.tensor: converted_tensor(one.tensor, self._producers) for one in self.modules}
-        self._tensors = {name: tensor for name, tensor in held.items() if tensor is not None}
-        halves = {kind for kind, _ in SIXTEEN_BIT_TYPES.values()}
-        self._model = rounded(model, str(path)) if halves & set(self._types.values()) else model
+        converted = {name: converted_tensor(name, self._producers) for name, _ in self.modules}
+        self._tensors = {name: tensor for name, tensor in converted.items() if tensor is not None}
+        sixteen_bit = {kind for kind, _ in SIXTEEN_BIT_TYPES.values()}
+        self._model = rounded(model, str(path)) if sixteen_bit & set(self._types.values()) else model
 
     def __call__(self, feed: Feed, given: Values | None = None) -> Values:
-        """The values of outputs, of modules and of what is quantised.
+        """The values of outputs, of module outputs and of quantised tensors.
 
-        What reads an output of a module that is in `given` reads the value there instead.
+        The readers of a module output that is in `given` get that value instead.
         """
         given = given or {}
         inputs = {f"{self._tensors[name]}_given": value for name, value in given.items()}
-        asked = dict.fromkeys((*self._tensors.values(), *self.limits))
-        watched = _watched(self._model, asked, [self._tensors[name] for name in given])
-        with _InMemory(self.path, watched) as run:
+        tensors = dict.fromkeys((*self._tensors.values(), *self.limits))
+        model = _with_outputs(self._model, tensors, [self._tensors[name] for name in given])
+        with _InMemory(self.path, model) as run:
             outputs = run({**feed, **inputs})
         return outputs | {name: outputs[tensor] for name, tensor in self._tensors.items()}
 
     def segment(self, name: str, bounds: Collection[str]) -> list[onnx.NodeProto]:
-        """The nodes from the outputs `bounds` of modules to the output `name` of one, the last node first.
+        """The nodes between the module outputs `bounds` and the module output `name`, the last node first.
 
-        Those that give whole or truth values, as of shapes, are left out.
+        Nodes that return integers or booleans, such as those for shapes, are left out.
         """
         ends = {self._tensors[bound] for bound in bounds}
         inside: dict[str, onnx.NodeProto] = {}
@@ -125,18 +131,18 @@ class OnnxForm:
 
 
 class _InMemory(OnnxRuntimeRunner):
-    """A changed model of the file at `path`."""
+    """A modified model of the file at `path`."""
 
     def __init__(self, path: Path, model: onnx.ModelProto) -> None:
         super().__init__(path)
-        self._changed = model
+        self._modified = model
 
     def _model(self) -> bytes:
-        return self._changed.SerializeToString()
+        return self._modified.SerializeToString()
 
 
-def _watched(model: onnx.ModelProto, tensors: Collection[str], cut: Collection[str]) -> onnx.ModelProto:
-    """A copy that gives `tensors` besides; what reads those of `cut` reads inputs `<name>_given` instead."""
+def _with_outputs(model: onnx.ModelProto, tensors: Collection[str], cut: Collection[str]) -> onnx.ModelProto:
+    """A copy that also returns `tensors`; readers of a tensor in `cut` get the input `<name>_given`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
@@ -151,6 +157,7 @@ def _watched(model: onnx.ModelProto, tensors: Collection[str], cut: Collection[s
 
 
 def _limits(graph: onnx.GraphProto) -> dict[str, float]:
+    """The largest magnitude that int8 represents, by quantised tensor."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     quantised = (node for node in graph.node if node.op_type == "QuantizeLinear")
     return {

@@ -40,7 +40,7 @@ def test_a_form_does_not_differ_from_itself():
     assert found.images == ()
 
 
-def test_what_is_moved_rescored_lost_and_new():
+def test_moved_rescored_lost_and_new_detections():
     reference = [
         result([0, 0, 100, 100], 0.9, image=1),
         result([200, 0, 100, 100], 0.8, image=1),
@@ -49,10 +49,10 @@ def test_what_is_moved_rescored_lost_and_new():
         result([0, 0, 50, 50], 0.4, image=4),
     ]
     other = [
-        result([0, 0, 100, 100], 0.9005, image=1),  # within what counts
+        result([0, 0, 100, 100], 0.9005, image=1),  # below the limit
         result([202, 0, 100, 100], 0.8, image=1),  # IoU 98 / 102
         result([0, 0, 50, 50], 0.65, image=2),
-        result([0, 0, 50, 50], 0.6, image=3, label=2),  # of another class
+        result([0, 0, 50, 50], 0.6, image=3, label=2),  # another class
         result([40, 0, 50, 50], 0.3, image=4),  # IoU 1 / 9
     ]
     found = difference(reference, other)
@@ -71,7 +71,7 @@ def test_what_is_moved_rescored_lost_and_new():
 
 
 def test_the_largest_overlap_is_matched_first_and_each_detection_once():
-    """The second of the other form is nearest to the first of the reference, which the first one overlaps."""
+    """The reference's first box overlaps both boxes of the other form, the second one most."""
     reference = [result([0, 0, 100, 100], 0.9), result([20, 0, 100, 100], 0.8)]
     other = [result([10, 0, 100, 100], 0.7), result([1, 0, 100, 100], 0.6)]
     found = difference(reference, other)
@@ -79,15 +79,15 @@ def test_the_largest_overlap_is_matched_first_and_each_detection_once():
     assert found.box == pytest.approx({"50": 5.5, "90": 9.1, "99": 9.91, "100": 10})
 
 
-def test_of_equal_boxes_the_nearest_scores_are_matched():
+def test_equal_boxes_are_matched_by_the_nearest_scores():
     box = [10, 10, 40, 40]
     found = difference([result(box, 0.9), result(box, 0.2)], [result(box, 0.2), result(box, 0.9)])
     assert found.counts == counts(matched=2)
-    empty = [0, 0, 0, 0]  # around a mask without a pixel
+    empty = [0, 0, 0, 0]  # the box of a mask without pixels
     assert difference([result(empty)], [result(empty)]).counts == counts(matched=1)
 
 
-def test_a_mask_moves_within_its_box():
+def test_a_mask_may_move_within_an_unchanged_box():
     box, whole = [10, 10, 40, 40], mask(10, 10, 40, 40)
     reference = [result(box, segmentation=whole)]
     found = difference(reference, [result(box, segmentation=mask(10, 10, 40, 38))])
@@ -97,7 +97,7 @@ def test_a_mask_moves_within_its_box():
     assert difference(reference, [result(box)]).counts == counts(matched=1)
 
 
-def test_nothing_against_something():
+def test_a_form_without_detections():
     some = [result([0, 0, 10, 10], 0.3, image=7)]
     assert difference([], []).counts == counts()
     lost, new = difference(some, []), difference([], some)
@@ -107,7 +107,7 @@ def test_nothing_against_something():
     assert lost.highest == {"lost": 0.3, "new": 0}
 
 
-def test_as_json():
+def test_the_fields_as_a_dict():
     found = difference([result([0, 0, 10, 10], 0.3)], [])
     assert found.as_dict() == {
         "counts": counts(lost=1),
@@ -118,13 +118,13 @@ def test_as_json():
     }
 
 
-def test_keypoints_that_are_astray_have_moved():
+def test_keypoints_that_are_far_off_have_moved():
     def points(right):
         return {"keypoints": [10.0 + right, 20.0, 2.0] * 3 + [90.0, 90.0, 2.0] * 2}
 
     near, far = (
         difference([result([0, 0, 100, 100], **points(0))], [result([0, 0, 100, 100], **points(right))])
-        for right in (0.9, 1.1)  # of a box's 100 pixels, for most of its points
+        for right in (0.9, 1.1)  # pixels of a box of 100, for most of its points
     )
     assert near.counts == counts(matched=1)
     assert far.counts == counts(matched=1, moved=1)

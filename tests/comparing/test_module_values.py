@@ -17,40 +17,40 @@ FEED = {"images": np.full((1, 3, 32, 32), 50, np.float32), "sizes": np.array([[3
 
 @pytest.fixture
 def form(tmp_path):
-    """A file that tells of three modules."""
+    """A file that records three module outputs."""
 
-    def tell(model):
+    def add_record(model):
         model.metadata_props.add(key=MODULES_KEY, value=module_outputs_to_json(OUTPUTS))
 
-    return OnnxForm(changed(tiny_source(tmp_path / "tiny.onnx"), tmp_path / "told.onnx", tell))
+    return OnnxForm(changed(tiny_source(tmp_path / "tiny.onnx"), tmp_path / "recorded.onnx", add_record))
 
 
-def test_an_onnx_file_shows_what_its_modules_give(form):
+def test_an_onnx_form_returns_the_outputs_of_its_modules(form):
     values = form(FEED)
     assert values.keys() == {"scores", "turned", "centred", "active", "logits"}
     np.testing.assert_array_equal(values["centred"], 25)
     np.testing.assert_allclose(values["scores"], 1 / (1 + np.exp(-values["logits"] - 0.5)), rtol=1e-5)
 
 
-def test_what_reads_a_module_reads_what_is_given(form):
+def test_readers_of_a_module_output_get_the_given_value(form):
     plain, given = form(FEED), form(FEED, {"active": np.zeros((1, 4, 32, 32), np.float32)})
-    np.testing.assert_array_equal(given["active"], plain["active"])  # what it gives itself
+    np.testing.assert_array_equal(given["active"], plain["active"])  # its own output is unchanged
     assert np.ptp(given["logits"]) < np.ptp(plain["logits"])
     assert given["logits"].shape == plain["logits"].shape
 
 
-def test_the_nodes_between_two_outputs(form):
+def test_the_nodes_between_two_module_outputs(form):
     nodes = form.segment("logits", ["centred", "active", "logits"])
     assert [node.op_type for node in nodes] == ["Conv", "Add", "Resize", "Conv"]
     assert [node.op_type for node in form.segment("active", ["centred"])] == ["Relu", "Conv"]
 
 
-def test_a_file_that_does_not_tell_its_modules_is_refused(tmp_path):
+def test_a_file_without_a_record_of_its_modules_is_an_error(tmp_path):
     with pytest.raises(SameboxError, match=r"tiny\.onnx: its metadata has no entry samebox_modules"):
         OnnxForm(tiny_source(tmp_path / "tiny.onnx"))
 
 
-def test_of_pytorch_a_module_of_another_number_of_calls_is_left_out():
+def test_a_pytorch_module_with_another_number_of_calls_is_left_out():
     outputs = [
         ModuleOutput("first", "network.relu"), ModuleOutput("second", "network.relu"),
         ModuleOutput("only", "network.head"), ModuleOutput("none", "network.absent"),

@@ -1,4 +1,4 @@
-"""Faults planted in a trained detector: bisect names the module, and the differences the images."""
+"""Faults planted in a trained detector: the attribution names the module, the difference the images."""
 
 import json
 
@@ -32,18 +32,18 @@ def results(dataset, runner):
 
 
 @pytest.fixture(scope="module")
-def answers(dataset):
-    """What the sound file finds."""
+def expected(dataset):
+    """The results of the unchanged file."""
     return results(dataset, OnnxRuntimeRunner(dynamic()))
 
 
 def differing(reference, form, dataset):
-    """The outputs of modules that bisect names."""
+    """The module outputs that the attribution names."""
     return attribution(reference, form, [dataset.path(dataset.images[0])], TOLERANCE).differing
 
 
 def shifted_anchors(model):
-    """Those of the third level, by four pixels."""
+    """Shift the anchors of the third level by four pixels."""
     modules = json.loads({entry.key: entry.value for entry in model.metadata_props}[MODULES_KEY])
     tensor = [tensor for tensor, module in modules if module == ANCHORS][2]
     (at,) = (at for at, node in enumerate(model.graph.node) if tensor in node.output)
@@ -59,23 +59,23 @@ def shifted_anchors(model):
         (scaled_weight("normalize.mean", 1.1, (0,)), ["normalize"], "moved"),
         (shifted_anchors, [ANCHORS], "moved"),
     ],
-    ids=["weights by a hundredth", "a mean by a tenth", "anchors by four pixels"],
+    ids=["weights by 1 %", "a mean by 10 %", "anchors by four pixels"],
 )
-def test_a_fault_in_the_file_is_named(plant, names, counted, dataset, answers, tmp_path):
+def test_the_module_of_a_fault_in_the_file_is_named(plant, names, counted, dataset, expected, tmp_path):
     fault = changed(dynamic(), tmp_path / "fault.onnx", plant)
     assert [one.module for one in differing(OnnxForm(dynamic()), OnnxForm(fault), dataset)] == names
-    differs = difference(answers, results(dataset, OnnxRuntimeRunner(fault)))
+    differs = difference(expected, results(dataset, OnnxRuntimeRunner(fault)))
     assert differs.counts[counted] > 50
     assert len(differs.images) == len(dataset.images)
 
 
-def test_fewer_candidates_are_named(dataset, answers):
+def test_the_module_with_fewer_candidates_is_named(dataset, expected):
     cut = loaded("detector.network.nms_pre=100")
     form = OnnxForm(dynamic())
     first = differing(TorchForm(cut.network, cut.spec, form.modules), form, dataset)[0]
     assert first.name == ANCHORS
     assert first.reshaped == "[1, 1000, 4], not [1, 100, 4]"
     assert first.operators["TopK"] == 2
-    differs = difference(answers, results(dataset, TorchRunner(cut.network, cut.spec)))
+    differs = difference(expected, results(dataset, TorchRunner(cut.network, cut.spec)))
     assert differs.counts["lost"] > 200
     assert len(differs.images) == len(dataset.images)

@@ -21,7 +21,7 @@ def test_two_files_are_compared_without_a_step_of_the_chain(files, tmp_path, mon
     bisect.run(compose("bisect", [f"from={source}", f"to={fault}", f"out={tmp_path}/b.json"]))
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"retinanet_shapes: {source} → {fault}"
-    assert told[1].startswith("1 of 7 outputs of modules differ by more than 0.0001 standard deviations")
+    assert told[1] == "module outputs with an own error above 0.0001 standard deviations: 1 of 7"
     assert told[2].startswith("first: network.body (")
     kept = json.loads((tmp_path / "b.json").read_text())
     beyond = [one["module"] for one in kept["boundaries"] if one["own"]["largest"] > kept["tolerance"]]
