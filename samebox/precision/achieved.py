@@ -9,12 +9,12 @@ from onnx import TensorProto
 
 from samebox.core.errors import SameboxError
 from samebox.precision.rule import PrecisionRule
+from samebox.precision.sixteen_bit import SIXTEEN_BIT_TYPES
 
 # ONNX type → precision
 PRECISION_NAMES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
-    TensorProto.FLOAT16: "fp16",
-    TensorProto.BFLOAT16: "bf16",
+    **{onnx_type: precision for precision, (onnx_type, _) in SIXTEEN_BIT_TYPES.items()},
 }
 INT8 = (TensorProto.INT8, TensorProto.UINT8)
 
