@@ -54,7 +54,7 @@ def at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """`model`, which is at opset 18, at `opset` and at the lowest IR version that the opset allows.
 
     ONNX Runtime refuses a file of a newer IR version than its own, even if it has all operators: 1.16 loads
-    opset 18 at IR version 8, but not at 10. Raises SameboxError if an operator does not exist at `opset`.
+    opset 18 at IR version 8, but not at 10. Raises SameboxError if a node cannot be expressed at `opset`.
     """
     check_opset(opset)
     if opset > EXPORTER_OPSET:

@@ -1,9 +1,9 @@
-"""Inputs of Resize before opset 13: `roi` and `scales` may be absent from 13 on and have to be empty in 11.
+"""Gives Resize empty inputs roi and scales, which opset 13 made optional, and states the number of sizes.
 
 Resize(x, , , sizes)  →  Resize(x, [], [], Reshape(sizes, [4]))
 
-The Reshape states that there are four sizes. ONNX Runtime 1.15 to 1.17 reads no shapes from the operators of
-opset 11 and 12 and would infer no sizes at all: "Number of elements of input 'sizes' (0)".
+The Reshape states that there are four sizes. Otherwise ONNX Runtime 1.15 to 1.17, which infers no shapes from
+operators of opsets 11 and 12, fails with "Number of elements of input 'sizes' (0)".
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 
 def rewrite(model: ir.Model) -> bool:
-    """Rewrite the inputs of every Resize; return whether one changed."""
+    """Rewrite the inputs of each Resize. Returns whether the graph changed."""
     changed = False
     for node in list(model.graph.all_nodes()):
         if node.op_type == "Resize":
-            changed |= _add_empty_inputs(node) | _state_rank(node)
+            changed |= _add_empty_inputs(node) | _reshape_sizes(node)
     return changed
 
 
@@ -27,7 +27,8 @@ def _add_empty_inputs(node: ir.Node) -> bool:
     return bool(absent)
 
 
-def _state_rank(node: ir.Node) -> bool:
+def _reshape_sizes(node: ir.Node) -> bool:
+    """Reshape computed sizes to one element per dimension, unless a Reshape computes them already."""
     if len(node.inputs) < 4 or node.inputs[0] is None or node.inputs[3] is None:
         return False
     sizes, shape = node.inputs[3], node.inputs[0].shape
@@ -35,10 +36,10 @@ def _state_rank(node: ir.Node) -> bool:
     if shape is None or producer is None or producer.op_type in ("Constant", "Reshape"):
         return False
     name = node.outputs[0].name
-    stated = ir.node("Reshape", [sizes, _constant(node, f"{name}_rank", [len(shape)], np.int64)])
-    stated.outputs[0].name = f"{name}_sizes"
-    _insert_before(node, stated)
-    node.replace_input_with(3, stated.outputs[0])
+    reshape = ir.node("Reshape", [sizes, _constant(node, f"{name}_rank", [len(shape)], np.int64)])
+    reshape.outputs[0].name = f"{name}_sizes"
+    _insert_before(node, reshape)
+    node.replace_input_with(3, reshape.outputs[0])
     return True
 
 

@@ -33,13 +33,13 @@ def test_absent_inputs_become_empty_tensors(text):
     assert_same_outputs(model, older, X)
 
 
-def test_computed_sizes_state_the_rank():
-    """ONNX Runtime 1.15 to 1.17 infers it from nothing else."""
+def test_computed_sizes_go_through_a_reshape():
+    """ONNX Runtime 1.15 to 1.17 infers the number of sizes from nothing else."""
     text = "g (float[2,3,n] x) => (float[2,6,m] y) { to = Shape(x) y = Resize(x, , , to) }"
     older = rewritten(model_at_18(text), resize_inputs.rewrite, 11)
-    *_, stated, resize = older.graph.node
-    assert stated.op_type == "Reshape"
-    assert resize.input[3] == stated.output[0]
+    *_, reshape, resize = older.graph.node
+    assert reshape.op_type == "Reshape"
+    assert resize.input[3] == reshape.output[0]
 
 
 def test_another_operator_stays():
