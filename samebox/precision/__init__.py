@@ -1,1 +1,1 @@
-"""From a simplified fp32 ONNX file one whose products are fp16, bf16 or int8, and what was achieved of it."""
+"""Conversion of an fp32 ONNX file to fp16, bf16 or int8, and the precision read back from the result."""
