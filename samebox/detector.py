@@ -111,6 +111,10 @@ def load(
     not write it, or if a checkpoint does not fit the network; NotHere if this machine cannot run it.
     """
     runtime = runtime or SUFFIXES.get(Path(path).suffix)
+    if runtime is None and Path(path).suffix == ".safetensors":
+        raise SameboxError(
+            f"{path}: samebox does not read safetensors files yet; save its tensors with torch.save"
+        )
     if runtime is None:
         known = ", ".join(SUFFIXES)
         raise SameboxError(f"{path}: its suffix is not one of {known}; rename it or name its runtime")

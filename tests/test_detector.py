@@ -164,6 +164,12 @@ def test_every_kind_of_png_is_read(detector, tmp_path, kind, colours):
     assert agreement(detector(np.ascontiguousarray(expected)), detections).share(box=0.5, score=0.02) > 0.95
 
 
+def test_safetensors_is_named_as_such(tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(b"")
+    with pytest.raises(SameboxError, match="does not read safetensors files yet"):
+        load(tmp_path / "net.safetensors")
+
+
 def test_the_suffix_determines_the_runtime(tmp_path):
     for name in ("model.bin", "model", "model.trt"):
         with pytest.raises(SameboxError, match=rf"{name}: its suffix is not one of \.onnx, \.engine, "):

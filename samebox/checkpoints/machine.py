@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import IO, Any, cast
 
-_MAX_OPCODES = 2_000_000  # a detector's checkpoint has about ten thousand
-# Calls may create _FREE_BYTES, and _MAX_GROWTH bytes more for each byte read. Without the limit, a file that
-# encodes one text again and again would fill the memory.
+_MAX_OPCODES = 1_000_000  # a detector's checkpoint has ten thousand, with an optimizer ten times as many
+# Calls may read and create _FREE_BYTES, and _MAX_GROWTH bytes more for each byte of the file. Without the
+# limit, a file that encodes one text or copies one list again and again would fill the memory, or take hours.
 _MAX_GROWTH = 16
 _FREE_BYTES = 1 << 20
-_KEY_TYPES = (str, bytes, int, float, bool, type(None))
+_SCALARS = (str, bytes, bool, type(None), int, float)
+_MAX_INT_KEY = 1 << 16
+_MAX_TEXT_KEY = 10_000  # characters; equal keys are compared character by character
+_MAX_KEY_PARTS = 16
+_MAX_NAME = 1000  # characters of a global's module and name
 
 
 class BrokenPickleError(ValueError):
@@ -57,16 +61,45 @@ class AllowedFunction(Placeholder):
         return self.function(*arguments)
 
 
-def checked_key(key: Any) -> Any:
-    """`key` itself. Raises BrokenPickleError unless it is a scalar, a flat tuple of scalars or a placeholder.
+class OtherKey:
+    """Stands for a key whose hash a file could choose, or that takes long to compare. Equal to itself only.
 
-    Hashing other keys of a dict or set could run code of theirs or overflow the C stack.
+    Numbers of the same hash make a dict take quadratic time. Such keys occur only in what samebox does not
+    read, such as the state of an optimizer.
     """
-    if type(key) in _KEY_TYPES or isinstance(key, Placeholder):
+
+    __slots__ = ("name",)
+
+    def __init__(self, key: Any) -> None:
+        self.name = f"key of type {type(key).__name__}"
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+def checked_key(key: Any) -> Any:
+    """`key` itself if it is a text, bytes, None, a bool, an integer below 2^16 or a placeholder.
+
+    An `OtherKey` for a larger integer of 64 bits, a fraction, a text of over 10,000 characters and a tuple of
+    at most 16 scalars. Raises BrokenPickleError for other keys: hashing them could take long, run code of
+    theirs or overflow the C stack.
+    """
+    kind = type(key)
+    if kind in (str, bytes):
+        return key if len(key) <= _MAX_TEXT_KEY else OtherKey(key)
+    if key is None or kind is bool or isinstance(key, Placeholder):
         return key
-    if type(key) is tuple and all(type(part) in _KEY_TYPES for part in key):
+    if kind is int and -_MAX_INT_KEY < key < _MAX_INT_KEY:
         return key
-    raise BrokenPickleError(f"a key of type {type(key).__name__}")
+    if kind is int and not -(2**63) <= key < 2**64:
+        raise BrokenPickleError("a key of over 64 bits")
+    if kind in (int, float) or (kind is tuple and _is_flat(key)):
+        return OtherKey(key)
+    raise BrokenPickleError(f"a key of type {kind.__name__}")
+
+
+def _is_flat(key: tuple[Any, ...]) -> bool:
+    return len(key) <= _MAX_KEY_PARTS and all(type(part) in _SCALARS for part in key)
 
 
 class PickleMachine:
@@ -84,7 +117,7 @@ class PickleMachine:
         self.stack: list[Any] = []
         self.outer_stacks: list[list[Any]] = []  # one below each MARK
         self.memo: dict[int, Any] = {}
-        self.created_bytes = 0  # the size of all values that calls have returned
+        self.handled_bytes = 0  # the size of all arguments and results of calls
 
     def run(self, stream: IO[bytes] | mmap.mmap) -> Any:
         """The value of the pickle at the stream's position, which is then behind the STOP opcode.
@@ -93,7 +126,7 @@ class PickleMachine:
         """
         opcodes = pickletools.genops(cast(IO[bytes], stream))  # it only uses read, readline and tell
         for count, (opcode, argument, position) in enumerate(opcodes):
-            if count > _MAX_OPCODES or self.created_bytes > _FREE_BYTES + _MAX_GROWTH * (position or 0):
+            if count > _MAX_OPCODES or self.handled_bytes > _FREE_BYTES + _MAX_GROWTH * (position or 0):
                 raise BrokenPickleError("a pickle that uses too much time or memory")
             if opcode.name == "STOP":
                 break
@@ -163,10 +196,13 @@ class PickleMachine:
         """Push the result of a call, for all opcodes that create objects. Only placeholders can be called."""
         if not isinstance(callee, Placeholder) or not isinstance(arguments, tuple | list):
             raise BrokenPickleError(f"a call of a {type(callee).__name__}")
+        self._count_bytes(arguments)
+        for argument in arguments:
+            self._count_bytes(argument)
         self._push(self._count_bytes(callee.call(tuple(arguments))))
 
     def _count_bytes(self, value: Any) -> Any:
-        self.created_bytes += sys.getsizeof(value)
+        self.handled_bytes += sys.getsizeof(value)
         return value
 
     def _set_state(self) -> None:
@@ -188,6 +224,8 @@ class PickleMachine:
     def _global(self, module: str, name: str) -> None:
         if not (type(module) is type(name) is str):
             raise BrokenPickleError("a global whose name is not text")
+        if len(module) + len(name) > _MAX_NAME:
+            raise BrokenPickleError(f"a global whose name has over {_MAX_NAME} characters")
         self._push(self.find_global(module, name))
 
     def _instance(self, names: str) -> None:

@@ -11,6 +11,8 @@ import torch
 from samebox.checkpoints.machine import BrokenPickleError, Placeholder
 from samebox.checkpoints.rebuild import Storage
 
+_MAX_KEY = 100  # characters of a storage's name, which torch counts from 0
+
 
 class ZipStorages:
     """The storages of a torch zip archive: the members `<root>data/<key>`, each read on first use."""
@@ -74,7 +76,7 @@ def _fields(identifier: Any, length: int) -> tuple[str, torch.dtype, int]:
     if type(identifier) is not tuple or len(identifier) != length:
         raise BrokenPickleError("a persistent id that does not name a storage")
     kind, dtype, key, _, count, *views = identifier
-    if type(kind) is not str or kind != "storage" or type(key) is not str:
+    if type(kind) is not str or kind != "storage" or type(key) is not str or len(key) > _MAX_KEY:
         raise BrokenPickleError("a persistent id that does not name a storage")
     if not isinstance(dtype, torch.dtype) or type(count) is not int or count < 0:
         raise BrokenPickleError("a storage of an unknown type or size")

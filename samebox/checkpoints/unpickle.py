@@ -17,12 +17,14 @@ from samebox.checkpoints.rebuild import GlobalLookup
 from samebox.checkpoints.storages import LegacyStorages, ZipStorages
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing
-from samebox.core.text import one_line
+from samebox.core.text import one_line, printable
+from samebox.record.spec import MAX_CLASSES, MAX_NAME
 
 _MAX_PICKLE_BYTES = 64 << 20  # of data.pkl in a torch zip, which has no weights; usually below 1 MB
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _BIG_ENDIAN = "contains big-endian tensors; save it again on a little-endian machine"
+SAFETENSORS = "a safetensors file, which samebox does not read yet; save its tensors with torch.save"
 _STATE_KEYS = ("state_dict", "model", "blobs")  # MMDetection; detectron2 and DETR; Detectron
 _BROKEN = (  # raised by zipfile, pickletools, numpy and torch for damaged files
     zipfile.BadZipFile,
@@ -54,13 +56,13 @@ class Checkpoint:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes in label order, if MMDetection 3 or 2 recorded them, else None."""
+        """The classes in label order, `printable`, if MMDetection 3 or 2 recorded them, else None."""
         dataset = self.meta.get("dataset_meta")
         for holder in (dataset if isinstance(dataset, dict) else {}, self.meta):
             for key in ("classes", "CLASSES"):
                 names = holder.get(key)
-                if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
-                    return tuple(names)
+                if _are_names(names):
+                    return tuple(map(printable, names))
         return None
 
     def refusal_line(self) -> str | None:
@@ -77,8 +79,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises SameboxError for other files, for damaged or hostile ones, and for files without tensors.
     """
     path = existing(path)
-    if path.is_dir():
-        raise SameboxError(f"{path}: a directory; give the path of the checkpoint file")
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "not a regular file"
+        raise SameboxError(f"{path}: {kind}; give the path of the checkpoint file")
     lookup = GlobalLookup()
     try:
         content = _content(path, lookup)
@@ -97,6 +100,8 @@ def _content(path: Path, lookup: GlobalLookup) -> Any:
         head = file.read(24)
         if head.startswith(b"PK\x03\x04"):
             return _zip_content(path, lookup)
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:  # JSON's length
+            raise SameboxError(f"{path}: {SAFETENSORS}")
         if not head.startswith(b"\x80"):  # the first opcode of every pickle from protocol 2 on
             reason = f"begins with {head!r}" if head else "is empty"
             raise SameboxError(f"{path}: neither a torch file nor a pickle ({reason}); download it again")
@@ -172,6 +177,12 @@ def _state(path: Path, content: Any, refused: tuple[str, ...]) -> dict[str, torc
             f"{path}: {one_line(others[0])!r} in its state dict is a {kind}, not a tensor; {hint}"
         )
     return {name: torch.as_tensor(value) for name, value in state.items()}
+
+
+def _are_names(values: Any) -> bool:
+    if not isinstance(values, list | tuple) or not 0 < len(values) <= MAX_CLASSES:
+        return False
+    return all(isinstance(value, str) and len(value) <= MAX_NAME for value in values)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -31,12 +31,14 @@ def rename_parameters(
     """The state dict after all `renames`, applied one after the other, so that it fits the network's names.
 
     If all names begin with `module.`, as PyTorch's parallel training writes them, that prefix is removed
-    first. Raises SameboxError if two parameters get the same name; `source` names the checkpoint in the text.
+    first. MMDetection 2's moving averages are dropped, see `_without_averages`. Raises SameboxError if two
+    parameters get the same name; `source` names the checkpoint in the text.
     """
-    parallel = all(name.startswith("module.") for name in state)
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
     renamed: dict[str, Tensor] = {}
-    for old_name, value in state.items():
-        name: str | None = old_name.removeprefix("module.") if parallel else old_name
+    for old_name, value in _without_averages(state).items():
+        name: str | None = old_name
         for rename in renames:
             if name is None or not re.search(rename.pattern, name):
                 continue
@@ -50,6 +52,15 @@ def rename_parameters(
         if name is not None:
             renamed[name] = value
     return renamed
+
+
+def _without_averages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without `ema_backbone_conv1_weight` beside `backbone.conv1.weight`, and so on.
+
+    The hook of MMDetection 2 swaps the two before it saves: testing uses the weights under their own names.
+    """
+    averages = {f"ema_{name.replace('.', '_')}" for name in state}
+    return {name: value for name, value in state.items() if name not in averages}
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

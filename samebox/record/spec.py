@@ -63,14 +63,16 @@ class Spec:
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def __post_init__(self) -> None:
-        """Raises ValueError for too many or too long names, and for ids that are not one for each class."""
+        """Raises SameboxError for too many or too long names, or another number of ids than of classes."""
         rule = self.decoding.panoptic
         names = (*self.class_names, *(rule.stuff_class_names if rule else ()))
         if len(names) > MAX_CLASSES or max(map(len, (self.name, *names))) > MAX_NAME:
-            raise ValueError(f"more than {MAX_CLASSES} classes, or a name of over {MAX_NAME} characters")
+            raise SameboxError(
+                f"class_names: more than {MAX_CLASSES} classes, or a name of over {MAX_NAME} characters"
+            )
         counts = self.categories and (len(self.categories.ids), len(self.categories.stuff_ids))
         if counts and counts != (len(self.class_names), len(names) - len(self.class_names)):
-            raise ValueError("categories: not one id for each class")
+            raise SameboxError("categories: not one id for each class")
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> "Spec":

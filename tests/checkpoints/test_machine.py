@@ -17,7 +17,7 @@ PLAIN = {
     "bytes": [b"", b"ab\x00\xff", b"x" * 300],
     "sets": [set(), {1, 2}, frozenset({"a"})],
     "tuples": [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)],
-    "dict": {"a": {1: [2]}, None: (), (1, "b"): 3.0},
+    "dict": {"a": {1: [2]}, None: (), True: 3.0, b"b": 4},
     "ordered": collections.OrderedDict([("b", 1), ("a", 2)]),
 }
 
@@ -101,6 +101,7 @@ def test_extension_codes_are_refused_even_when_registered(monkeypatch):
         run(b"\x80\x02\x82\x07.")
 
 
+TEXT = b"X" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20)
 HOSTILE = {
     "empty": b"",
     "no stop": b"\x80\x02N",
@@ -128,6 +129,9 @@ HOSTILE = {
     "bytes created from a length": b"\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
     "text encoded by a codec": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
     "big-endian numbers": pickle.dumps(np.zeros(2, ">f8"), protocol=2),
+    "a key of a thousand bits": b"\x80\x02}" + pickle.dumps(2**1000, protocol=2)[2:-1] + b"K\x01s.",
+    "a global with an endless name": b"\x80\x02c" + b"a" * 2000 + b"\nb\n.",
+    "a storage with an endless name": b"\x80\x02(X\x07\x00\x00\x00storageN" + TEXT + b"NK\x01tQ.",
     "deeply nested key": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
 }
 
@@ -148,11 +152,36 @@ def test_deep_nesting_does_not_recurse():
     assert type(value) is tuple
 
 
-def test_a_text_encoded_again_and_again_is_stopped():
-    text = b"X" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20) + b"q\x00"
-    again = b"c_codecs\nencode\nh\x00\x85R"
+AGAIN = {
+    "a text is encoded": (TEXT, b"c_codecs\nencode\nh\x00\x85R"),
+    "a list is copied": (b"](" + b"K\x01" * 100_000 + b"e", b"cforeign\nThing\nh\x00R"),
+    "one key is set": (b"](" + b"K\x01K\x01\x86" * 100_000 + b"e", b"ccollections\nOrderedDict\nh\x00\x85R"),
+}
+
+
+@pytest.mark.parametrize(("value", "again"), AGAIN.values(), ids=AGAIN)
+def test_work_that_is_repeated_by_the_memo_is_stopped(value, again):
     with pytest.raises(BrokenPickleError, match="memory"):
-        run(b"\x80\x02(" + text + again * 100 + b"t.")
+        run(b"\x80\x02(" + value + b"q\x00" + again * 100 + b"t.")
+
+
+def long1(number):
+    """The opcode of an integer."""
+    return pickle.dumps(number, protocol=2)[2:-1]
+
+
+@pytest.mark.parametrize("key", [2**61 - 1, -(2**40), 1.5, (1, "b"), "a" * 20_000], ids=type)
+def test_keys_whose_hash_the_file_chooses_are_replaced(key):
+    value, _ = run(pickle.dumps({key: 1, "other": 2}, protocol=4))
+    other = next(iter(value))
+    assert repr(other) == f"<key of type {type(key).__name__}>"
+    assert list(value.values()) == [1, 2]
+
+
+def test_keys_of_one_hash_are_refused():
+    items = b"".join(long1((2**61 - 1) * count) + b"N" for count in range(1, 30_000))
+    with pytest.raises(BrokenPickleError, match="a key of over 64 bits"):
+        run(b"\x80\x02}(" + items + b"u.")
 
 
 def test_too_many_opcodes_are_stopped(monkeypatch):

@@ -338,3 +338,29 @@ def test_any_single_byte_corrupted(tmp_path):
                 outcomes.add(len(str(error).splitlines()))
         assert outcomes == {Checkpoint, 1}
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["lone \ud800", "\x1b[31mred"], ("lone ?", "?[31mred")),
+        (["a" * 1001], None),
+        (["a"] * 100_001, None),
+        ([], None),
+        (["a", 1], None),
+    ],
+    ids=["control characters", "an endless name", "too many", "none", "a number"],
+)
+def test_class_names_are_checked(names, expected):
+    assert Checkpoint(Path("net.pth"), {}, {"CLASSES": names}, ()).class_names == expected
+
+
+def test_a_safetensors_file_is_named_as_such(tmp_path):
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "net.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + DATA[:4])
+    assert "a safetensors file, which samebox does not read yet" in error_of(tmp_path / "net.safetensors")
+
+
+def test_what_is_not_a_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "net.pth")
+    assert "not a regular file" in error_of(tmp_path / "net.pth")

@@ -92,3 +92,12 @@ def test_two_parameters_with_the_same_new_name_are_an_error():
         SameboxError, match=r"^net\.pth: b\.w and another parameter are both renamed to c\.w; "
     ):
         rename_parameters(state, [Rename(r"^[ab]\.", "c.")], "net.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_moving_averages_of_mmdetection_2_are_dropped(network, prefix):
+    state = state_of(network)
+    averages = {f"ema_{name.replace('.', '_')}": torch.rand(1) for name in state}
+    stored = {f"{prefix}{name}": value for name, value in (state | averages).items()}
+    assert list(rename_parameters(stored, ())) == list(state)
+    assert list(rename_parameters({"ema_weight": torch.rand(1)}, ())) == ["ema_weight"]
