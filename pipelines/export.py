@@ -78,6 +78,11 @@ def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
     with load(out) as detector:
         compared = agreement(reference, detector(image))
     print(f"{image}: {compared}")
+    if not compared.reference and not compared.other and compared.pixels is None:
+        raise SameboxError(
+            f"verify: neither PyTorch nor ONNX Runtime detects anything in {image}, so nothing was compared; "
+            "name an image with objects by image=FILE"
+        )
     # boxes around masks are those of single pixels: there the masks tell
     limits = ALIKE if "boxes" in loaded.network.outputs else ALIKE | {"box": math.inf}
     if compared.share(**limits) < LEAST_SHARE:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from samebox.core.errors import SameboxError
@@ -69,8 +70,8 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     Values are converted to the network's dtype. Two kinds of buffers may be missing. `num_batches_tracked`:
     checkpoints from before PyTorch 0.4.1 do not have it, and inference does not use it. The running
     statistics of all norms together: Detectron folds them into scale and bias, which leaves mean 0 and
-    variance 1. Raises SameboxError, which lists the differences, before anything is copied; `source` names
-    the checkpoint in the text.
+    variance 1. Raises SameboxError, which lists the differences or the parameters that are not finite, before
+    anything is copied; `source` names the checkpoint in the text.
     """
     own = network.state_dict()
     folded = not any(name.endswith(_STATISTICS) for name in state)
@@ -89,6 +90,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         raise SameboxError(
             f"{source}: does not fit the network: {summary}; choose the detector that the checkpoint was "
             "trained as, with the same number of classes"
+        )
+    if broken := [name for name, value in state.items() if not torch.isfinite(value).all()]:
+        raise SameboxError(
+            f"{source}: {_summary('parameters are NaN or infinite', broken)}; choose a checkpoint from "
+            "before the training diverged"
         )
     network.load_state_dict(state, strict=False)
 

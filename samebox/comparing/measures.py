@@ -54,7 +54,7 @@ def measure(form: dict[str, Any], kind: str, batch: int, key: str | None = None)
         return form["reason"]
     by_kind = form["score"].get(str(batch))
     if by_kind is None:
-        return f"not run at batch {batch}"
+        return form.get("batches_not_run", {}).get(str(batch), f"not run at batch {batch}")
     if kind not in by_kind:
         return f"gives no {KINDS[kind]}s" if kind in KINDS else "not scored"
     return value_or_reason(by_kind[kind][key or main_measure(kind)])

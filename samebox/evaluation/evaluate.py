@@ -30,18 +30,21 @@ def evaluate_form(
 
     `facts` are the entries of the metrics that are known before the run: names, data set, notes, hardware.
     The memory is what opening and running the detector adds to the process. If `limits` are given, a sample
-    of images is then checked for invariance. Raises NotHere if this machine cannot open the form, and
-    SameboxError for a batch below 1, for a data set without objects, and if no image could be run.
+    of images is then checked for invariance. A batch size above the form's fixed batch is not run, and the
+    metrics state why. Raises NotHere if this machine cannot open the form, and SameboxError for a batch below
+    1, for a data set without objects, and if no image could be run.
     """
     _check_numbers(batches, warmup)
     dataset.check_annotated()
     memory = _MemoryUse()
     with open_detector() as detector:
+        not_run = _batches_not_run(detector, batches)
         runs = {
             batch: run_on_data_set(
                 detector, dataset, batch, warmup if batch == batches[0] else 0, facts["title"]
             )
             for batch in batches
+            if batch not in not_run
         }
         added_memory = memory.added()
         runner_notes = getattr(detector.runner, "notes", ())
@@ -63,8 +66,9 @@ def evaluate_form(
         "images": len(dataset.images),
         "skipped": [{"file_name": name, "reason": reason} for name, reason in first.skipped.items()],
         "score": _score_metrics(scores),
+        "batches_not_run": {str(batch): reason for batch, reason in not_run.items()},
         "timing": first.timing(),
-        "images_per_second": len(dataset.images) / first.seconds,
+        "images_per_second": (len(dataset.images) - len(first.skipped)) / first.seconds,
         **added_memory,
         "invariance": checks.entries,
     }
@@ -86,6 +90,17 @@ def _check_numbers(batches: Sequence[int], warmup: int) -> None:
         raise SameboxError(f"evaluate.batches: {list(batches)}: give one number or more, each from 1 up")
     if warmup < 0:
         raise SameboxError(f"evaluate.warmup: {warmup}: give a number from 0 up")
+
+
+def _batches_not_run(detector: Detector, batches: Sequence[int]) -> dict[int, str]:
+    """The batch sizes that the form cannot run as one batch, with the reason.
+
+    Run in parts, they would repeat the figures of the form's own batch size under another heading. The first
+    batch size is always run, because times and results are taken from it.
+    """
+    fixed = detector.runner.batch
+    larger = [batch for batch in batches[1:] if fixed is not None and batch > fixed]
+    return dict.fromkeys(larger, f"the form takes a batch of {fixed}")
 
 
 class _MemoryUse:

@@ -3,6 +3,7 @@
 Normalization happens inside the graph (see `samebox.networks.nets.contract`).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from samebox.core.typed import from_json
 
 Image = NDArray[np.uint8]
 
+MAX_PIXELS = 200_000_000  # of an image file; a decoded pixel takes three bytes
+
 MAX_SIDE = 16384  # pixels of a canvas; a rule beyond it would allocate gigabytes for an image
 
 
@@ -24,16 +27,45 @@ def read_image(path: str | Path) -> Image:
     """The image [H,W,3], RGB 0..255, rotated upright by its EXIF orientation.
 
     OpenCV decodes it, as in the training of the detectors; grey and 16-bit files become 8-bit colour. Raises
-    SameboxError if the file is absent, empty or not an image that OpenCV can decode.
+    SameboxError if the file is absent, empty, not an image that OpenCV can decode, or larger than MAX_PIXELS.
     """
     path = Path(path)
     if not path.is_file():
         raise SameboxError(f"{path}: no such image; check the path")
+    _check_pixels(path)
     encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except cv2.error:  # such as a header that states more pixels than OpenCV allocates
+        image = None
     if image is None:
         raise SameboxError(f"{path}: not an image that OpenCV can decode; save it again as JPEG or PNG")
     return np.ascontiguousarray(image[..., ::-1], np.uint8)
+
+
+def _check_pixels(path: Path) -> None:
+    """Raise SameboxError if the header of an image file states more than MAX_PIXELS.
+
+    A file of 109 kB can hold 900 million pixels of one colour, which take 2.7 GB once decoded.
+    """
+    import PIL.Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit here is our own
+            with PIL.Image.open(path) as image:
+                width, height = image.size
+    except PIL.Image.DecompressionBombError:  # above twice Pillow's own limit
+        raise _too_large(path, "") from None
+    except (OSError, ValueError, SyntaxError, OverflowError):  # of formats and files that Pillow cannot read
+        return
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f" of {width}x{height}")
+
+
+def _too_large(path: Path, size: str) -> SameboxError:
+    limit = MAX_PIXELS // 1_000_000
+    return SameboxError(f"{path}: an image{size} has more than {limit} million pixels; save it smaller")
 
 
 def opencv_resize(image: Image, height: int, width: int) -> Image:

@@ -35,6 +35,16 @@ def test_num_batches_tracked_may_be_missing(network):
     assert torch.equal(network[1].running_var, state["1.running_var"])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_parameters_that_are_not_finite_are_listed_and_nothing_is_copied(network, value):
+    state = state_of(network)
+    before = network[0].weight.detach().clone()
+    state["0.bias"][1] = value
+    with pytest.raises(SameboxError, match=r"net\.pth: 1 parameters are NaN or infinite: 0\.bias; choose"):
+        load_strictly(network, state, "net.pth")
+    assert torch.equal(network[0].weight, before)
+
+
 def test_differences_are_listed_in_one_line_and_nothing_is_copied(network):
     state = state_of(network)
     before = network[0].bias.detach().clone()

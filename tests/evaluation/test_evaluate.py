@@ -11,7 +11,7 @@ from truth_runner import TruthRunner
 import samebox.evaluation.evaluate
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.results import results_from_detections
-from samebox.comparing.measures import FURTHER
+from samebox.comparing.measures import FURTHER, measure
 from samebox.core.errors import NotHere, SameboxError
 from samebox.detector import Detector, load
 from samebox.evaluation.evaluate import evaluate_form, form_not_run
@@ -190,6 +190,14 @@ def test_a_form_with_a_fixed_batch_is_evaluated_at_any_batch_size(dataset):
     for image, rows in alone.items():
         np.testing.assert_allclose(full[image], rows, atol=1e-2)
         np.testing.assert_allclose(split[image], rows, atol=1e-2)
+
+
+def test_a_batch_above_a_fixed_batch_is_not_filled_with_the_answers_of_smaller_batches(dataset):
+    facts = {"title": "fixed", "dataset": "shapes", "notes": []}
+    form = evaluate_form(facts, lambda: load(demo_forms.fixed()[0]), dataset, [1, 2, 4], 0)
+    assert set(form.metrics["score"]) == {"1", "2"}
+    assert form.metrics["batches_not_run"] == {"4": "the form takes a batch of 2"}
+    assert measure(form.metrics, "bbox", 4) == "the form takes a batch of 2"
 
 
 @pytest.mark.parametrize("batches", [[], [0], [-4], [1, 0], ["4"], [2.0], [True]])

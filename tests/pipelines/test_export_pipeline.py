@@ -66,6 +66,13 @@ def test_disagreement_with_pytorch_is_an_error(monkeypatch, apart, limits):
         pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
 
 
+def test_nothing_detected_is_no_agreement(monkeypatch):
+    monkeypatch.setattr(pipeline, "agreement", lambda *_: Agreement(0, 0, np.zeros(0), np.zeros(0)))
+    demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
+    with pytest.raises(SameboxError, match="verify: neither PyTorch nor ONNX Runtime detects anything in"):
+        pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
+
+
 def test_pixels_of_another_class_are_an_error(monkeypatch):
     alike = Agreement(4, 4, np.zeros(4), np.zeros(4), pixels=0.98)
     monkeypatch.setattr(pipeline, "agreement", lambda *_: alike)

@@ -1,5 +1,6 @@
 import json
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -107,6 +108,27 @@ class TestReadImage:
             read_image(path)
         assert str(error.value).startswith(f"{path}: ")
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(("width", "height"), [(15_000, 14_000), (30_000, 30_000)])
+    def test_a_small_file_of_too_many_pixels_is_not_decoded(self, tmp_path, width, height):
+        path = tmp_path / "bomb.png"
+        row = zlib.compress(bytes(width // 8 + 1), 9)  # black and white: a bit per pixel
+        header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+        chunks = (b"IHDR" + header, b"IDAT" + row, b"IEND")
+        body = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+        with pytest.raises(
+            SameboxError, match=r"bomb\.png: an image.* more than 200 million pixels; save it"
+        ):
+            read_image(path)
+
+    def test_a_header_that_states_more_than_memory_is_an_error(self, tmp_path):
+        path = tmp_path / "header.bmp"
+        path.write_bytes(
+            struct.pack("<2sIIIIiiHHIIiiII", b"BM", 104, 0, 54, 40, 2**30, 2**30, 1, 24, *[0] * 6)
+        )
+        with pytest.raises(SameboxError, match=r"header\.bmp: "):
+            read_image(path)
 
     def test_an_absent_file_is_an_error(self, tmp_path):
         with pytest.raises(SameboxError, match=r"gone\.jpg: no such image"):

@@ -42,7 +42,8 @@ class SoftNMS(nn.Module):
             score, index = remaining.max(1, keepdim=True)
             box, label = gather_rows(boxes, index), labels.gather(1, index)
             common = intersections(box, boxes)[:, 0]
-            iou = common / (areas(box) + areas(boxes) - common)
+            # without the limit, two boxes without an area would give 0 / 0
+            iou = common / (areas(box) + areas(boxes) - common).clamp(min=torch.finfo(common.dtype).tiny)
             weight = torch.where(labels == label, torch.exp(-iou.square() / self.sigma), 1.0)
             decayed = remaining * weight
             dropped = (decayed < self.min_score) | (indices == index)

@@ -26,11 +26,13 @@ bilinear = partial(F.interpolate, mode="bilinear", align_corners=False)
 
 
 def with_coordinates(x: Tensor) -> Tensor:
-    """Appends the x and y coordinates of the cells, each from -1 to 1: [B,C,H,W] → [B,C+2,H,W]."""
+    """Appends the x and y coordinates of the cells, each from -1 to 1: [B,C,H,W] → [B,C+2,H,W].
+
+    A single cell has the coordinate -1, as the original's linspace gives it.
+    """
     batch, _, height, width = x.shape
-    down, across = (
-        torch.arange(extent, device=x.device).to(x.dtype) * 2 / (extent - 1) - 1 for extent in (height, width)
-    )
+    indices = (torch.arange(extent, device=x.device).to(x.dtype) for extent in (height, width))
+    down, across = (index * 2 / index[-1:].clamp(min=1) - 1 for index in indices)
     grid = torch.stack([across.expand(height, -1), down[:, None].expand(-1, width)])
     return torch.cat([x, grid.expand(batch, -1, -1, -1)], 1)
 

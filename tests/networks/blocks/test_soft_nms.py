@@ -55,3 +55,11 @@ def test_a_box_below_min_score_is_dropped():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]]])
     _, scores, _ = SoftNMS(SIGMA, 0.1, 3)(boxes, torch.tensor([[0.9, 0.5, 0.05]]), torch.zeros(1, 3).long())
     assert scores[0].tolist() == pytest.approx([0.9, 0, 0])  # 0.5 / e² = 0.07
+
+
+def test_boxes_without_an_area_give_finite_scores():
+    """Also inverted ones, which padding rows may hold."""
+    boxes = torch.tensor([[[5.0, 5, 5, 5], [5, 5, 5, 5], [9, 9, 2, 2], [0, 0, 10, 10]]])
+    scores = torch.tensor([[0.9, 0.8, 0.0, 0.7]])
+    _, decayed, _ = SoftNMS(SIGMA, MIN_SCORE, 5)(boxes, scores, torch.zeros(1, 4).long())
+    assert decayed[0].tolist() == pytest.approx([0.9, 0.8, 0.7, 0, 0])

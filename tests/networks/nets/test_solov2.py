@@ -153,6 +153,19 @@ def test_coordinates_range_from_minus_1_to_1_across_and_down():
     assert y.tolist() == [[-1] * 5, [0] * 5, [1] * 5]
 
 
+def test_a_single_cell_has_the_coordinate_minus_1():
+    x, y = with_coordinates(torch.zeros(1, 2, 1, 3))[0, 2:]
+    assert x.tolist() == [[-1, 0, 1]]
+    assert y.tolist() == [[-1, -1, -1]]
+
+
+@pytest.mark.parametrize("canvas", [(32, 128), (128, 32)])
+def test_a_canvas_whose_coarsest_map_is_one_cell_high_or_wide(network, graph, canvas):
+    images = padded_noise([canvas], *canvas)
+    assert (run(network, images, [canvas])["scores"] > 0).any()
+    assert_onnx_matches(graph, 18, [(images, [list(canvas)])], atol=1e-3)
+
+
 def test_only_masks_of_the_same_class_and_a_higher_score_decay_a_score():
     mask = torch.ones(1, 3, 4)
     scores, labels = torch.tensor([[0.5, 0.9, 0.8]]), torch.tensor([[0, 0, 1]])
