@@ -47,7 +47,7 @@ from stages.compose import artifact, plain
 from stages.runtimes import runtimes
 from stages.search import choices
 from stages.sections import gate
-from stages.track import flat, key, tags
+from stages.track import content_hash, flat_config, tags
 
 # Of a runtime: where its files lie, for which their hashes stand
 PLACES = ("folder", "source")
@@ -63,12 +63,12 @@ def run(config: DictConfig, command: str = "chain") -> None:
     line = f"samebox {command} {shlex.join(sys.argv[1:])}"
     part = Section(forms, dataset, [line], comparisons.differences, comparisons.intervals, gate(config))
     comparison = part.comparison
-    values = dict(flat(plain(config)))
+    values = dict(flat_config(plain(config)))
     track(
         comparison,
         forms,
         store=f"sqlite:///{config.paths.store}",
-        key=key(values, comparison),
+        key=content_hash(values, comparison),
         config=values,
         tags=tags(),
         models={},

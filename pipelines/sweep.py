@@ -45,7 +45,7 @@ from stages.compared import compared
 from stages.compose import check, compose, hydra_message, plain
 from stages.search import CONF, choices
 from stages.sections import gate, table
-from stages.track import flat, tags
+from stages.track import flat_config, tags
 
 # The parts of the configuration that every detector has alike; whose keys are the parameters in MLflow
 PARAMETERS = ("export", "simplify", "precision", "engine", "evaluate", "differences", "compare")
@@ -144,8 +144,8 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
         store=store,
         key=point.key,
         title=title(point),
-        params={**dict(flat(parameters)), **names, **point.values},
-        config=dict(flat(values)),
+        params={**dict(flat_config(parameters)), **names, **point.values},
+        config=dict(flat_config(values)),
         tags=tags(),
     )
 

@@ -1,1 +1,1 @@
-"""The stages of the pipeline, one thin module each: config in, one call of samebox, artifact out."""
+"""The stages of the pipeline, a module each: it takes a config, calls samebox and writes an artifact."""

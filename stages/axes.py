@@ -1,4 +1,4 @@
-"""The axes in params.yaml, which DVC's matrices cover."""
+"""The axes in params.yaml: the lists that the matrices of dvc.yaml combine."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 
 def axis(name: str) -> list[str]:
-    """The choices on the axis `name`, in order."""
+    """The names on an axis, in order."""
     return list(OmegaConf.select(OmegaConf.load(PARAMS), name))

@@ -1,6 +1,6 @@
-"""A checkpoint by itself: the choice of `conf/detector` that describes it, in eager PyTorch.
+"""The runner of a checkpoint: the network that its choice of `conf/detector` describes, in eager PyTorch.
 
-`samebox.load` asks here, and nowhere else, for what Hydra composes.
+`samebox.load` reaches Hydra only through the entry point that names this module.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from stages.search import choices
 
 
 def checkpoint_runner(path: Path, detector: str | None, device: str) -> Runner:
-    """The checkpoint in the network of the choice `detector`, or else of the one that names its hash.
+    """The runner of a checkpoint of the choice `detector`, by default of the one that names its hash.
 
-    Raises SameboxError where no choice or several name it, or the checkpoint is of another network.
+    Raises SameboxError if no choice or several name it, or if the checkpoint belongs to another network.
     """
     choice = detector or detector_of(path)
     return torch_runner(compose("export", [f"detector={choice}"]), existing(path), device)

@@ -1,4 +1,4 @@
-"""Bring a detector's checkpoint, and the data set that it is scored on."""
+"""Fetch the checkpoint of a detector, and the data set that it is scored on."""
 
 from omegaconf import DictConfig
 
@@ -8,7 +8,7 @@ from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:
-    """The checkpoint at `detector.source` to its place among the artifacts; the data set to its own."""
+    """Copy or download the checkpoint, and the data set's archives to the folders that they name."""
     target = artifact(config, config.paths.torch, config.paths.checkpoint_file)
     fetch(config.detector.source, target, config.detector.sha256)
     for archive in config.dataset.archives:

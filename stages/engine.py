@@ -1,4 +1,4 @@
-"""An ONNX file to an engine, or to a session of ONNX Runtime on a GPU."""
+"""Build an engine from an ONNX file, or a session of ONNX Runtime on a GPU."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:
-    """Build for the targets and the profile of `engine`; where it cannot be built here, leave the reason."""
+    """Build for `engine.targets` and `engine.profile`, or write why this machine cannot build it."""
     source = artifact(config, config.runtime.source, config.paths.onnx_file)
     target = artifact(config, config.runtime.folder, config.runtime.file)
     flavour = config.runtime.flavour
@@ -43,9 +43,9 @@ def run(config: DictConfig) -> None:
 
 
 def profile(config: DictConfig, rule: Preprocess) -> Profile:
-    """The profile in `engine.profile`; heights and widths that it leaves null follow from the resize rule."""
-    asked, (heights, widths) = config.engine.profile, canvas_ranges(rule)
-    return Profile(asked.batch, asked.height or heights, asked.width or widths)
+    """The profile in `engine.profile`; null heights and widths follow from the resize rule."""
+    ranges, (heights, widths) = config.engine.profile, canvas_ranges(rule)
+    return Profile(ranges.batch, ranges.height or heights, ranges.width or widths)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One form of a detector, scored on its data set."""
+"""Score one form of a detector on its data set."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate the form `runtime`; where this machine cannot run it, what is left says so."""
+    """Write the evaluated form `runtime`, or why this machine cannot run it."""
     write_evaluated(artifact(config, config.paths.evaluated, config.runtime.name), evaluate(config))
 
 
 def evaluate(config: DictConfig) -> EvaluatedForm:
-    """The form measured, or the reason why it was not."""
+    """The evaluated form, or the reason why it was not run."""
     path = artifact(config, config.runtime.folder, config.runtime.file)
     dataset = dataset_of(plain(config.dataset))
     runner = instantiate(config.runtime.runner)
@@ -36,21 +36,21 @@ def evaluate(config: DictConfig) -> EvaluatedForm:
             dataset,
             config.evaluate.batches,
             config.evaluate.warmup,
-            limits(config),
+            invariance_limits(config),
         )
     except NotHere as reason:
-        return form_not_run(facts(config, path), f"{built(path)}not run: {reason}")
+        return form_not_run(facts(config, path), f"{build_text(path)}not run: {reason}")
 
 
-def limits(config: DictConfig) -> InvarianceLimits:
-    """Those of the invariance checks, for the form's precision."""
-    usual = plain(config.evaluate.invariance)
-    by_precision = usual.pop("of")
-    return InvarianceLimits(**usual | by_precision.get(config.runtime.get("precision"), {}))
+def invariance_limits(config: DictConfig) -> InvarianceLimits:
+    """The limits of the invariance checks for the form's precision."""
+    default = plain(config.evaluate.invariance)
+    by_precision = default.pop("of")
+    return InvarianceLimits(**default | by_precision.get(config.runtime.get("precision"), {}))
 
 
 def facts(config: DictConfig, path: Path) -> dict[str, Any]:
-    """What is known of a form before it runs."""
+    """The entries of metrics.json that are known before the form runs."""
     return {
         "detector": config.detector.name,
         "model": config.detector.model,
@@ -62,7 +62,7 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
         "published": plain(config.detector.published),
         "artifact_mb": path.stat().st_size / 1e6 if path.exists() else None,
         "notes": [
-            *notes(path.with_name(config.paths.simplify_file)),
+            *simplify_notes(path.with_name(config.paths.simplify_file)),
             *precision_notes(path.with_name(config.paths.precision_file)),
             *config.runtime.get("notes", ()),
         ],
@@ -71,24 +71,24 @@ def facts(config: DictConfig, path: Path) -> dict[str, Any]:
     }
 
 
-def notes(simplify_report: Path) -> list[str]:
-    """What the table says of a file that was to be simplified and was not."""
+def simplify_notes(simplify_report: Path) -> list[str]:
+    """The note on a file that could not be simplified."""
     reason = read_json(simplify_report)["reason"] if simplify_report.exists() else None
-    return [f"not simplified, the graph went on as it was: {reason}"] if reason else []
+    return [f"not simplified, the exported graph is used: {reason}"] if reason else []
 
 
 def precision_notes(precision_report: Path) -> list[str]:
-    """What the table says of a file in another precision: what was read back from it, and what overflowed."""
+    """The notes on a file in another precision: its products by type, and the tensors that overflow."""
     if not precision_report.exists():
         return []
     report = read_json(precision_report)
-    found = ", ".join(f"{count} in {name}" for name, count in report["products"].items())
-    beyond = [f"{name} overflows it and is left in fp32" for name in report["overflows"]]
-    return [f"products with weights: {found}", *beyond]
+    products = ", ".join(f"{count} in {name}" for name, count in report["products"].items())
+    overflows = [f"{name} overflows the type and stays in fp32" for name in report["overflows"]]
+    return [f"products with weights: {products}", *overflows]
 
 
-def built(path: Path) -> str:
-    """For an engine, what it was built for; nothing for another form."""
+def build_text(path: Path) -> str:
+    """What an engine was built for, and how long it took; empty for a form without an engine."""
     if not sidecar(path).exists():
         return ""
     report = engine_report(path)

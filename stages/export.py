@@ -1,4 +1,4 @@
-"""The checkpoint to ONNX."""
+"""Export the checkpoint to ONNX."""
 
 from omegaconf import DictConfig
 
@@ -8,7 +8,7 @@ from stages.networks import batch_size, load_network
 
 
 def run(config: DictConfig) -> None:
-    """Export the detector at the opset, lowering and shape that `export` asks for."""
+    """Export the detector with the opset, lowering and shape in `export`."""
     loaded = load_network(config, artifact(config, config.paths.torch, config.paths.checkpoint_file))
     export(
         loaded.network,

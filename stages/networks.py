@@ -19,8 +19,8 @@ from stages.compose import plain
 def load_network(config: DictConfig, path: Path) -> LoadedNetwork:
     """Build `config.detector` and load the checkpoint at `path` into it, strictly.
 
-    Of `config.export`, `shape` fixes the canvas, and the network follows `masked_norm` and `postprocess`.
-    Raises SameboxError if the checkpoint belongs to another network, or the network has no such norm.
+    `config.export` fixes the canvas by `shape`, and sets the network's `masked_norm` and `postprocess`.
+    Raises SameboxError if the checkpoint belongs to another network, or the network has no masked norm.
     """
     checkpoint = read_checkpoint(existing(path, "run stages.download first"))
     detector = config.detector
@@ -28,7 +28,7 @@ def load_network(config: DictConfig, path: Path) -> LoadedNetwork:
     OmegaConf.update(detector, "num_classes", len(names))
     if config.export.masked_norm:
         if "masked_norm" not in detector.network:
-            raise SameboxError(f"export.masked_norm: {detector.name} has no such norm; leave it false")
+            raise SameboxError(f"export.masked_norm: {detector.name} has no masked norm; set it to false")
         OmegaConf.update(detector.network, "masked_norm", True)
     loaded = construct.load_network(
         plain(detector), checkpoint, names, preprocess(config), config.export.postprocess
@@ -37,7 +37,7 @@ def load_network(config: DictConfig, path: Path) -> LoadedNetwork:
 
 
 def class_names(config: DictConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The names in the detector's config, else those in the checkpoint, else those of the data set."""
+    """The class names in the detector's config, else in the checkpoint, else in the data set."""
     return tuple(config.detector.class_names or checkpoint.class_names or config.dataset.class_names)
 
 
@@ -68,7 +68,7 @@ def _ids(config: DictConfig, names_key: str, ids_key: str) -> dict[str, int]:
 
 
 def preprocess(config: DictConfig) -> Preprocess:
-    """The detector's rule, on the canvas that `export.shape` fixes or on any."""
+    """The detector's preprocessing, on the fixed canvas of `export.shape` if that is not dynamic."""
     rule = Preprocess.from_dict(plain(config.detector.preprocess))
     canvas = dimensions(config.export.shape)
     return rule if canvas is None else rule.on_canvas(*canvas)
@@ -88,7 +88,7 @@ def dimensions(shape: Any) -> tuple[int, int] | None:
 
 
 def batch_size(batch: Any) -> int | None:
-    """The number, None for "dynamic". Raises SameboxError for anything else."""
+    """The batch size, None for "dynamic". Raises SameboxError for anything else."""
     if batch == "dynamic":
         return None
     if not isinstance(batch, int) or batch < 1:

@@ -1,4 +1,4 @@
-"""The simplified ONNX file in another precision."""
+"""Convert the simplified ONNX file to another precision."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
-    """Convert by `precision`, read back what came of it, and leave that beside the file."""
+    """Write the file in the precision, and beside it a report of what its nodes compute in."""
     target = artifact(config, config.precision.folder, config.paths.onnx_file)
     report = convert_precision(
         artifact(config, config.paths.simplified, config.paths.onnx_file),
@@ -31,20 +31,22 @@ def run(config: DictConfig) -> None:
 
 
 def rule(config: DictConfig) -> PrecisionRule:
-    """What `precision` lets leave fp32."""
-    asked = config.precision
-    return PrecisionRule(plain(asked.products), plain(asked.between), [*asked.keep, *asked.unbuilt])
+    """The nodes that may leave fp32, by the keys of `precision`."""
+    settings = config.precision
+    return PrecisionRule(
+        plain(settings.products), plain(settings.between), [*settings.keep, *settings.unbuilt]
+    )
 
 
 def images(folder: Path, count: int) -> list[Path]:
-    """`count` of the images in `folder`, evenly spread over them by name; all where there are fewer.
+    """`count` of the images in `folder`, evenly spread over their names; all if there are fewer.
 
-    Raises SameboxError where the folder is absent, and for a count below 1.
+    Raises SameboxError if the folder is absent, or for a count below 1.
     """
     if count < 1:
         raise SameboxError(f"precision.count: {count}: give a number from 1 up")
-    found = images_in(folder)
-    return [found[index * len(found) // count] for index in range(count)] if len(found) > count else found
+    paths = images_in(folder)
+    return [paths[index * len(paths) // count] for index in range(count)] if len(paths) > count else paths
 
 
 if __name__ == "__main__":

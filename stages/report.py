@@ -19,7 +19,7 @@ from stages.sections import section
 
 
 def run(config: DictConfig) -> None:
-    """Leave the page and its Markdown; each detector is composed for its own data set."""
+    """Write the page and its Markdown. Each detector is composed on its own, for its data set."""
     sections = [section(compose("compare", [f"detector={name}"])) for name in axis("detectors")]
     folder = Path(config.paths.report)
     write_report(folder, sections, images=config.compare.images, threshold=config.compare.score)

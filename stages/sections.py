@@ -1,4 +1,4 @@
-"""A detector's part of the page, from the evaluated forms and what the stage differences has left."""
+"""A detector's part of the page, from its evaluated forms and what the stage differences wrote."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The ONNX file through onnxsim; where that fails, the unsimplified graph goes on."""
+"""Simplify the ONNX file with onnxsim; if that fails, write the exported graph."""
 
 from omegaconf import DictConfig
 
@@ -8,7 +8,7 @@ from stages.compose import artifact, main
 
 
 def run(config: DictConfig) -> None:
-    """Simplify, check against the unsimplified graph, and leave the report beside the file."""
+    """Simplify, compare with the exported graph, and write the report beside the file."""
     target = artifact(config, config.paths.simplified, config.paths.onnx_file)
     report = simplify_onnx(
         artifact(config, config.paths.onnx, config.paths.onnx_file),

@@ -1,4 +1,4 @@
-"""All forms of a detector as MLflow runs."""
+"""Record all forms of a detector as MLflow runs."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from stages.compose import artifact, main, plain
 
 
 def run(config: DictConfig) -> None:
-    """Record the runs, nested under one of the detector's own, and leave its id."""
-    values, compared = dict(flat(plain(config))), read_compared(config)
+    """Record the runs, nested under one of the detector, and write the id of that."""
+    values, compared = dict(flat_config(plain(config))), read_compared(config)
     comparison = Comparison(compared.metrics, compared.intervals)
     run_id = track(
         comparison,
         [with_curves(config, metrics) for metrics in compared.metrics],
         store=f"sqlite:///{config.paths.store}",
-        key=key(values, comparison),
+        key=content_hash(values, comparison),
         config=values,
         tags=tags(),
         models={"simplified": artifact(config, config.paths.simplified, config.paths.onnx_file)},
@@ -42,17 +42,17 @@ def with_curves(config: DictConfig, metrics: dict[str, Any]) -> EvaluatedForm:
     return EvaluatedForm(metrics, read_json(folder / "curves.json"))
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a nested config."""
+def flat_config(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested config."""
     for name, value in config.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
+            yield from flat_config(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def key(config: Mapping[str, Any], comparison: Comparison) -> str:
-    """What stands for all that is recorded: the same for the same figures under the same config."""
+def content_hash(config: Mapping[str, Any], comparison: Comparison) -> str:
+    """A hash of all that is recorded: equal for equal figures under an equal config."""
     content = json.dumps([config, comparison.forms, comparison.intervals], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

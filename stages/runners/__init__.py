@@ -1,4 +1,4 @@
-"""What each choice of `conf/runtime` runs: config and artifact in, runner out.
+"""The runner of each runtime, named by the `_target_` in its config: from a config and an artifact.
 
-A module for each package that it takes: those that do without PyTorch start two seconds sooner.
+One module for each package that is imported: a stage that needs no PyTorch starts two seconds sooner.
 """

@@ -1,4 +1,4 @@
-"""Engines."""
+"""The runner of engines."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from samebox.runners.tensorrt import TensorRTRunner
 
 
 def engine_runner(config: DictConfig, path: Path) -> Runner:
-    """An engine in TensorRT. Raises NotHere with the reason that the engine stage left in its place."""
+    """The runner of an engine. Raises NotHere with the reason that the stage engine wrote in its place."""
     reason = path.with_name(config.paths.not_built_file)
     if reason.exists():
         raise NotHere(reason.read_text().strip())

@@ -1,4 +1,4 @@
-"""The network itself."""
+"""The runner of the network in PyTorch."""
 
 from pathlib import Path
 

@@ -2,7 +2,7 @@ from samebox.coco.evaluated import EvaluatedForm, write_evaluated
 from stages import differences
 from stages.compared import read_compared
 from stages.compose import compose
-from stages.evaluate import limits
+from stages.evaluate import invariance_limits
 
 METRICS = {
     "detector": "retinanet_shapes", "dataset": "shapes", "status": "measured", "reason": None, "score": {},
@@ -11,13 +11,13 @@ METRICS = {
 
 
 def test_a_precision_has_limits_of_its_own():
-    usual = limits(compose("evaluate", ["runtime=torch"]))
-    assert limits(compose("evaluate", ["runtime=int8"])) == usual
+    usual = invariance_limits(compose("evaluate", ["runtime=torch"]))
+    assert invariance_limits(compose("evaluate", ["runtime=int8"])) == usual
     for precision in ("fp16", "bf16"):
-        wider = limits(compose("evaluate", [f"runtime=tensorrt_rtx_{precision}"]))
+        wider = invariance_limits(compose("evaluate", [f"runtime=tensorrt_rtx_{precision}"]))
         assert (wider.images, wider.box > usual.box, wider.share < usual.share) == (4, True, True)
     given = ["evaluate.invariance.images=0", "evaluate.invariance.of.fp16.box=0.3", "runtime=fp16"]
-    chosen = limits(compose("evaluate", given))
+    chosen = invariance_limits(compose("evaluate", given))
     assert (chosen.images, chosen.box) == (0, 0.3)
 
 

@@ -1,4 +1,4 @@
-"""A user's mistake ends in one line that names it and the mend, with exit code 1."""
+"""A user's mistake ends in one line that names it and the fix, with exit code 1."""
 
 import importlib
 import json
@@ -17,7 +17,7 @@ CHECKPOINT = "demo/checkpoints/retinanet_shapes.pth"
 FOLDERS = ("torch", "onnx", "simplified", "evaluated", "differences", "compared", "tracked", "report")
 MODEL = [f"checkpoint={CHECKPOINT}", "out=model.onnx"]
 
-# Stage, its overrides, and what the line says. `HERE` is a folder that holds nothing but the checkpoint
+# Stage, its overrides, and a pattern of the line. `HERE` is a folder with the checkpoint only
 MISTAKES = {
     "unknown detector": (
         "export",
@@ -135,7 +135,7 @@ MISTAKES = {
     "evaluated before exported": (
         "evaluate",
         ["runtime=onnx"],
-        r"onnx/retinanet_shapes/model\.onnx: no such file; run the stage before",
+        r"onnx/retinanet_shapes/model\.onnx: no such file; run the stage that writes it",
     ),
     "evaluated before built": (
         "evaluate",
@@ -157,7 +157,11 @@ MISTAKES = {
         [],
         r"differences\.json: no such file; run stages\.differences",
     ),
-    "told apart before evaluated": ("differences", [], r"retinanet_shapes/torch/metrics\.json: no such file"),
+    "differences before evaluated": (
+        "differences",
+        [],
+        r"retinanet_shapes/torch/metrics\.json: no such file",
+    ),
     "tracked before the differences": (
         "track",
         [],
@@ -297,16 +301,16 @@ def here(tmp_path, monkeypatch):
 
 
 def command_line(here, overrides):
-    """The overrides, with all that is made going to `here`."""
+    """The overrides, with all output folders in `here`."""
     folders = [f"paths.{name}={here}/{name}" for name in FOLDERS]
     return [*folders, f"paths.store={here}/m.db", *(text.replace("HERE", str(here)) for text in overrides)]
 
 
-def ends(call):
-    """The line that a mistake ends in."""
+def error_line(call):
+    """The line on stderr that a mistake ends in."""
     with pytest.raises(SystemExit) as end:
         call()
-    line = end.value.code  # a text as its code: Python writes it to stderr, and exits with 1
+    line = end.value.code  # Python writes a code that is text to stderr, and exits with 1
     assert isinstance(line, str)
     assert line.startswith("error: ")
     assert "\n" not in line
@@ -314,35 +318,35 @@ def ends(call):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_in_one_line(name, here, monkeypatch, capsys):
-    stage, overrides, said = MISTAKES[name]
+def test_a_mistake_is_reported_in_one_line(name, here, monkeypatch, capsys):
+    stage, overrides, pattern = MISTAKES[name]
     module = importlib.import_module(stage if "." in stage else f"stages.{stage}")
     config = "export_file" if stage == "pipelines.export" else stage.removeprefix("pipelines.")
     before = sorted(here.rglob("*"))
     monkeypatch.setattr(sys, "argv", [stage, *command_line(here, overrides)])
     if stage == "pipelines.chain":
         sys.argv.append(f"work={here}/work")
-    line = ends(lambda: main(config, module.run))
-    assert re.search(said, line)
+    line = error_line(lambda: main(config, module.run))
+    assert re.search(pattern, line)
     assert capsys.readouterr().err == ""
-    assert sorted(here.rglob("*")) == before  # nothing is left of it, not even half a file
+    assert sorted(here.rglob("*")) == before  # it leaves nothing, not even half a file
     assert not (ROOT / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_a_mistake_in_a_sweep_is_told_before_it_starts(name, here, monkeypatch, capsys):
-    overrides, said = SWEEPS[name]
+def test_a_mistake_in_a_sweep_is_reported_before_it_starts(name, here, monkeypatch, capsys):
+    overrides, pattern = SWEEPS[name]
     monkeypatch.setattr(pipelines.sweep, "sweep", lambda: pytest.fail("the sweep was started"))
     monkeypatch.setattr(sys, "argv", ["sweep", "-m", *command_line(here, overrides)])
-    assert re.search(said, ends(lambda: guarded(pipelines.sweep.main)))
+    assert re.search(pattern, error_line(lambda: guarded(pipelines.sweep.main)))
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("module", "overrides", "said"),
+    ("module", "overrides", "pattern"),
     [
         ("stages.export", ["export.opset=99"], "error: export.opset: 99 is outside"),
-        ("stages.evaluate", ["runtime=onnx"], "no such file; run the stage before, which makes it"),
+        ("stages.evaluate", ["runtime=onnx"], "no such file; run the stage that writes it"),
         (
             "pipelines.sweep -m",
             ["export.opset=99,100", "work=HERE/work"],
@@ -351,10 +355,10 @@ def test_a_mistake_in_a_sweep_is_told_before_it_starts(name, here, monkeypatch, 
         ("pipelines.sweep", ["export.opset=16,18", "work=HERE/work"], "To sweep over it, add --multirun"),
     ],
 )
-def test_a_process_tells_one_line_and_exits_with_one(module, overrides, said, here):
+def test_a_process_writes_one_line_and_exits_with_one(module, overrides, pattern, here):
     command = [sys.executable, "-m", *module.split(), *command_line(here, overrides)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
-    assert said.replace("HERE", str(here)) in done.stderr
+    assert pattern.replace("HERE", str(here)) in done.stderr

@@ -43,7 +43,7 @@ def test_a_weight_that_is_kept_and_a_tensor_that_overflows(folder):
     precision.run(asked(folder, "fp16", "precision.keep=[w_head]"))
     assert precision_notes(folder / "fp16/retinanet_shapes/precision.json") == [
         "products with weights: 1 in fp16, 2 in fp32",
-        "body overflows it and is left in fp32",
+        "body overflows the type and stays in fp32",
     ]
 
 
