@@ -15,7 +15,7 @@ IMAGE = IMAGES / "000020000000.jpg"
 
 
 @pytest.mark.parametrize("name", ["retinanet_shapes", "mask_rcnn_shapes"])
-def test_a_checkpoint_is_of_the_detector_that_names_its_hash(name):
+def test_a_checkpoint_belongs_to_the_detector_that_names_its_hash(name):
     assert detector_of(ROOT / f"demo/checkpoints/{name}.pth") == name
 
 
@@ -28,7 +28,7 @@ def conf(tmp_path, monkeypatch):
     return tmp_path / "detector"
 
 
-def test_the_head_of_a_hash_is_enough_and_two_are_too_many(conf):
+def test_the_beginning_of_a_hash_is_enough_and_two_detectors_are_an_error(conf):
     digest = sha256(CHECKPOINT)
     (conf / "other.yaml").write_text(f"sha256: {'0' * 64}\n")
     (conf / "none.yaml").write_text("sha256: null\n")
@@ -40,7 +40,7 @@ def test_the_head_of_a_hash_is_enough_and_two_are_too_many(conf):
         detector_of(CHECKPOINT)
 
 
-def test_a_checkpoint_that_nobody_names_is_told_of(tmp_path):
+def test_a_checkpoint_that_no_detector_names_is_an_error(tmp_path):
     (tmp_path / "mine.pth").write_bytes(b"weights")
     with pytest.raises(SameboxError, match=r"mine\.pth: no choice .* give its detector, or adopt") as told:
         samebox.load(tmp_path / "mine.pth")
@@ -50,7 +50,7 @@ def test_a_checkpoint_that_nobody_names_is_told_of(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl", ".pth.tar"])
-def test_a_checkpoint_answers_as_its_network_does(shapes, tmp_path, suffix):
+def test_a_checkpoint_gives_the_detections_of_its_network(shapes, tmp_path, suffix):
     (tmp_path / f"model{suffix}").symlink_to(CHECKPOINT)
     expected = Detector(TorchRunner(shapes.network, shapes.spec).__enter__())(IMAGE)
     with samebox.load(tmp_path / f"model{suffix}") as detector:
@@ -61,14 +61,14 @@ def test_a_checkpoint_answers_as_its_network_does(shapes, tmp_path, suffix):
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def test_the_detector_that_is_named_has_to_fit():
+def test_the_named_detector_must_fit():
     with pytest.raises(SameboxError, match=r"retinanet_shapes\.pth: does not fit the network"):
         samebox.load(CHECKPOINT, detector="mask_rcnn_shapes")
     with pytest.raises(SameboxError, match=r"Could not find 'detector/no_such'; Available options"):
         samebox.load(CHECKPOINT, detector="no_such")
 
 
-def test_the_device_is_pytorchs():
+def test_the_device_is_one_of_pytorch():
     with pytest.raises(SameboxError, match="device: 'tpu' is not one of cpu, cuda"):
         samebox.load(CHECKPOINT, device="tpu")
     torch = pytest.importorskip("torch")
@@ -77,7 +77,7 @@ def test_the_device_is_pytorchs():
             samebox.load(CHECKPOINT, device="cuda")
 
 
-def test_without_the_pipeline_a_checkpoint_names_the_extra(monkeypatch):
+def test_without_the_pipeline_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(detectors, "_CHECKPOINT_RUNNERS", "samebox.none")
     with pytest.raises(SameboxError, match=r"shapes\.pth: a checkpoint needs the pipeline; run pip install"):
         samebox.load(CHECKPOINT)

@@ -1,4 +1,4 @@
-"""The configs as they stand: every choice composes, every network is built, every name is known."""
+"""The configs: every choice composes, every network is built, every name has a config."""
 
 import re
 from itertools import product
@@ -22,7 +22,7 @@ FILES = sorted(CONF.rglob("*.yaml"))
 
 
 def composed(primary, *overrides):
-    # a file that is to be exported has no default
+    # keys without a default
     given = ["checkpoint=a.pth", "out=a.onnx"] if primary == "export_file" else []
     return compose(primary, [*given, *overrides])
 
@@ -56,10 +56,10 @@ def test_every_choice_of_a_group_has_the_name_of_its_file(group, primary):
 def test_a_network_is_built_from_its_config(detector):
     config = composed("export", f"detector={detector}")
     config.detector.num_classes = 7  # stages take it from the class names
-    with torch.device("meta"):  # shapes without values: the largest network is built as fast as the least
+    with torch.device("meta"):  # shapes without values: all networks are built equally fast
         network = build(plain(config.detector)["network"])
     assert network.outputs in (BOXES, MASKS, KEYPOINTS, PANOPTIC, SEGMENTS)
-    if network.outputs == PANOPTIC:  # logits for things, and for each class that the rule names
+    if network.outputs == PANOPTIC:  # logits for things, and for each stuff class of the rule
         rule = config.detector.decoding.panoptic
         assert network.semantic_head.conv_logits.out_channels == 1 + len(rule.stuff_class_names)
     assert sum(parameter.numel() for parameter in network.parameters()) > 1e6
@@ -72,10 +72,10 @@ def test_a_detector_has_its_record(detector):
         pytest.skip("a user's own, from pipelines.adopt")
     assert re.match(r"https://|demo/|checkpoints/", record.source)
     if re.match(r"https://(dl\.fbaipublicfiles|download\.pytorch)", record.source):
-        assert record.sha256 is None  # those publishers name none
+        assert record.sha256 is None  # those publishers state no hash
     elif record.published:
         assert re.fullmatch("[0-9a-f]{8,64}", record.sha256)
-    else:  # nor is there a checkpoint but the user's own
+    else:  # the user trains the checkpoint
         assert record.sha256 is None
         assert record.source.startswith("checkpoints/")
     assert re.fullmatch(r"[\w.-]+", record.licence)
@@ -99,7 +99,7 @@ def test_every_name_on_an_axis_has_a_config():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_no_key_is_one_that_dvc_leaves_out_of_its_cache_key(path):
+def test_no_key_has_a_name_that_dvc_leaves_out_of_its_cache_key(path):
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     assert not {"size", "nfiles"} & {str(key) for key in keys(OmegaConf.to_container(config))}

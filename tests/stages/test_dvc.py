@@ -1,4 +1,4 @@
-"""What DVC itself makes of the graph, in a copy of the repository."""
+"""The stages that DVC runs after an edit, in a copy of the repository."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def resolve(project):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A pipeline whose stages all count as run: `resolve` was, and a word stands for what the others make."""
+    """A pipeline that is up to date. `resolve` has run; the outputs of the other stages are placeholders."""
     project = demo_forms.project(tmp_path_factory.mktemp("dvc") / "project")
     resolve(project)
     for stage in Repo(project).index.stages:
@@ -67,7 +67,7 @@ def edit(path, old, new):
 EVALUATIONS = {f"evaluate@{d}-{r}" for d in axis("detectors") for r in axis("runtimes")}
 
 
-def test_a_gpu_that_appears_calls_for_every_evaluation_and_nothing_else(project):
+def test_a_gpu_that_appears_reruns_every_evaluation_and_nothing_else(project):
     devices = project / "conf/machine/devices"
     loaded = devices.read_text()
     devices.unlink()
@@ -75,14 +75,14 @@ def test_a_gpu_that_appears_calls_for_every_evaluation_and_nothing_else(project)
     assert changed(project) == EVALUATIONS
 
 
-def test_an_edited_step_calls_for_that_step_and_for_the_record(project):
+def test_an_edited_step_reruns_that_step_and_its_record_in_mlflow(project):
     edit(project / "conf/step/simplify.yaml", "seconds: 600", "seconds: 601")
     tracks = {f"track@{detector}" for detector in axis("detectors")}
     assert changed(project) == tracks | {f"simplify@{detector}" for detector in axis("detectors")}
 
 
 @pytest.mark.parametrize("group", ["dataset", "detector", "family", "precision", "runtime"])
-def test_a_new_choice_calls_for_no_stage_but_resolve(project, group):
+def test_a_new_choice_reruns_no_stage_but_resolve(project, group):
     folder = project / "conf" / group
     shutil.copy(sorted(folder.glob("*.yaml"))[0], folder / "other.yaml")
     assert changed(project) == {"resolve"}
@@ -90,21 +90,21 @@ def test_a_new_choice_calls_for_no_stage_but_resolve(project, group):
     assert changed(project) == set()
 
 
-def test_another_detectors_config_calls_for_no_stage_but_resolve(project):
+def test_a_config_of_an_unused_detector_reruns_no_stage_but_resolve(project):
     edit(project / "conf/detector/retinanet_r50_fpn.yaml", "bbox: 36.5", "bbox: 36.4")
     assert changed(project) == {"resolve"}
     resolve(project)
     assert changed(project) == set()
 
 
-def test_a_published_figure_calls_for_no_other_detector(project):
+def test_a_published_figure_reruns_no_other_detector(project):
     edit(project / "conf/detector/retinanet_shapes.yaml", "bbox: 35.56", "bbox: 35.57")
     resolve(project)
     evaluations = {name for name in EVALUATIONS if "retinanet_shapes" in name}
     assert changed(project) == {*evaluations, "export@retinanet_shapes", "track@retinanet_shapes"}
 
 
-def test_an_edited_data_set_calls_for_every_stage_that_uses_it(project):
+def test_an_edited_data_set_reruns_every_stage_that_uses_it(project):
     edit(project / "conf/dataset/shapes.yaml", "name: shapes", "name: figures")
     resolve(project)
     steps = ("download", "export", "differences", "compare", "track")
@@ -112,7 +112,7 @@ def test_an_edited_data_set_calls_for_every_stage_that_uses_it(project):
     assert changed(project) == {*EVALUATIONS, *of_detectors, "report"}
 
 
-def test_an_edited_runtime_calls_for_its_own_stages(project):
+def test_an_edited_runtime_reruns_its_own_stages(project):
     edit(project / "conf/runtime/tensorrt_rtx.yaml", "TensorRT-RTX fp32", "TensorRT-RTX")
     resolve(project)
     stages = ("engine@{}-tensorrt_rtx", "evaluate@{}-tensorrt_rtx")

@@ -1,4 +1,4 @@
-"""dvc.yaml against the stages: DVC follows neither imports nor configs; what it is not told of goes stale."""
+"""dvc.yaml against the stages: DVC follows neither imports nor configs, so a stage must declare both."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = GRAPH["stages"]
-# Modules that cannot change an artifact; nor can what only they import
+# Modules that cannot change an artifact, with the reason. What only they import is exempt, too
 EXEMPT = {
     "samebox.core.errors": "the texts of errors end a stage",
     "samebox.core.text": "changes characters of hostile names only",
@@ -29,7 +29,7 @@ ALSO_COMPOSED = {"report": ["compare"]}
 
 
 def module_of(stage):
-    """The stage's module under stages/; one may serve several stages, as that of engines does."""
+    """The module of a stage below stages/. Several stages may share one, as those of engines do."""
     python, dash_m, module = STAGES[stage]["cmd"].split()[:3]
     assert (python, dash_m) == ("python", "-m")
     return module.removeprefix("stages.")
@@ -47,13 +47,13 @@ def defined(module):
 
 
 def origins(module):
-    """What a module imports by name: the name there → module and name where it is from."""
+    """What a module imports by name: the name there → its module and its name in that module."""
     imports = [node for node in tree(module).body if isinstance(node, ast.ImportFrom)]
     return {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
 
 
 def called(module, name, found):
-    """Add to `found` what the function reaches by name, through the stages' modules but not the library's."""
+    """Add to `found` what a function calls by name; calls within the library are not followed."""
     if (module, name) in found:
         return
     found.add((module, name))
@@ -68,7 +68,7 @@ def called(module, name, found):
 
 @cache
 def reached(stage):
-    """(module, name) of everything that a stage calls, the runners that Hydra calls for it included."""
+    """(module, name) of all that a stage calls, including the runners that Hydra instantiates."""
     found = set()
     called(f"stages.{module_of(stage)}", "run", found)
     if "runtime.runner" in keys_read(found):
@@ -78,7 +78,7 @@ def reached(stage):
 
 
 def keys_read(found):
-    """The dotted keys that functions of the stages read of their `config`."""
+    """The dotted keys of `config` that functions of the stages read."""
     keys = set()
 
     def visit(node):
@@ -121,7 +121,7 @@ def closure(modules):
 
 @cache
 def imported(stage):
-    """The files of all modules that a stage imports, those that conf/ names included."""
+    """The files of all modules that a stage imports, including those that conf/ names."""
     modules = closure({f"stages.{module_of(stage)}"})
     if "instantiate" in origins(f"stages.{module_of(stage)}"):
         modules |= closure(targets("runtime"))
@@ -136,7 +136,7 @@ def file_of(module):
 
 
 def modules_in(path):
-    """The file, or all modules in a folder; an `__init__` that only describes its folder is none."""
+    """The file, or all modules in a folder except `__init__`."""
     files = {path} if path.suffix else {file.relative_to(ROOT) for file in (ROOT / path).rglob("*.py")}
     return {file for file in files if file.name != "__init__.py"}
 
@@ -147,13 +147,13 @@ def code(stage):
 
 
 def parameters(stage):
-    """File → the keys of it that a stage declares, None for all; params.yaml's own come as plain names."""
+    """File → the keys of it that a stage declares, None for all. Keys of params.yaml are left out."""
     declared = [entry for entry in STAGES[stage].get("params", []) if isinstance(entry, dict)]
     return {file: keys for entry in declared for file, keys in entry.items()}
 
 
 def declares(stage, file, key=None):
-    """Whether a change of `key` in `file` makes the stage run."""
+    """Whether the stage runs again if `key` changes in `file`."""
     if any(Path(file).is_relative_to(dep) for dep in STAGES[stage]["deps"]):
         return True
     found = [keys for name, keys in parameters(stage).items() if file.startswith(name.partition("${")[0])]
@@ -161,7 +161,7 @@ def declares(stage, file, key=None):
 
 
 def resolved(stage, group):
-    """Whether a stage declares the resolved file of the choice that it uses of a group of conf/."""
+    """Whether the stage declares the resolved file of its choice in a group of conf/."""
     return any(dep.startswith(f"${{paths.resolved}}/{group}") for dep in STAGES[stage]["deps"])
 
 
@@ -181,7 +181,7 @@ def test_a_stage_declares_the_modules_that_it_imports(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_no_module_that_it_does_not_import(stage):
-    """Of a folder that is declared as a whole, it imports half or more."""
+    """It imports at least half of the modules in a folder that it declares."""
     declared = code(stage)
     shares = {dep: len(imported(stage) & modules_in(dep)) / len(modules_in(dep)) for dep in declared}
     assert {dep: share for dep, share in shares.items() if share < 0.5} == {}
@@ -198,14 +198,14 @@ def test_a_stage_declares_the_configs_that_it_reads(stage):
     ]
     assert {f"conf/{name}.yaml" for name in primary} <= set(STAGES[stage]["deps"])
     keys = {key for key in keys_read(reached(stage)) if not key.startswith("paths.")}
-    if "items" in keys:  # all of it
+    if "items" in keys:  # the whole config
         keys = {group.removeprefix("step/") for group in groups} - {"paths", "_self_"}
     missing = []
     for group, _, key in (key.partition(".") for key in sorted(keys)):
         first = key.partition(".")[0] or None
         step = f"step/{group}" in groups
         assert step or group in groups, f"conf/{module_of(stage)}.yaml does not compose {group}"
-        # the name of a choice is the name of its file, which is in the command; so is that of a form's folder
+        # the name of a choice is in the command, and a form's folder has the name of its runtime
         named = (group, first) in {("detector", "name"), ("runtime", "name"), ("runtime", "folder")}
         file = f"conf/step/{group}.yaml" if step else f"conf/{group}/any.yaml"
         if not (named or resolved(stage, group) or declares(stage, file, first)):
@@ -224,13 +224,13 @@ def test_every_declared_file_is_in_the_repository():
     declared |= {file for stage in STAGES for file in parameters(stage) if "${" not in file}
     assert [dep for dep in sorted(declared) if not (ROOT / dep).exists()] == []
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if tracked.returncode == 0:  # an unpacked archive of the project is no checkout
+    if tracked.returncode == 0:  # not in an unpacked archive of the project
         files = [Path(line) for line in tracked.stdout.splitlines()]
         assert [dep for dep in sorted(declared) if not any(f.is_relative_to(dep) for f in files)] == []
 
 
 def test_stages_without_a_network_start_without_torch():
-    """It takes longer to import than most of them take to run."""
+    """The import of PyTorch takes longer than most of them take to run."""
     stages = "resolve", "download", "simplify", "engine", "differences", "compare", "track", "report"
     names = ", ".join(f"stages.{name}" for name in (*stages, "evaluate", "runners.onnx", "runners.engine"))
     asked = f"import sys, {names}; assert 'torch' not in sys.modules"

@@ -1,4 +1,4 @@
-"""A stage that is killed leaves whole files or none, and does its work when it is run again."""
+"""A killed stage leaves whole files or none, and succeeds when it is run again."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from stages.axes import axis
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 
 FOLDERS = ("torch", "onnx", "simplified", "evaluated", "differences", "tracked")
-# What no two runs have in common
+# Keys that differ between any two runs
 MEASURED = {"timing", "images_per_second", "peak_mb", "seconds"}
 
-# Stage → its overrides, what it reads, the folder that it makes, and when it is killed: after so many seconds
-# or at the first sight of so many files
+# Stage → its overrides, the folders that it reads, the folder that it writes, and when it is killed: after a
+# number of seconds, or as soon as a number of files exists
 KILLS = {
     "simplify": (
         [],
@@ -40,7 +40,7 @@ KILLS = {
 
 
 def command(folder, stage, *overrides):
-    """A stage on six images, with all that it reads and makes in `folder`."""
+    """A stage on six images that reads and writes below `folder`."""
     places = [f"paths.{name}={folder}/{name}" for name in FOLDERS]
     dataset = [f"dataset.images={folder}/set/val", f"dataset.annotations={folder}/set/annotations.json"]
     return [
@@ -66,7 +66,7 @@ def finish(asked, cwd=demo_forms.ROOT):
 
 
 def kill(asked, folder, moment, cwd=demo_forms.ROOT):
-    """Start a process and kill it and its children at the moment; whether it was still at work then."""
+    """Start a process and kill it and its children at `moment`. Returns whether it was still running."""
     process, started = start(asked, cwd), time.monotonic()
     while process.poll() is None and not due(folder, moment, time.monotonic() - started):
         time.sleep(0.005)
@@ -85,7 +85,7 @@ def due(folder, moment, seconds):
 
 
 def made(folder):
-    """What lies under final names, without what no two runs have in common."""
+    """The content of all files with final names, without `MEASURED`."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): content(path) for path in files}
 
@@ -99,7 +99,7 @@ def content(path):
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
-    """The demo, small, with every stage that is killed below run once undisturbed."""
+    """A small demo in which every stage of `KILLS` has run once without a kill."""
     folder = tmp_path_factory.mktemp("calm")
     demo_forms.small_set(folder / "set")
     for source, target in (
@@ -114,7 +114,7 @@ def calm(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_what_is_under_its_final_name_is_whole_after_any_kill(calm, tmp_path, stage):
+def test_files_with_final_names_are_whole_after_any_kill(calm, tmp_path, stage):
     overrides, reads, makes, moments = KILLS[stage]
     for name in reads:
         shutil.copytree(calm / name, tmp_path / name)
@@ -128,7 +128,7 @@ def test_what_is_under_its_final_name_is_whole_after_any_kill(calm, tmp_path, st
     assert made(tmp_path / makes) == expected
 
 
-def test_runs_are_recorded_once_whatever_was_killed_before(calm, tmp_path):
+def test_runs_are_recorded_once_after_any_kill(calm, tmp_path):
     shutil.copytree(calm / "simplified", tmp_path / "simplified")
     form = read_evaluated(calm / "evaluated/retinanet_shapes/onnx")
     for name in axis("runtimes"):
@@ -150,7 +150,7 @@ def test_runs_are_recorded_once_whatever_was_killed_before(calm, tmp_path):
 
 
 def recorded(store):
-    """The run that has no parent, all others, and the models."""
+    """The run without a parent, all other runs, and the models."""
     client = MlflowClient(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("samebox").experiment_id
     runs = client.search_runs([experiment])
@@ -158,7 +158,7 @@ def recorded(store):
     return parent, [run for run in runs if run is not parent], client.search_logged_models([experiment])
 
 
-def test_dvc_takes_up_a_pipeline_that_was_killed(calm, tmp_path):
+def test_dvc_continues_a_killed_pipeline(calm, tmp_path):
     project = demo_forms.project(tmp_path / "project")
     shutil.copytree(calm / "onnx", project / "artifacts/onnx")
     stage = "evaluate@retinanet_shapes-onnx"

@@ -13,7 +13,7 @@ from stages.evaluate import precision_notes
 NAMES = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
 
 
-def asked(folder, name, *overrides):
+def config_of(folder, name, *overrides):
     """The stage's config for files in `folder`."""
     places = [f"paths.simplified={folder}/simplified", f"precision.folder={folder}/{name}"]
     return compose("precision", [f"precision={name}", f"precision.images={folder}", *places, *overrides])
@@ -29,8 +29,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_stage_leaves_the_file_and_what_was_found_in_it(folder, name):
-    precision.run(asked(folder, name))
+def test_the_stage_writes_the_file_and_its_report(folder, name):
+    precision.run(config_of(folder, name))
     made = folder / name / "retinanet_shapes"
     report = json.loads((made / "precision.json").read_text())
     assert report["products"] == {name: 3}
@@ -38,9 +38,9 @@ def test_the_stage_leaves_the_file_and_what_was_found_in_it(folder, name):
     assert onnx.load(made / "model.onnx").opset_import[0].version == report["opset"]
 
 
-def test_a_weight_that_is_kept_and_a_tensor_that_overflows(folder):
+def test_a_kept_weight_and_an_overflowing_tensor_stay_in_fp32(folder):
     tiny_source(folder / "simplified/retinanet_shapes/model.onnx", scale=1e5)
-    precision.run(asked(folder, "fp16", "precision.keep=[w_head]"))
+    precision.run(config_of(folder, "fp16", "precision.keep=[w_head]"))
     assert precision_notes(folder / "fp16/retinanet_shapes/precision.json") == [
         "products with weights: 1 in fp16, 2 in fp32",
         "body overflows the type and stays in fp32",

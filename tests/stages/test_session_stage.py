@@ -17,7 +17,7 @@ from stages.search import choices
 NAME = "retinanet_shapes"
 
 
-def asked(folder, stage, runtime, *overrides):
+def config_of(folder, stage, runtime, *overrides):
     """The stage's config for files in `folder`."""
     source = "fp16" if runtime.endswith("fp16") else "simplified"
     places = [f"runtime.source={folder}/{source}", f"runtime.folder={folder}/{runtime}"]
@@ -40,9 +40,9 @@ def test_every_session_has_a_runtime():
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime_cuda", "onnxruntime_tensorrt_fp16"])
-def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
-    engine.run(asked(folder, "engine", runtime))
-    evaluate.run(asked(folder, "evaluate", runtime))
+def test_the_cells_of_a_form_that_cannot_run_here_hold_the_reason(folder, runtime):
+    engine.run(config_of(folder, "engine", runtime))
+    evaluate.run(config_of(folder, "evaluate", runtime))
     form = read_evaluated(folder / "evaluated" / NAME / runtime).metrics
     device = TENSORRT if "tensorrt" in runtime else CUDA
     assert (form["status"], form["reason"]) == (
@@ -55,14 +55,16 @@ def test_what_cannot_run_here_has_the_reason_in_its_cells(folder, runtime):
     assert row.values["bbox/AP"] == form["reason"]
 
 
-def test_the_profile_is_what_the_resize_rule_leads_to_and_the_values_are_the_engines(folder):
-    engine.run(asked(folder, "engine", "onnxruntime_tensorrt", "engine.workspace_mb=1", "engine.tf32=true"))
+def test_the_profile_follows_from_the_resize_rule_and_the_limits_from_the_engine_step(folder):
+    engine.run(
+        config_of(folder, "engine", "onnxruntime_tensorrt", "engine.workspace_mb=1", "engine.tf32=true")
+    )
     options = session_from_file(folder / "onnxruntime_tensorrt" / NAME / "model.onnx", folder).options
     assert options[TENSORRT]["trt_max_workspace_size"] == str(1 << 20)
     assert options[TENSORRT]["trt_profile_max_shapes"] == "images:4x3x32x32,sizes:4x2"
     assert options[CUDA] == {"use_tf32": "1"}
 
 
-def test_a_form_without_its_session_names_the_list_it_has_to_be_on(folder):
+def test_a_form_without_its_session_names_the_list_of_engines(folder):
     with pytest.raises(SameboxError, match="name its runtime among the engines in params"):
-        evaluate.run(asked(folder, "evaluate", "onnxruntime_cuda"))
+        evaluate.run(config_of(folder, "evaluate", "onnxruntime_cuda"))

@@ -1,4 +1,4 @@
-"""What DVC shows of a detector is what its table says; in a copy of the repository."""
+"""DVC shows the numbers of the table, in a copy of the repository."""
 
 import json
 
@@ -22,7 +22,7 @@ TEMPLATES = demo_forms.ROOT / ".dvc/plots"
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """One with a detector that was compared: measured forms, and an engine that was built and not run."""
+    """A project with the compared forms of one detector. One form, an engine, was built but not run."""
     project = demo_forms.project(tmp_path_factory.mktemp("shown") / "project")
     forms = [form for form in report_forms.all_forms(artifact_mb=12.345) if form["runtime"] != "fp16"]
     runtimes = [form["runtime"] for form in forms]
@@ -49,7 +49,7 @@ def table(project):
     return {row["runtime"]: row for row in rows}
 
 
-def test_metrics_are_the_numbers_of_the_table_as_it_rounds_them(project, table):
+def test_metrics_are_the_rounded_numbers_of_the_table(project, table):
     shown = Repo(project).metrics.show()[""]["data"]
     assert set(shown) == {f"artifacts/metrics/{DETECTOR}/{runtime}.json" for runtime in table}
     text = (project / "artifacts/compared" / DETECTOR / "table.md").read_text()
@@ -65,7 +65,7 @@ def test_metrics_are_the_numbers_of_the_table_as_it_rounds_them(project, table):
 
 
 def fields(spec):
-    """All that a spec of Vega-Lite draws of a point."""
+    """The fields of a point that a Vega-Lite spec draws."""
     if isinstance(spec, list):
         return set().union(*map(fields, spec))
     if not isinstance(spec, dict):
@@ -74,7 +74,7 @@ def fields(spec):
     return own | fields(list(spec.values()))
 
 
-def test_each_plot_is_a_file_of_the_stage_in_a_template_of_the_repository(project):
+def test_each_plot_is_an_output_of_the_stage_with_a_template(project):
     repo = Repo(project)
     declared = {out.def_path: out.plot for out in repo.index.plots}
     left = project.glob(f"artifacts/plots/{DETECTOR}/*")
