@@ -39,7 +39,8 @@ from samebox.core.environment import hardware
 from samebox.core.errors import SameboxError
 from samebox.core.versions import versions
 from samebox.reporting import text
-from samebox.reporting.sweeps import Point, read_point, read_points, record_of, write_overview, write_point
+from samebox.reporting.sweep_page import write_overview
+from samebox.reporting.sweep_points import Point, point_path, read_point, read_points, write_point
 from samebox.tracking import Child, finish_sweep, track_point, track_sweep
 from stages.compared import compared
 from stages.compose import check, compose, hydra_message, plain
@@ -63,7 +64,7 @@ def sweep(config: DictConfig) -> None:
 def run(config: DictConfig, overrides: Sequence[str]) -> None:
     """Leave the record of the point that `overrides` make, unless it was measured before."""
     folder = folder_of(config)
-    path = record_of(folder, digest(sorted(overrides)))
+    path = point_path(folder, digest(sorted(overrides)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not (path.exists() and done(config, path)):

@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to in the DevTools protocol through a pipe: what a page does in a browser."""
+"""Headless Chromium, controlled by the DevTools protocol through a pipe."""
 
 import base64
 import fcntl
@@ -16,22 +16,22 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-COMPLAINTS = (
+MESSAGES = (
     "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Network.loadingFailed",
 )  # fmt: skip
 
 
 class Browser:
-    """A browser with one tab; `messages` are what pages logged, threw or failed to load.
+    """A browser with one tab. `messages` are the log entries, exceptions and failed requests of the page.
 
-    The protocol runs over the descriptors 3 and 4 of the process, JSON texts that each end in a zero byte.
+    The protocol uses the file descriptors 3 and 4 of the process: JSON messages, each ended by a zero byte.
     """
 
     def __enter__(self):
         self.profile = tempfile.TemporaryDirectory(prefix="samebox-browser-", ignore_cleanup_errors=True)
         theirs_in, self.write = os.pipe()
         self.read, theirs_out = os.pipe()
-        # out of the way of 3 and 4, which are about to be theirs
+        # duplicates above 3 and 4, which the process needs
         given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs_in, theirs_out)]
         self.process = subprocess.Popen(
             [CHROMIUM, *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"],
@@ -57,7 +57,7 @@ class Browser:
         self.profile.cleanup()
 
     def call(self, method, **params):
-        """What the browser answers; its events on the way are kept."""
+        """The browser's answer to a method; events that arrive before it are kept."""
         self.count += 1
         message = {"id": self.count, "method": method, "params": params}
         if self.session:
@@ -72,7 +72,7 @@ class Browser:
         end = time.monotonic() + seconds
         while b"\0" not in self.rest:
             ready, _, _ = select.select([self.read], [], [], max(0, end - time.monotonic()))
-            assert ready, f"the browser says nothing for {seconds} s"
+            assert ready, f"no message from the browser for {seconds} s"
             data = os.read(self.read, 1 << 20)
             assert data, "the browser has ended"
             self.rest += data
@@ -80,7 +80,7 @@ class Browser:
         return json.loads(text)
 
     def open(self, path, width, height=800, scheme="light"):
-        """Load a file at a width in CSS pixels."""
+        """Load a file at a width and height in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -96,13 +96,13 @@ class Browser:
             self.events.append(self._next())
 
     def value(self, expression):
-        """What a JavaScript expression gives in the page."""
+        """The value of a JavaScript expression in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     @property
     def messages(self):
-        """What the page that is open complained of."""
-        return [event for event in self.events if event["method"] in COMPLAINTS]
+        """The log entries, exceptions and failed requests of the open page."""
+        return [event for event in self.events if event["method"] in MESSAGES]
 
     def screenshot(self, path):
         """The whole page as a PNG."""

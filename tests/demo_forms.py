@@ -1,6 +1,6 @@
-"""The demo as the tests of detector, evaluation, stages and pipelines take it.
+"""Forms of the demo's detector, for the tests of detector, evaluation, stages and pipelines.
 
-Each file is made once, whichever of the processes that share the tests comes first.
+Each file is created once, by the first test process that needs it.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ CANVAS, BATCH = (192, 224), 2
 
 
 def once(name: str, make: Callable[[Path], object]) -> Path:
-    """The file `name`, which `make` makes where no other process has; it goes when the tests end."""
+    """The file `name`, created by `make` unless another process has; it is deleted when the tests end."""
     path = Path(os.environ["SAMEBOX_TESTS_SHARED"], name)
     with FileLock(f"{path}.lock"):
         if not path.exists():
@@ -37,12 +37,12 @@ def once(name: str, make: Callable[[Path], object]) -> Path:
 
 
 def loaded(*overrides: str):
-    """The network with its trained weights, and its record."""
+    """The network with its trained weights and its record."""
     return load_network(compose("export", overrides), CHECKPOINT)
 
 
 def dynamic() -> Path:
-    """The ONNX file of any batch, height and width; tracing it takes most of a minute."""
+    """The ONNX file with dynamic batch, height and width; its export takes most of a minute."""
 
     def make(out: Path) -> None:
         demo = loaded()
@@ -52,7 +52,7 @@ def dynamic() -> Path:
 
 
 def fixed() -> tuple[Path, str]:
-    """The ONNX file of one batch and canvas, simplified, and what the pipeline printed of it."""
+    """The simplified ONNX file with a fixed batch and canvas, and the output of the pipeline."""
 
     def make(text: Path) -> None:
         out = text.with_suffix(".onnx")
@@ -62,7 +62,7 @@ def fixed() -> tuple[Path, str]:
             pipeline.run(compose("export_file", [*asked, *shape, f"image={IMAGES}/000020000000.jpg"]))
         text.write_text(printed.getvalue())
 
-    text = once("fixed.txt", make)  # written last: after a failure the next one tries again
+    text = once("fixed.txt", make)  # written last, so that the next process tries again after a failure
     return text.with_suffix(".onnx"), text.read_text()
 
 
@@ -72,7 +72,7 @@ def whole_set() -> CocoDataset:
 
 
 def small_set(target: Path, count: int = 6) -> CocoDataset:
-    """The first images, copied to the folder `target`/val, with annotations.json beside it."""
+    """The first `count` images, copied to `target`/val, with annotations.json in `target`."""
     document = json.loads(ANNOTATIONS.read_text())
     document["images"] = sorted(document["images"], key=lambda image: image["id"])[:count]
     kept = {image["id"] for image in document["images"]}
@@ -85,7 +85,7 @@ def small_set(target: Path, count: int = 6) -> CocoDataset:
 
 
 def project(target: Path) -> Path:
-    """A copy of the repository to run DVC in: all that the pipeline reads, the data set cut to six images."""
+    """A copy of all files that the pipeline reads, with six images, in which DVC is run."""
     for name in ("conf", "samebox", "stages", "demo/checkpoints"):
         shutil.copytree(
             ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
@@ -108,7 +108,7 @@ def dvc(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """That of a process which finds this interpreter as `python`."""
+    """The environment of a process in which `python` is this interpreter."""
     found = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # Threads that wait by spinning take thirty times as long where they share a core
+    # threads that spin while waiting take thirty times as long if they share a core
     return os.environ | {"PATH": found, "OMP_WAIT_POLICY": "PASSIVE"}

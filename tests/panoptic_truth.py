@@ -1,4 +1,4 @@
-"""A runner that stands in for a network of segments: it answers what the demo's annotations say."""
+"""A runner in place of a network with segments, which returns the demo's annotations."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from samebox.coco.panoptic import PanopticSet
 from samebox.record.decoding import Decoding, PanopticRule
 from samebox.record.spec import METADATA_KEY, Spec
 
-STUFF = ("water", "sky", "field")  # in another order than the data set's
+STUFF = ("water", "sky", "field")  # not in the data set's order
 SEGMENTS = (
     demo_forms.ROOT / "demo/shapes/annotations/panoptic_val.json",
     demo_forms.ROOT / "demo/shapes/panoptic_val",
@@ -19,9 +19,9 @@ SEGMENTS = (
 
 
 class PanopticTruth(TruthRunner):
-    """Says besides of every point whether it is a thing's or which stuff it is, as the annotations have it.
+    """Also returns the semantics of the annotations: things, or the class of stuff, for every point.
 
-    With `none` it says sky of every point.
+    With `none`, every point is sky.
     """
 
     def __init__(self, dataset, none=False, stuff=STUFF):

@@ -1,4 +1,4 @@
-"""Evaluated forms written by hand, as the tests of the report take them: figures chosen, nothing run."""
+"""Evaluated forms with figures written by hand, for the tests of the report; nothing is run."""
 
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.difference import difference
@@ -26,7 +26,7 @@ PASSED = {**FAILED, "check": "image order", "agreeing": 1.0, "box": 0.0, "passed
 
 
 def metrics(runtime, scores, detector="mask_rcnn_shapes", model="Mask R-CNN", **changes):
-    """Those of a measured form: `scores` are its AP by kind."""
+    """The metrics of a measured form; `scores` are its AP by kind."""
     by_kind = {
         kind: {"AP": value, "AP50": value, "AP75": value, "per_class": {"disc": value, "star": value}}
         for kind, value in scores.items()
@@ -44,13 +44,13 @@ def metrics(runtime, scores, detector="mask_rcnn_shapes", model="Mask R-CNN", **
 
 
 def not_run(runtime, **changes):
-    """Those of a form that this machine could not run."""
+    """The metrics of a form that this machine could not run."""
     nothing = dict.fromkeys(("score", "timing", "images_per_second", "peak_mb", "images"))
     return {**metrics(runtime, {}, **changes), **nothing, "status": "not run", "reason": NOT_RUN}
 
 
 def all_forms(**changes):
-    """Every step to an engine: int8 loses 2 points of box AP, all else nearly nothing."""
+    """All forms up to engines: int8 loses 2 points of box AP, the others nearly nothing."""
     return [
         metrics("torch", {"bbox": 50.0, "segm": 47.0}, **changes),
         metrics("onnx", {"bbox": 50.0, "segm": 47.02}, **changes),
@@ -63,7 +63,7 @@ def all_forms(**changes):
 
 
 def evaluated(form, results=()):
-    """A form with its curves, and with results where it was measured."""
+    """A form with its curves and results, if it was measured."""
     if form["status"] != "measured":
         return EvaluatedForm(form)
     recall = [index / 100 for index in range(101)]
@@ -72,6 +72,6 @@ def evaluated(form, results=()):
 
 
 def differences(forms):
-    """How the forms that were measured differ from the first, by runtime."""
+    """The differences of the measured forms from the first, by runtime."""
     reference, *others = [form for form in forms if form.measured]
     return {form.metrics["runtime"]: difference(reference.results, form.results) for form in others}

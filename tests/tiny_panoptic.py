@@ -1,4 +1,4 @@
-"""Panoptic data sets of one small image whose segments are written as digits."""
+"""Panoptic data sets of one small image, written as digits."""
 
 import json
 

@@ -12,11 +12,15 @@ from samebox.record.preprocess import Image
 
 Colour = tuple[int, int, int]
 
+SCORE_THRESHOLD = 0.3  # detections with a lower score are not drawn by default
+
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MASK_OPACITY = 0.45
 
 
-def draw(image: Image, detections: Detections, threshold: float = 0.3, colour: Colour | None = None) -> Image:
+def draw(
+    image: Image, detections: Detections, threshold: float = SCORE_THRESHOLD, colour: Colour | None = None
+) -> Image:
     """A copy of the image [H,W,3] RGB with the detections whose score is at least the threshold.
 
     Drawn are the box, class and score of each detection and, if it has them, its outlined mask and its

@@ -1,1 +1,1 @@
-"""The report on detectors and their forms, as a page and as Markdown: a module a part of it."""
+"""The table, the report and the sweep page, in the formats that people and programs read."""

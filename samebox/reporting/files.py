@@ -5,8 +5,9 @@ from pathlib import Path
 
 from samebox.comparing.comparison import Comparison
 from samebox.core.files import write_json, write_text
+from samebox.media.drawing import SCORE_THRESHOLD
 from samebox.reporting import markdown, text, values
-from samebox.reporting.page import page, pull_request
+from samebox.reporting.page import PICTURES, page, pull_request
 from samebox.reporting.section import Section
 
 
@@ -22,8 +23,8 @@ def write_report(
     folder: Path,
     sections: Sequence[Section],
     title: str = "samebox report",
-    images: int = 4,
-    threshold: float = 0.3,
+    images: int = PICTURES,
+    threshold: float = SCORE_THRESHOLD,
 ) -> None:
     """Write the report as index.html, with pictures, and as report.md, without. Arguments as in `page`."""
     write_text(folder / "index.html", page(sections, title, images, threshold))

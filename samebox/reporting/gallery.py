@@ -1,4 +1,4 @@
-"""The images on which a form differs most from the reference, with both answers drawn."""
+"""Pictures of the images on which a form differs most from the reference, with the detections of both."""
 
 import base64
 from dataclasses import dataclass, replace
@@ -18,55 +18,56 @@ from samebox.postprocess.detections import Detections
 from samebox.record.preprocess import Image, read_image
 from samebox.reporting.section import Section
 
-_PICTURE_SIDE = 560  # pixels of the longer side: small images are enlarged so that labels can be read
+_PICTURE_SIDE = 560  # pixels of the longer side; small images are enlarged so that names are readable
 
 _Results = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """An image to show, and the form to show beside the reference, None where there is no other."""
+    """An image to show, and the form to show beside the reference; None if there is no other form."""
 
     record: ImageRecord
     other: EvaluatedForm | None
 
 
 def pictures(section: Section, count: int, threshold: float) -> list[dict[str, Any]]:
-    """The first `count` images as the template takes them, with both answers from `threshold` up drawn in."""
+    """The first `count` images for the template, with the detections of both forms from `threshold` up."""
     return [_picture(section, choice, threshold) for choice in _chosen(section, count)]
 
 
 def _picture(section: Section, choice: _Choice, threshold: float) -> dict[str, Any]:
-    shown = [section.measured[0], *([choice.other] if choice.other else [])]
+    forms = [section.measured[0], *([choice.other] if choice.other else [])]
     results = [
-        [result for result in form.results if result["image_id"] == choice.record.id] for form in shown
+        [result for result in form.results if result["image_id"] == choice.record.id] for form in forms
     ]
     image = read_image(section.dataset.path(choice.record))
     return {
         "name": choice.record.file_name,
         "counts": difference(*results).counts if choice.other else None,
         "sides": [
-            _side(section.dataset, form, choice.record, image, found, threshold)
-            for form, found in zip(shown, results, strict=True)
+            _side(section.dataset, form, choice.record, image, of_form, threshold)
+            for form, of_form in zip(forms, results, strict=True)
         ],
     }
 
 
 def _chosen(section: Section, count: int) -> list[_Choice]:
-    """The images in the order to show them, each once.
+    """The images in the order in which they are shown, each once.
 
-    First where each form differs most from the reference, the form that differs most first, then where it
-    does second, and so on; then those with the most objects, beside the last form.
+    First the image on which each form differs most from the reference, starting with the form that differs
+    most; then each form's second image, and so on. Then the images with the most objects, beside the last
+    form.
     """
     if not section.measured:
         return []
     skipped = {entry["file_name"] for form in section.measured for entry in form.metrics["skipped"]}
-    records = {one.id: one for one in section.dataset.images if one.file_name not in skipped}
+    records = {record.id: record for record in section.dataset.images if record.file_name not in skipped}
     forms = {form.metrics["runtime"]: form for form in section.measured}
     ranked = sorted(
         (rank, -amount, image, runtime)
-        for runtime, found in section.differences.items()
-        for rank, (image, amount) in enumerate(found.images)
+        for runtime, differences in section.differences.items()
+        for rank, (image, amount) in enumerate(differences.images)
         if image in records
     )
     chosen: dict[int, EvaluatedForm | None] = {}
@@ -87,26 +88,26 @@ def _side(
     results: _Results,
     threshold: float,
 ) -> dict[str, Any]:
-    """One picture: the image with a form's detections, as the template takes it."""
+    """One picture for the template: the image with the detections of a form."""
     detections = detections_from_results(
         results, dataset.category_ids(dataset.class_names), dataset.class_names
     )
     if isinstance(form.panoptic, PanopticSet):
         detections = replace(detections, panoptic=form.panoptic.panoptic(record.id))
-    picture, moved = _resized(image, detections)
-    shown = int((detections.scores >= threshold).sum())
+    picture, scaled = _resized(image, detections)
+    count = int((detections.scores >= threshold).sum())
     height, width = picture.shape[:2]
     return {
         "title": form.title,
-        "count": shown,
+        "count": count,
         "width": width,
         "height": height,
-        "jpeg": _jpeg(draw(picture, moved, threshold)),
+        "jpeg": _jpeg(draw(picture, scaled, threshold)),
     }
 
 
 def _resized(image: Image, detections: Detections) -> tuple[Image, Detections]:
-    """The image at the pictures' size, its detections with it."""
+    """The image and its detections at the size of the pictures."""
     height, width = image.shape[:2]
     factor = _PICTURE_SIDE / max(height, width)
     size = round(width * factor), round(height * factor)
@@ -115,7 +116,7 @@ def _resized(image: Image, detections: Detections) -> tuple[Image, Detections]:
         masks = np.array([_enlarged(mask.astype(np.uint8), size) for mask in masks], bool)
     panoptic = detections.panoptic
     if panoptic is not None:
-        ids, classes = (_enlarged(one, size) for one in (panoptic.ids, panoptic.classes))
+        ids, classes = (_enlarged(values, size) for values in (panoptic.ids, panoptic.classes))
         panoptic = replace(panoptic, ids=ids, classes=classes)
     keypoints = detections.keypoints
     if keypoints is not None:
@@ -123,12 +124,12 @@ def _resized(image: Image, detections: Detections) -> tuple[Image, Detections]:
     shrinks = factor < 1
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     boxes = detections.boxes * np.float32(factor)
-    moved = replace(detections, boxes=boxes, masks=masks, panoptic=panoptic, keypoints=keypoints)
-    return picture.astype(np.uint8), moved
+    scaled = replace(detections, boxes=boxes, masks=masks, panoptic=panoptic, keypoints=keypoints)
+    return picture.astype(np.uint8), scaled
 
 
 def _enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Values [H,W] at another size, width and height, none of them mixed."""
+    """Values [H,W] at another size (width, height), by nearest neighbours, so that ids are not mixed."""
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
 
 

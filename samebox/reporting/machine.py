@@ -1,4 +1,4 @@
-"""Hardware and versions that the forms of a detector were measured with."""
+"""The hardware and versions with which the forms of a detector were measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from samebox.coco.evaluated import EvaluatedForm
 
 
-def environment(forms: Sequence[EvaluatedForm]) -> dict[str, dict[str, str]]:
-    """Hardware and versions: one value where the forms agree, else each with the forms that it is of."""
+def hardware_and_versions(forms: Sequence[EvaluatedForm]) -> dict[str, dict[str, str]]:
+    """Hardware and versions: one value if the forms agree, else each value with its forms in brackets."""
     return {part: _merged(part, forms) for part in ("hardware", "versions")}
 
 
 def _merged(part: str, forms: Sequence[EvaluatedForm]) -> dict[str, str]:
-    found: dict[str, dict[str, list[str]]] = {}
+    titles: dict[str, dict[str, list[str]]] = {}  # of the forms, by name and value
     known = [form for form in forms if form.metrics[part]]
     for form in known:
         for name, value in form.metrics[part].items():
-            found.setdefault(name, {}).setdefault(_text(value), []).append(form.title)
-    return {name: _agreed(values, len(known)) for name, values in found.items()}
+            titles.setdefault(name, {}).setdefault(_text(value), []).append(form.title)
+    return {name: _agreed(values, len(known)) for name, values in titles.items()}
 
 
 def _agreed(titles_by_value: dict[str, list[str]], forms: int) -> str:

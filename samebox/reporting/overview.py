@@ -1,4 +1,4 @@
-"""All detectors in one table, as the field has it: a row a measure, a column a form, the published figure."""
+"""All detectors in one table: a row for each measure, a column for each form, and the published figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from samebox.comparing.measures import main_measure, measure, named
 
 @dataclass(frozen=True)
 class Cell:
-    """The figure of one form, or why there is none; `rows` that it spans, 0 where the one above covers it."""
+    """The figure of one form, or the reason why there is none.
+
+    `rows` is the number of rows that the cell spans, 0 if the cell above covers it.
+    """
 
     text: str
     measured: bool = True
@@ -28,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Entry:
-    """One detector: what papers call the network, the name of its config, and its lines."""
+    """One detector: the name of the network in papers, the name of its config, and its lines."""
 
     model: str
     config: str
@@ -37,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Overview:
-    """`forms` are the titles of those that any detector has, in order; figures are in points at batch 1."""
+    """`forms` are the titles of all detectors' forms, in order. Figures are in points, at batch 1."""
 
     forms: Sequence[str]
     entries: Sequence[Entry]
@@ -45,8 +48,8 @@ class Overview:
 
 def overview(comparisons: Sequence[Comparison]) -> Overview:
     """The table of all detectors."""
-    titles = list(dict.fromkeys(form["title"] for one in comparisons for form in one.forms))
-    return Overview(titles, [_entry(one, titles) for one in comparisons])
+    titles = list(dict.fromkeys(form["title"] for comparison in comparisons for form in comparison.forms))
+    return Overview(titles, [_entry(comparison, titles) for comparison in comparisons])
 
 
 def _entry(comparison: Comparison, titles: Sequence[str]) -> Entry:
@@ -64,16 +67,16 @@ def _entry(comparison: Comparison, titles: Sequence[str]) -> Entry:
 
 
 def _cell(form: dict[str, Any] | None, kind: str, index: int, count: int) -> Cell:
-    """The cell of the kind at `index` of `count`: the reason of a form not run spans them all."""
+    """The cell of the kind at `index` of `count`; the reason of a form not run spans all kinds."""
     if form is None or form["status"] != "measured":
-        reason = form["reason"] if form else "not asked for"
+        reason = form["reason"] if form else "not requested"
         return Cell(reason, measured=False, rows=0 if index else count)
     value = measure(form, kind, 1)
     return Cell(value, measured=False) if isinstance(value, str) else Cell(f"{value:.2f}")
 
 
 def summary(comparison: Comparison) -> str:
-    """What the table of a detector says, in a sentence or two."""
+    """The table of a detector in one or two sentences."""
     measured = [form for form in comparison.forms if form["status"] == "measured"]
     images = max((form["images"] for form in measured), default=0)
     forms = f"{len(measured)} of {len(comparison.forms)} forms"
@@ -91,8 +94,8 @@ def summary(comparison: Comparison) -> str:
     reference = comparison.forms[0]
     base = measure(reference, kind, 1)
     if round(float(loss), 2) >= 0:
-        watched = " or ".join(dict.fromkeys(main_measure(kind) for kind in comparison.kinds))
-        return f"{count} None loses {watched} against {reference['title']} ({base:.2f} {named(kind)})."
+        measures = " or ".join(dict.fromkeys(main_measure(kind) for kind in comparison.kinds))
+        return f"{count} No form loses {measures} against {reference['title']} ({base:.2f} {named(kind)})."
     return (
         f"{count} The largest loss against {reference['title']} ({base:.2f} {named(kind)}) is "
         f"{-float(loss):.2f}, by {form}."

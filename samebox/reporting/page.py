@@ -1,4 +1,4 @@
-"""One report on the forms of one detector or of several: a page that needs no other file, and Markdown."""
+"""The report on the forms of one or more detectors, as a self-contained page and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,44 +9,51 @@ from markupsafe import Markup
 
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import signed
+from samebox.comparing.difference import MOVED_IOU, RESCORED
 from samebox.comparing.measures import KINDS, PER_CLASS
+from samebox.media.drawing import SCORE_THRESHOLD
 from samebox.reporting.gallery import pictures
-from samebox.reporting.machine import environment
+from samebox.reporting.machine import hardware_and_versions
 from samebox.reporting.markdown import escaped, markdown
 from samebox.reporting.overview import overview, summary
 from samebox.reporting.plots import LEVELS, precision_recall, svg
 from samebox.reporting.section import Section
-from samebox.reporting.steps import ladders
+from samebox.reporting.steps import step_charts
 
-# The parts of the time as metrics.json and as people call them
+PICTURES = 4  # per detector
+
+# The parts of the time: their names in metrics.json and on the page
 _STEPS = {"preprocess": "pre-processing", "network": "network", "postprocess": "post-processing"}
 
-# What becomes of detections, in the order of the table
-_FATES = ("matched", "moved", "rescored", "lost", "new")
+# The counts of `Difference`, in the order of the table
+_COUNTS = ("matched", "moved", "rescored", "lost", "new")
 
 
 def page(
-    sections: Sequence[Section], title: str = "samebox report", images: int = 4, threshold: float = 0.3
+    sections: Sequence[Section],
+    title: str = "samebox report",
+    images: int = PICTURES,
+    threshold: float = SCORE_THRESHOLD,
 ) -> str:
-    """The page as HTML; it loads nothing from elsewhere, and the same input gives the same page.
+    """The page as HTML. It loads nothing from elsewhere, and equal input gives an equal page.
 
-    `images` pictures a detector are shown, with the detections whose score is at least `threshold`.
-    Raises SameboxError where one of their files is missing.
+    For each detector, `images` pictures are shown, with the detections whose score is at least `threshold`.
+    Raises SameboxError if the file of a picture is missing.
     """
     parts = [
-        {**_part(section), "plots": _plots(section), "pictures": pictures(section, images, threshold)}
+        {**_context(section), "plots": _plots(section), "pictures": pictures(section, images, threshold)}
         for section in sections
     ]
-    return _filled("page.html", title, sections, parts, threshold=threshold)
+    return _rendered("page.html", title, sections, parts, threshold=threshold)
 
 
 def pull_request(sections: Sequence[Section], title: str = "samebox report") -> str:
-    """The same in GitHub's Markdown, without pictures."""
-    parts = [{**_part(section), "table": markdown(section.comparison)} for section in sections]
-    return _filled("page.md", title, sections, parts)
+    """The report in GitHub's Markdown, without pictures."""
+    parts = [{**_context(section), "table": markdown(section.comparison)} for section in sections]
+    return _rendered("page.md", title, sections, parts)
 
 
-def _filled(
+def _rendered(
     template: str, title: str, sections: Sequence[Section], parts: Sequence[dict[str, Any]], **more: Any
 ) -> str:
     return (
@@ -59,7 +66,9 @@ def _filled(
             kinds=KINDS,
             per_class=PER_CLASS,
             steps=_STEPS,
-            fates=_FATES,
+            counts=_COUNTS,
+            moved_iou=MOVED_IOU,
+            rescored=RESCORED,
             **more,
         )
     )
@@ -67,20 +76,20 @@ def _filled(
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates beside this module; what goes into HTML is escaped."""
-    found = jinja2.Environment(
+    """The templates in this folder; values in HTML are escaped."""
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("samebox.reporting", ""),
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"signed": signed, "escaped": escaped, "quantiles": _quantiles}
-    return found
+    environment.filters |= {"signed": signed, "escaped": escaped, "quantiles": _quantiles}
+    return environment
 
 
-def _part(section: Section) -> dict[str, Any]:
-    """What both say of one detector."""
+def _context(section: Section) -> dict[str, Any]:
+    """The values of one detector for both templates."""
     columns = section.comparison.columns
     return {
         "section": section,
@@ -92,19 +101,19 @@ def _part(section: Section) -> dict[str, Any]:
             form.title: form.metrics["invariance"] for form in section.forms if form.metrics.get("invariance")
         },
         "summary": summary(section.comparison),
-        "ladders": ladders(section.comparison),
+        "charts": step_charts(section.comparison),
         "differences": {
             form.title: section.differences[form.metrics["runtime"]]
             for form in section.measured
             if form.metrics["runtime"] in section.differences
         },
-        "environment": environment(section.forms),
+        "environment": hardware_and_versions(section.forms),
     }
 
 
 def _quantiles(values: Mapping[str, float]) -> str:
-    """Differences by percent, rising."""
-    return " / ".join(f"{value:.2g}" for _, value in sorted(values.items(), key=lambda one: int(one[0])))
+    """The quantiles by ascending percentage."""
+    return " / ".join(f"{values[percent]:.2g}" for percent in sorted(values, key=int))
 
 
 def _milliseconds(form: EvaluatedForm) -> float:
@@ -112,7 +121,7 @@ def _milliseconds(form: EvaluatedForm) -> float:
 
 
 def _plots(section: Section) -> dict[str, list[Markup]]:
-    """The panels of precision over recall, by kind of IoU."""
+    """The panels of precision over recall, by kind of prediction."""
     detector = section.comparison.detector
     return {
         kind: [

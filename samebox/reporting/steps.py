@@ -1,4 +1,4 @@
-"""Where AP was lost: each form against the one that it was made of."""
+"""The step in which AP was lost: each form against the form that it was made from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from samebox.comparing.comparison import Comparison
 from samebox.comparing.measures import Value, main_measure, named
 
-# Points. An axis is at least as long, so that a difference of rounding does not look like a loss
+# Least length of either side of an axis, in points, so that a rounding difference does not look like a loss
 _LEAST_AXIS = 0.1
 
 _BAR = 10  # characters of the longest bar in text
@@ -15,9 +15,9 @@ _BAR = 10  # characters of the longest bar in text
 
 @dataclass(frozen=True)
 class Step:
-    """One form: `delta` against `before`, which it was made of, and `total` against the reference.
+    """One form: `delta` against `before`, the form it was made from, and `total` against the reference.
 
-    Both are in points, or the reason why there are none; `interval` is the 95 % interval of `total`.
+    Both are in points, or the reason why there is no value. `interval` is the 95 % interval of `total`.
     """
 
     title: str
@@ -28,23 +28,23 @@ class Step:
 
     @property
     def measured(self) -> bool:
-        """Whether there is a loss to tell."""
+        """Whether `delta` has a value."""
         return not isinstance(self.delta, str)
 
     @property
     def start(self) -> float:
-        """What was lost before this step, in points."""
+        """The difference from the reference before this step, in points."""
         return float(self.total) - float(self.delta)
 
     @property
     def extremes(self) -> tuple[float, ...]:
-        """All that an axis has to reach."""
+        """The values that the axis must include."""
         return (self.start, float(self.total), *(self.interval or ())) if self.measured else ()
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The steps of one measure, on an axis from `low` to `high` points that holds 0."""
+class StepChart:
+    """The steps of one measure, on an axis from `low` to `high` points that includes 0."""
 
     measure: str
     steps: Sequence[Step]
@@ -61,24 +61,24 @@ class Ladder:
 
     @property
     def intervals(self) -> bool:
-        """Whether any step has one."""
+        """Whether any step has an interval."""
         return any(step.interval for step in self.steps)
 
     def at(self, value: float) -> float:
-        """The place of a value on the axis, 0 to 100, with a margin at its ends."""
+        """The position of a value on the axis in percent, with a margin of 2 at either end."""
         return round(2 + 96 * (value - self.low) / (self.high - self.low), 2)
 
     def bar(self, step: Step) -> str:
-        """What the step itself changes, as blocks; none where that is less than half a block."""
+        """The change of the step as block characters; none for less than half a block."""
         if isinstance(step.delta, str):
             return ""
         return "█" * round(_BAR * abs(step.delta) / max(-self.low, self.high))
 
 
-def ladders(comparison: Comparison) -> dict[str, Ladder]:
-    """The steps by kind of IoU, in the order of the forms."""
+def step_charts(comparison: Comparison) -> dict[str, StepChart]:
+    """The steps by kind of prediction, in the order of the forms; empty for a single form."""
     return {
-        kind: Ladder(named(kind), list(_steps(comparison, kind)))
+        kind: StepChart(named(kind), list(_steps(comparison, kind)))
         for kind in comparison.kinds
         if len(comparison.forms) > 1
     }
@@ -104,7 +104,7 @@ def _steps(comparison: Comparison, kind: str) -> Iterator[Step]:
 
 
 def _before(form: dict[str, Any], forms: Mapping[str, dict[str, Any]]) -> str | None:
-    """The nearest form that was run of those that this one comes from."""
+    """The runtime of the nearest measured form among those from which this one was made."""
     name = form["after"]
     while name in forms and forms[name]["status"] != "measured":
         name = forms[name]["after"]

@@ -115,7 +115,7 @@ def test_the_chain_writes_the_table_and_the_report(place, forms, tmp_path, monke
     assert printed == f"{(tmp_path / 'table.txt').read_text()}report: {tmp_path}/index.html\n"
     report = (tmp_path / "report.md").read_text()
     assert "samebox chain 'runtimes=[torch,simplified]'" in report
-    assert "Detection by detection" in report
+    assert "Changes of detections" in report
 
 
 def test_a_form_that_does_not_run_here_is_a_mistake(place, forms, tmp_path, monkeypatch):

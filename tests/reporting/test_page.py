@@ -63,7 +63,7 @@ def results(dataset):
 
 @pytest.fixture(scope="module")
 def forms(dataset, results):
-    """PyTorch, a form that agrees, one that shifts the boxes of one image, and one that was not run."""
+    """PyTorch, a form that agrees, a form with shifted boxes in one image, and a form that was not run."""
     shifted = copy.deepcopy(results)
     for result in shifted:
         if result["image_id"] == 20000042:
@@ -85,7 +85,7 @@ def html(dataset, forms):
 
 
 class Outline(HTMLParser):
-    """The elements of a page, and whether each that was opened was closed."""
+    """The elements of a page; fails if one is not closed."""
 
     VOID = ("meta", "img", "br")
 
@@ -115,7 +115,7 @@ def pictures(html):
     return re.findall(r'base64,([^"]+)"', html)
 
 
-def test_every_element_is_closed_and_every_id_is_its_own(html):
+def test_every_element_is_closed_and_ids_are_unique(html):
     outline = Outline(html)
     assert outline.open == []
     ids = [attributes["id"] for _, attributes in outline.attributes if "id" in attributes]
@@ -141,21 +141,21 @@ def test_text_is_escaped(html):
     assert html.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") == 2
 
 
-def test_the_table_shows_the_scores_and_the_reason_across_the_row(html):
+def test_the_tables_show_scores_and_the_reason_across_the_row(html):
     outline = Outline(html)
     assert outline.cells.count("100.00") >= 6
     assert REASON in outline.cells
-    for spanned in ("4", "7"):  # of the steps and the scores, and of time and memory
+    for spanned in ("4", "7"):  # in the tables of steps and scores, and of time and memory
         assert ("td", {"class": "reason", "colspan": spanned}) in outline.attributes
     assert "" not in outline.cells
 
 
-def test_the_same_input_gives_the_same_page(dataset, forms, html):
+def test_equal_input_gives_an_equal_page(dataset, forms, html):
     commands = ["dvc repro", f"echo {CROSS_SITE}"]
     assert page([Section(forms, dataset, commands, differences(forms))], images=2) == html
 
 
-def test_the_image_that_differs_comes_first_beside_the_form_that_differs(html, dataset):
+def test_the_image_that_differs_is_first_beside_the_form_that_differs(html, dataset):
     names = re.findall(r'alt="(\S+) with \d+ detections by ([^"]+)"', html)
     assert names[:2] == [
         ("000020000042.jpg", "PyTorch"),
@@ -167,7 +167,7 @@ def test_the_image_that_differs_comes_first_beside_the_form_that_differs(html, d
     assert objects[second.id] == most
 
 
-def test_the_table_of_differences_counts_what_became_of_detections(html, results, dataset):
+def test_the_table_of_changes_counts_detections(html, results, dataset):
     cells = Outline(html).cells
     shifted = sum(result["image_id"] == 20000042 for result in results)
     row = cells[cells.index("0 / 0 / 0 / 0") + 2 :]
@@ -175,22 +175,22 @@ def test_the_table_of_differences_counts_what_became_of_detections(html, results
     assert row[1:6] == [str(len(results) - shifted), "0", "0", *[f"{shifted}(up to 0.80)"] * 2]
 
 
-def test_each_form_that_differs_has_its_worst_image_first(dataset, results):
+def test_the_first_images_are_the_worst_of_each_form(dataset, results):
     def form(title, lost):
-        """`lost`: of which images how many detections are missing."""
-        left = dict(lost)
+        """`lost`: the number of missing detections by image id."""
+        missing = dict(lost)
         kept = []
         for result in results:
-            if left.get(result["image_id"], 0):
-                left[result["image_id"]] -= 1
+            if missing.get(result["image_id"], 0):
+                missing[result["image_id"]] -= 1
             else:
                 kept.append(result)
         return replace(plain, metrics={**plain.metrics, "title": title, "runtime": title}, results=kept)
 
     plain = measured(dataset, "PyTorch", results)
-    much = form("int8", {20000025: 4, 20000038: 3, 20000030: 2})
-    little = form("fp16", {20000030: 1, 20000039: 1})
-    forms = [plain, much, little]
+    worse = form("int8", {20000025: 4, 20000038: 3, 20000030: 2})
+    better = form("fp16", {20000030: 1, 20000039: 1})
+    forms = [plain, worse, better]
     shown = page([Section(forms, dataset, [], differences(forms))], images=4)
     names = re.findall(r'alt="(\S+)\.jpg with \d+ detections by ([^"]+)"', shown)[1::2]
     assert names == [
@@ -199,7 +199,7 @@ def test_each_form_that_differs_has_its_worst_image_first(dataset, results):
     ]  # fmt: skip
 
 
-def test_pictures_are_jpegs_with_boxes_drawn_in(html):
+def test_pictures_are_jpegs_with_drawn_boxes(html):
     first, second, *others = pictures(html)
     assert len(others) == 2
     decoded = [
@@ -210,7 +210,7 @@ def test_pictures_are_jpegs_with_boxes_drawn_in(html):
     assert (decoded[0] != decoded[1]).any()
 
 
-def test_images_that_were_skipped_are_not_shown(dataset, results):
+def test_skipped_images_are_not_shown(dataset, results):
     skipped = [{"file_name": "000020000042.jpg", "reason": "torn"}]
     without = [result for result in results if result["image_id"] != 20000042]
     forms = [measured(dataset, "PyTorch", results), measured(dataset, "ONNX", without, skipped=skipped)]
@@ -219,7 +219,7 @@ def test_images_that_were_skipped_are_not_shown(dataset, results):
     assert "images skipped: 1: 000020000042.jpg (torn)" in shown
 
 
-def test_the_environment_tells_apart_what_differs(html):
+def test_the_environment_names_the_forms_of_values_that_differ(html):
     cells = Outline(html).cells
     assert cells[cells.index("cpu") + 1] == "some CPU"
     assert cells[cells.index("onnx") + 1] == "1.19 (ONNX Runtime)"
@@ -236,7 +236,7 @@ def test_several_detectors_are_linked_from_the_top(dataset, forms):
     assert pictures(both) == []
 
 
-def test_a_detector_of_which_nothing_was_run_has_its_page(dataset, forms):
+def test_a_page_without_a_measured_form(dataset, forms):
     shown = page([Section([not_run(forms[0], "PyTorch")], dataset, [])])
     assert REASON in shown
     assert "0 of 1 forms measured" in shown
@@ -253,7 +253,7 @@ def masked(dataset, results):
     return [{**result, "segmentation": codes[(result["image_id"], *result["bbox"])]} for result in results]
 
 
-def test_masks_are_drawn_where_the_results_have_them(dataset, results, masked):
+def test_masks_are_drawn_if_the_results_have_them(dataset, results, masked):
     plain, drawn = (
         page([Section([measured(dataset, "PyTorch", found)], dataset, [])], images=1)
         for found in (results, masked)
@@ -261,7 +261,7 @@ def test_masks_are_drawn_where_the_results_have_them(dataset, results, masked):
     assert pictures(plain) != pictures(drawn)
 
 
-def test_segments_are_drawn_and_their_measures_shown_where_a_form_has_them(dataset, results):
+def test_segments_are_drawn_and_scored_if_a_form_has_them(dataset, results):
     segments = PanopticSet(SHAPES / "annotations/panoptic_val.json", SHAPES / "panoptic_val")
     plain = measured(dataset, "PyTorch", results)
     form = copy.deepcopy(plain)
@@ -278,11 +278,11 @@ def test_segments_are_drawn_and_their_measures_shown_where_a_form_has_them(datas
         assert text not in bare
 
 
-def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes(dataset, results, masked):
-    """All that changes is one mask of an image, which becomes empty."""
+def test_the_page_shows_the_loss_of_a_form_whose_masks_differ(dataset, results, masked):
+    """One mask of an image becomes empty."""
     changed = copy.deepcopy(masked)
-    one = next(result for result in changed if result["image_id"] == 20000042)
-    one["segmentation"] = encode_masks(np.zeros((1, *one["segmentation"]["size"]), bool))[0]
+    emptied = next(result for result in changed if result["image_id"] == 20000042)
+    emptied["segmentation"] = encode_masks(np.zeros((1, *emptied["segmentation"]["size"]), bool))[0]
     kinds = ("bbox", "segm")
     forms = [
         measured(dataset, title, found, kinds) for title, found in (("PyTorch", masked), ("ONNX", changed))
@@ -291,7 +291,7 @@ def test_a_form_whose_masks_alone_differ_is_shown_with_its_loss_beside_its_boxes
     section = Section(forms, dataset, [], differences(forms))
     shown = page([section], images=1)
     cells = Outline(shown).cells
-    assert {"box AP", "mask AP", "made of"} <= set(cells)
+    assert {"box AP", "mask AP", "made from"} <= set(cells)
     assert "gives no masks" in cells
     assert 'alt="000020000042.jpg with' in shown
     count = sum(result["image_id"] == 20000042 for result in masked)
@@ -319,5 +319,5 @@ def test_the_summary_names_the_largest_loss(dataset, forms):
         f"{loss:.2f}, by ONNX Runtime, simplified."
     )
     assert summary(Section(forms[:2], dataset, []).comparison).endswith(
-        "None loses AP against PyTorch (100.00 box AP)."
+        "No form loses AP against PyTorch (100.00 box AP)."
     )

@@ -33,13 +33,13 @@ def test_each_measured_form_is_a_line_in_each_panel(forms):
         assert len(axes.lines[0].get_xdata()) == 101
 
 
-def test_a_kind_shows_the_forms_that_have_it(forms):
+def test_a_figure_shows_the_forms_that_have_the_kind(forms):
     (axes,) = precision_recall(forms, "segm", ["precision_50"]).axes
     assert [line.get_label() for line in axes.lines] == ["PyTorch"]
     assert axes.get_title(loc="left") == "Mask precision, IoU 0.50"
 
 
-def test_the_reference_is_a_band_that_the_others_do_not_hide():
+def test_the_reference_is_a_broad_band():
     axes, *_ = precision_recall([form(str(index), 1.0) for index in range(10)], "bbox").axes
     widths = [line.get_linewidth() for line in axes.lines]
     assert widths[0] > 3 * max(widths[1:])
@@ -47,7 +47,7 @@ def test_the_reference_is_a_band_that_the_others_do_not_hide():
     assert len(looks) == 7
 
 
-def test_the_svg_is_the_same_each_time_and_parses(forms):
+def test_the_svg_is_deterministic_and_valid(forms):
     first, second = (svg(precision_recall(forms, "bbox"), "plot") for _ in range(2))
     assert first == second
     root = ElementTree.fromstring(first)
@@ -56,7 +56,7 @@ def test_the_svg_is_the_same_each_time_and_parses(forms):
     assert "recall" in texts
 
 
-def test_the_svg_takes_the_colour_of_the_text_around_it_and_names_no_group(forms):
+def test_the_svg_uses_the_colour_of_the_surrounding_text_and_has_no_group_ids(forms):
     element = svg(precision_recall(forms, "bbox"), "plot")
     assert element.startswith("<svg")
     assert "currentColor" in element
@@ -64,14 +64,14 @@ def test_the_svg_takes_the_colour_of_the_text_around_it_and_names_no_group(forms
     assert "<metadata>" not in element
 
 
-def test_keypoints_are_told_apart_by_their_similarity():
+def test_the_figure_of_keypoints_is_about_oks():
     (axes,) = precision_recall(
         [form("PyTorch", 1.0, ("bbox", "keypoints"))], "keypoints", ["precision_50"]
     ).axes
     assert axes.get_title(loc="left") == "Keypoint precision, OKS 0.50"
 
 
-def test_points_are_of_what_was_measured_in_the_order_of_the_forms():
+def test_points_are_those_of_measured_forms_in_order():
     forms = [report_forms.evaluated(form) for form in report_forms.all_forms()]
     points = plot_data(forms, Comparison([form.metrics for form in forms]))
     titles = [form.title for form in forms if form.measured]

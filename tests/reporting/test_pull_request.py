@@ -1,4 +1,4 @@
-"""The Markdown, as GitHub's reader would take it."""
+"""The Markdown report, parsed as by GitHub."""
 
 import re
 
@@ -11,7 +11,7 @@ from samebox.reporting.section import Section
 
 
 @pytest.fixture(scope="module")
-def told():
+def markdown():
     forms = all_forms()
     forms[1] = {**forms[1], "title": "ONNX | Runtime"}
     found = [evaluated(form) for form in forms]
@@ -20,24 +20,26 @@ def told():
 
 
 @pytest.fixture(scope="module")
-def tables(told):
-    """The rows of cells of each table."""
-    html = MarkdownIt("commonmark").enable("table").render(told)
+def tables(markdown):
+    """The cells of each table, by row."""
+    html = MarkdownIt("commonmark").enable("table").render(markdown)
     found = re.findall(r"<table>.*?</table>", html, re.S)
     rows = [re.findall(r"<tr>.*?</tr>", table, re.S) for table in found]
     return [[re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in table] for table in rows]
 
 
-def test_every_table_is_one_to_the_reader(told, tables):
-    lines = [line.startswith("|") for line in told.splitlines()]
+def test_every_table_is_valid(markdown, tables):
+    lines = [line.startswith("|") for line in markdown.splitlines()]
     beginnings = sum(line and not before for before, line in zip([False, *lines], lines, strict=False))
     assert len(tables) == beginnings == 8
-    assert sum(len(table) for table in tables) == sum(lines) - beginnings  # less the lines under the headings
+    assert (
+        sum(len(table) for table in tables) == sum(lines) - beginnings
+    )  # without the lines under the headings
     for table in tables:
         assert len({len(row) for row in table}) == 1
 
 
-def test_all_detectors_come_first_in_the_fields_own_form(tables):
+def test_the_first_table_has_all_detectors(tables):
     heading, box, mask = tables[0]
     assert heading[:5] == ["Model", "Config", "Metric", "PyTorch", "ONNX | Runtime"]
     assert heading[-1] == "published"
@@ -53,12 +55,12 @@ def test_steps_have_bars_and_intervals(tables):
     ]  # fmt: skip
     assert rows["TensorRT-RTX int8"] == ["ONNX Runtime int8", "-0.50", "██", "-2.50", "none"]
     assert rows["TensorRT-RTX fp32"][1:] == [NOT_RUN, "", "not run", "not run"]
-    assert "95 % interval" not in tables[2][0]  # of masks there are none
+    assert "95 % interval" not in tables[2][0]  # masks have no interval
 
 
-def test_checks_commands_and_environment_stand_there(told, tables):
+def test_checks_commands_and_environment_are_listed(markdown, tables):
     failed = "<strong>failed</strong>: one | image differs"
     assert ["ONNX Runtime fp16, rounded", "padding grown", failed] in [row[:3] for row in tables[6]]
     assert ["gpus", "none"] in tables[7]
     assert ["driver", "none"] in tables[7]
-    assert "```sh\nmake demo\n```" in told
+    assert "```sh\nmake demo\n```" in markdown

@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 
 from samebox.core.errors import SameboxError
-from samebox.reporting.sweeps import (
+from samebox.reporting.sweep_page import (
+    pareto_front,
+    ran_concurrently,
+    scatter,
+    sweep_notes,
+    sweep_page,
+    write_overview,
+)
+from samebox.reporting.sweep_points import (
     Point,
-    axes_of,
-    flat_rows,
-    front,
-    notes,
-    overlapping,
-    page,
+    point_path,
     read_point,
     read_points,
-    record_of,
-    rows,
-    scatter,
-    write_overview,
+    varied_keys,
     write_point,
-)  # fmt: skip
+)
+from samebox.reporting.sweep_table import flat_rows, sweep_rows
 
 
 def form(runtime, ap, ms, kinds=("bbox",), **change):
@@ -57,28 +58,28 @@ def points():
     ]
 
 
-def leave(folder, points):
+def write_points(folder, points):
     for index, one in enumerate(points):
-        path = record_of(folder, f"{index}")
+        path = point_path(folder, f"{index}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_point(path, one)
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path, points):
-    leave(tmp_path, points)
-    assert read_point(record_of(tmp_path, "2")) == points[2]
-    record_of(tmp_path, "2").write_text('{"other": 1}')
+def test_a_record_is_read_back(tmp_path, points):
+    write_points(tmp_path, points)
+    assert read_point(point_path(tmp_path, "2")) == points[2]
+    point_path(tmp_path, "2").write_text('{"other": 1}')
     with pytest.raises(SameboxError, match=r"2\.json: not the record of a point"):
         read_points(tmp_path)
 
 
-def test_points_are_ordered_by_their_values_numbers_as_numbers(tmp_path, points):
-    leave(tmp_path, reversed(points))
+def test_points_are_sorted_by_their_values_as_numbers(tmp_path, points):
+    write_points(tmp_path, reversed(points))
     assert [one.values["export.opset"] for one in read_points(tmp_path)] == ["9", "16", "18"]
 
 
-def test_a_row_is_a_form_at_a_point_or_the_failure(points):
-    found = rows(points)
+def test_a_row_is_a_form_at_a_point_or_a_failure(points):
+    found = sweep_rows(points)
     assert [(row.number, row.form, row.status) for row in found] == [
         (1, "", "failed"), (2, "TORCH", "measured"), (2, "ONNX", "measured"),
         (3, "TORCH", "measured"), (3, "ONNX", "measured"), (3, "ENGINE", "not run"),
@@ -88,8 +89,8 @@ def test_a_row_is_a_form_at_a_point_or_the_failure(points):
     assert found[0].reason == "export.opset: 9 is outside"
 
 
-def test_how_much_of_a_difference_is_chance_stands_beside_it(tmp_path, points):
-    leave(tmp_path, [replace(points[1], intervals={"onnx": {"bbox": [-0.25, 0.5]}}), points[2]])
+def test_the_interval_of_a_difference_is_shown_beside_it(tmp_path, points):
+    write_points(tmp_path, [replace(points[1], intervals={"onnx": {"bbox": [-0.25, 0.5]}}), points[2]])
     write_overview(tmp_path)
     flat = json.loads((tmp_path / "sweep.json").read_text())
     ends = [(row["bbox/AP_delta_low"], row["bbox/AP_delta_high"]) for row in flat]
@@ -99,49 +100,49 @@ def test_how_much_of_a_difference_is_chance_stands_beside_it(tmp_path, points):
     assert "-0.25…+0.50" in html
 
 
-def test_a_point_that_failed_halfway_keeps_what_was_measured(points):
+def test_a_point_that_failed_halfway_keeps_its_measured_forms(points):
     halfway = replace(points[1], status="failed", reason="no space")
-    assert [(row.form, row.reason) for row in rows([halfway])] == [
+    assert [(row.form, row.reason) for row in sweep_rows([halfway])] == [
         ("TORCH", None), ("ONNX", None), ("", "no space"),
     ]  # fmt: skip
 
 
 def test_csv_and_json_hold_the_same_rows(tmp_path, points):
-    leave(tmp_path, points)
+    write_points(tmp_path, points)
     write_overview(tmp_path)
     flat = json.loads((tmp_path / "sweep.json").read_text())
     with (tmp_path / "sweep.csv").open() as file:
-        told = list(csv.DictReader(file))
+        written = list(csv.DictReader(file))
     assert [{key: "" if value is None else str(value) for key, value in row.items()} for row in flat] == [
-        dict(sorted(row.items())) for row in told
+        dict(sorted(row.items())) for row in written
     ]
-    assert told[0]["reason"] == "export.opset: 9 is outside"
-    assert (told[4]["export.opset"], told[4]["bbox/AP"], told[4]["ms"]) == ("18", "36.0", "10.0")
+    assert written[0]["reason"] == "export.opset: 9 is outside"
+    assert (written[4]["export.opset"], written[4]["bbox/AP"], written[4]["ms"]) == ("18", "36.0", "10.0")
 
 
-def test_the_front_is_what_no_other_beats():
+def test_the_pareto_front_has_the_pairs_that_no_other_beats():
     random = np.random.default_rng(0)
     found = [tuple(pair) for pair in random.integers(0, 12, (60, 2)).tolist()]
-    kept = front(found)
+    kept = pareto_front(found)
     beaten = [any(x <= ms and y >= ap and (x, y) != (ms, ap) for x, y in found) for ms, ap in found]
     assert {found[index] for index in kept} == {one for one, by in zip(found, beaten, strict=True) if not by}
     assert len({found[index] for index in kept}) == len(kept)
     assert [found[index][0] for index in kept] == sorted(found[index][0] for index in kept)
-    assert front([]) == []
+    assert pareto_front([]) == []
 
 
-def test_the_figure_marks_each_form_and_its_front(points):
-    (axes,) = scatter(rows(points), "bbox").axes
+def test_the_figure_shows_each_form_and_the_pareto_front(points):
+    (axes,) = scatter(sweep_rows(points), "bbox").axes
     marks = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
     assert marks["TORCH"] == [(40, 36.0), (40, 36.0)]
     assert marks["Pareto front"] == [(10, 36.0)]
     assert [text.get_text() for text in axes.texts] == ["3"]
 
 
-def test_the_page_is_whole_by_itself_and_escapes(points):
-    html = page("opsets", points, rows(points))
+def test_the_page_is_self_contained_and_escapes_text(points):
+    html = sweep_page("opsets", points, sweep_rows(points))
     assert html.count("<svg") == 1
-    assert "3 points of the sweep, 1 of which failed" in html
+    assert "This sweep has 3 points, each a combination of values; 1 of them failed." in html
     assert "no &lt;GPU&gt; here" in html
     assert "failed: export.opset: 9 is outside" in html
     for outside in ("<script", "<link", 'src="', "url(http"):
@@ -149,8 +150,8 @@ def test_the_page_is_whole_by_itself_and_escapes(points):
 
 
 @pytest.mark.parametrize("count", [0, 1, 60])
-def test_any_number_of_points_makes_a_page(tmp_path, count):
-    leave(
+def test_a_page_of_any_number_of_points(tmp_path, count):
+    write_points(
         tmp_path, [point(index, form("onnx", 30 + index, 10 + index), began=index) for index in range(count)]
     )
     write_overview(tmp_path)
@@ -159,32 +160,32 @@ def test_any_number_of_points_makes_a_page(tmp_path, count):
     assert html.count("<svg") == min(count, 1)
 
 
-def test_a_column_of_masks_is_there_where_one_point_has_them(points):
+def test_masks_have_a_column_if_one_point_has_masks(points):
     masked = point(20, form("torch", 36.0, 40, ("bbox", "segm")), began=5)
-    html = page("detectors", [*points, masked], rows([*points, masked]))
+    html = sweep_page("detectors", [*points, masked], sweep_rows([*points, masked]))
     assert html.count('<th scope="col">mask AP</th>') == html.count('<th scope="col">box AP</th>') == 1
-    assert flat_rows(points, rows(points))[1].get("segm/AP") is None
+    assert flat_rows(points, sweep_rows(points))[1].get("segm/AP") is None
 
 
-def test_points_that_ran_together_are_told_of(points):
-    assert not overlapping(points)
-    together = replace(points[2], began=1.5)
-    assert overlapping([*points[:2], together])
-    assert not overlapping([*points[:2], replace(together, host="elsewhere")])
-    assert any("at the same time" in note for note in notes([*points[:2], together]))
+def test_points_that_ran_concurrently_give_a_note(points):
+    assert not ran_concurrently(points)
+    concurrent = replace(points[2], began=1.5)
+    assert ran_concurrently([*points[:2], concurrent])
+    assert not ran_concurrently([*points[:2], replace(concurrent, host="elsewhere")])
+    assert any("at the same time" in note for note in sweep_notes([*points[:2], concurrent]))
 
 
-def test_a_note_names_its_points_unless_it_is_of_all(points):
+def test_a_note_names_its_points_unless_it_is_about_all(points):
     noted = [replace(one, forms=[form("onnx", 30, 5, notes=["slow"])]) for one in points[1:]]
     lost = replace(noted[1], reason="ONNX loses 1.00")
-    assert list(notes([noted[0], lost])) == ["ONNX: slow", "point 2: ONNX loses 1.00"]
+    assert list(sweep_notes([noted[0], lost])) == ["ONNX: slow", "point 2: ONNX loses 1.00"]
 
 
-def test_keys_that_vary_are_named_once_in_their_order(points):
+def test_varied_keys_are_listed_once_in_their_order(points):
     axes = ["export.opset", "detector"]
     more = replace(points[0], axes=axes, overrides=["detector=fcos", "export.opset=9"])
     assert list(more.values.items()) == [("export.opset", "9"), ("detector", "fcos")]
-    assert axes_of([*points, more]) == axes
+    assert varied_keys([*points, more]) == axes
 
 
 def write_often(folder):
@@ -192,8 +193,8 @@ def write_often(folder):
         write_overview(folder)
 
 
-def test_processes_write_the_page_at_once(tmp_path, points):
-    leave(tmp_path, points)
+def test_several_processes_may_write_the_page(tmp_path, points):
+    write_points(tmp_path, points)
     processes = [
         multiprocessing.get_context("fork").Process(target=write_often, args=(tmp_path,)) for _ in "ab"
     ]
