@@ -1,8 +1,10 @@
 """The runtimes, those included that are derived from an engine and a precision."""
 
+import ast
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.utils import instantiate
 
 from samebox.core.errors import SameboxError
@@ -10,6 +12,7 @@ from stages.compose import compose
 from stages.runtimes import runtimes
 from stages.search import choices
 
+ROOT = Path(__file__).parents[2]
 PRECISIONS = list(choices("precision"))
 ENGINES = [name for name, config in runtimes().items() if "flavour" in config and "precision" not in config]
 
@@ -72,3 +75,32 @@ def test_an_unknown_runtime_ends_in_a_line_that_lists_all():
     with pytest.raises(SameboxError, match="Could not find 'runtime/tensorrt_fp8'") as error:
         runtime("tensorrt_fp8")
     assert all(f" {name}" in str(error.value) for name in runtimes())
+
+
+def words(path):
+    """The literals of a module, or the keys and values of a YAML file."""
+    if path.suffix == ".py":
+        return {
+            node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
+        }
+    return set(leaves(yaml.safe_load(path.read_text())))
+
+
+def leaves(node):
+    if isinstance(node, dict):
+        yield from node
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from leaves(value)
+    else:
+        yield node
+
+
+# bf16 and onnxruntime_cuda are no default of any config
+@pytest.mark.parametrize("name", ["bf16", "onnxruntime_cuda"])
+def test_a_precision_or_a_runtime_is_named_in_five_files_at_most(name):
+    folders = [ROOT / folder for folder in ("conf", "pipelines", "samebox", "stages")]
+    files = [path for folder in folders for suffix in ("py", "yaml") for path in folder.rglob(f"*.{suffix}")]
+    naming = [str(path.relative_to(ROOT)) for path in [*files, ROOT / "dvc.yaml"] if name in words(path)]
+    assert len(naming) <= 5, naming
