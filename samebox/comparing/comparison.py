@@ -16,8 +16,8 @@ from samebox.comparing.measures import (
     Value,
     main_measure,
     measure,
+    measure_name,
     measures,
-    named,
     value_or_reason,
 )
 from samebox.core.errors import SameboxError
@@ -34,12 +34,12 @@ Intervals = Mapping[str, Mapping[str, tuple[float, float]]]  # by runtime and ki
 class Column:
     """A column as people read it: the values of its `keys`, joined by `between`.
 
-    `shown` formats a value. `kind` is the kind of prediction that the column is about, or None.
+    `text` formats a value. `kind` is the kind of prediction that the column is about, or None.
     """
 
     heading: str
     keys: tuple[str, ...]
-    shown: Callable[[float], str]
+    text: Callable[[float], str]
     kind: str | None = None
     between: str = " / "
 
@@ -60,7 +60,7 @@ class Row:
         """The text of one cell."""
         values = [self.values[key] for key in column.keys]
         reasons = [value for value in values if isinstance(value, str)]
-        return reasons[0] if reasons else column.between.join(column.shown(float(value)) for value in values)
+        return reasons[0] if reasons else column.between.join(column.text(float(value)) for value in values)
 
     def number(self, column: Column) -> bool:
         """Whether the cell was measured."""
@@ -145,9 +145,9 @@ class Comparison:
         if any(kind in by_kind for by_kind in self.intervals.values()):
             columns += [(f"Δ{first} 95%", (f"{first}_delta_low", f"{first}_delta_high"), signed)]
         columns += [(f"{first} at batch {size}", (f"{first}_batch{size}",), _points) for size in self.batches]
-        for heading, keys, shown in columns:
+        for heading, keys, text in columns:
             of_kind = tuple(f"{kind}/{key}" for key in keys)
-            yield Column(self.heading(kind, heading), of_kind, shown, kind, between="…")
+            yield Column(self.heading(kind, heading), of_kind, text, kind, between="…")
 
     def _row(self, form: dict[str, Any]) -> Row:
         """All values of a form; if it was not run, each value is the reason."""
@@ -211,7 +211,7 @@ class Comparison:
     def _published(self) -> Iterator[str]:
         published = self.forms[0].get("published") or {}
         for kind, value in published.items():
-            yield f"published by the detector's authors: {value} {named(kind)}"
+            yield f"published by the detector's authors: {value} {measure_name(kind)}"
 
 
 def _notes(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from samebox.comparing.comparison import Comparison, Intervals, signed
-from samebox.comparing.measures import main_measure, measure, named
+from samebox.comparing.measures import main_measure, measure, measure_name
 from samebox.core.errors import SameboxError
 
 
@@ -108,7 +108,7 @@ class _Loss:
         if self.interval is not None:
             low, high = map(signed, self.interval)
             interval = f" (Δ{main_measure(self.kind)} {low}…{high} in 95% of resamples)"
-        return f"{self.points:.2f} {named(self.kind)}{at}{interval}"
+        return f"{self.points:.2f} {measure_name(self.kind)}{at}{interval}"
 
     @property
     def limit_text(self) -> str:

@@ -40,7 +40,7 @@ def main_measure(kind: str) -> str:
     return measures(kind)[0]
 
 
-def named(kind: str) -> str:
+def measure_name(kind: str) -> str:
     """The main measure of a kind in a sentence: "mask AP", but "PQ"."""
     return main_measure(kind) if kind in MEASURES else f"{KINDS[kind]} {main_measure(kind)}"
 

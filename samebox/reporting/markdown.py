@@ -8,8 +8,8 @@ from samebox.comparing.comparison import Comparison
 def markdown(comparison: Comparison) -> str:
     """The table in GitHub's Markdown, with the notes under it.
 
-    Markdown has no cells that span: the reason of a form not run stands in the first of its cells, and
-    the others say that it was not run.
+    Markdown has no cells that span columns: of a form that was not run the first cell states the reason, the
+    others "not run".
     """
     lines = [
         [comparison.detector, *(column.heading for column in comparison.columns)],
@@ -25,5 +25,5 @@ def _repeated(spans: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def escaped(cell: str) -> str:
-    """Text that stays within its cell of a Markdown table."""
+    """Text that does not end its cell of a Markdown table."""
     return cell.replace("|", "\\|").replace("\n", " ")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebox.comparing.comparison import Comparison
-from samebox.comparing.measures import main_measure, measure, named
+from samebox.comparing.measures import main_measure, measure, measure_name
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _entry(comparison: Comparison, titles: Sequence[str]) -> Entry:
     published = comparison.forms[0].get("published") or {}
     lines = [
         Line(
-            named(kind),
+            measure_name(kind),
             [_cell(forms.get(title), kind, index, len(comparison.kinds)) for title in titles],
             f"{published[kind]:.2f}" if kind in published else "not published",
         )
@@ -95,8 +95,9 @@ def summary(comparison: Comparison) -> str:
     base = measure(reference, kind, 1)
     if round(float(loss), 2) >= 0:
         measures = " or ".join(dict.fromkeys(main_measure(kind) for kind in comparison.kinds))
-        return f"{count} No form loses {measures} against {reference['title']} ({base:.2f} {named(kind)})."
+        value = f"{base:.2f} {measure_name(kind)}"
+        return f"{count} No form loses {measures} against {reference['title']} ({value})."
     return (
-        f"{count} The largest loss against {reference['title']} ({base:.2f} {named(kind)}) is "
+        f"{count} The largest loss against {reference['title']} ({base:.2f} {measure_name(kind)}) is "
         f"{-float(loss):.2f}, by {form}."
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import TIMES, Comparison
-from samebox.comparing.measures import KINDS, main_measure, named
+from samebox.comparing.measures import KINDS, main_measure, measure_name
 from samebox.reporting.values import numbers
 
 LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_75": "0.75"}
@@ -75,7 +75,7 @@ def _score_points(comparison: Comparison) -> Iterator[dict[str, Any]]:
         for kind in comparison.kinds:
             value = measured[row.runtime].get(f"{kind}/{main_measure(kind)}")
             if value is not None:
-                yield {"form": row.title, "measure": named(kind), "points": value}
+                yield {"form": row.title, "measure": measure_name(kind), "points": value}
 
 
 def _time_points(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the report is told of one detector."""
+"""The input of the report about one detector."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from samebox.comparing.gate import Gate
 
 @dataclass(frozen=True)
 class Section:
-    """One detector's part of the page: its forms, the reference first, the data set and how to repeat it.
+    """One detector's part of the page: its forms, the reference first, and their data set.
 
-    `commands` are shell lines. `differences` from the reference are by runtime, `intervals` those of ΔAP.
-    `gate` holds the limits; the notes name losses beyond them that may be chance.
+    `commands` are shell lines that repeat the run. `differences` are those from the reference by runtime,
+    `intervals` those of ΔAP. The notes name losses beyond the limits of `gate` that may be chance.
     """
 
     forms: Sequence[EvaluatedForm]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebox.comparing.comparison import Comparison
-from samebox.comparing.measures import Value, main_measure, named
+from samebox.comparing.measures import Value, main_measure, measure_name
 
 # Least length of either side of an axis, in points, so that a rounding difference does not look like a loss
 _LEAST_AXIS = 0.1
@@ -78,7 +78,7 @@ class StepChart:
 def step_charts(comparison: Comparison) -> dict[str, StepChart]:
     """The steps by kind of prediction, in the order of the forms; empty for a single form."""
     return {
-        kind: StepChart(named(kind), list(_steps(comparison, kind)))
+        kind: StepChart(measure_name(kind), list(_steps(comparison, kind)))
         for kind in comparison.kinds
         if len(comparison.forms) > 1
     }

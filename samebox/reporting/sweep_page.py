@@ -8,7 +8,7 @@ from filelock import FileLock
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from samebox.comparing.measures import KINDS, main_measure, named
+from samebox.comparing.measures import KINDS, main_measure, measure_name
 from samebox.core.files import write_json, write_text
 from samebox.reporting.page import templates
 from samebox.reporting.plots import COLOURS, INK, style_axes, svg
@@ -77,7 +77,7 @@ def scatter(rows: Sequence[SweepRow], kind: str) -> Figure:
     for index in front if len(front) <= _LABELLED else ():
         number = str(drawn[index].number)
         axes.annotate(number, pairs[index], xytext=(5, 5), textcoords="offset points", color=INK)
-    axes.set(xlabel="ms/image, all three steps", ylabel=named(kind))
+    axes.set(xlabel="ms/image, all three steps", ylabel=measure_name(kind))
     axes.set_xlim(left=0)
     style_axes(axes)
     axes.legend(loc="best", frameon=False, labelcolor=INK)

@@ -15,8 +15,8 @@ from samebox.comparing.comparison import Column, Comparison
 def text(comparison: Comparison, width: int = 120) -> str:
     """The table for a terminal, with the notes under it.
 
-    Masks, keypoints and segments stand in tables of their own, so that each fits the width, and so do VOC's
-    mAP with the recall, and times and sizes where they do not fit beside the boxes.
+    Masks, keypoints and segments have tables of their own, so that each fits the width; so have VOC's mAP and
+    the recall, and times and sizes if they do not fit beside the boxes.
     """
     console = Console(file=io.StringIO(), width=width, color_system=None)
     first, *others = ([c for c in comparison.columns if c.kind == kind] for kind in comparison.kinds)
@@ -36,7 +36,7 @@ def text(comparison: Comparison, width: int = 120) -> str:
 
 
 def _terminal_table(comparison: Comparison, columns: Sequence[Column]) -> Table:
-    """Columns of equal width in every row; rich has no cells that span, so each row is a table itself."""
+    """A table whose rows are tables themselves, because rich has no cells that span columns."""
     widths = [_width(comparison, column) for column in columns]
     headings = [(column.heading, 1) for column in columns]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
@@ -53,7 +53,7 @@ def _total_width(comparison: Comparison, columns: Sequence[Column]) -> int:
 
 
 def _terminal_row(cells: Sequence[tuple[str, int]], widths: Sequence[int]) -> Table:
-    """Cells that each span a number of columns of the widths given."""
+    """One row of cells; each cell spans a number of columns."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     start = 0
     for _, count in cells:
@@ -69,7 +69,7 @@ def _terminal_row(cells: Sequence[tuple[str, int]], widths: Sequence[int]) -> Ta
 
 
 def _width(comparison: Comparison, column: Column) -> int:
-    """Numbers stay whole; headings and reasons wrap between words."""
+    """The width of a column: numbers do not wrap, headings and reasons wrap between words."""
     cells = [(row.cell(column), row.number(column)) for row in comparison.rows if row.reason is None]
     prose = [column.heading, *(cell for cell, number in cells if not number)]
     lines = [line for part in prose for line in textwrap.wrap(part, 7, break_long_words=False)]

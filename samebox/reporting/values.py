@@ -8,7 +8,7 @@ from samebox.comparing.comparison import Comparison
 
 
 def csv(comparison: Comparison) -> str:
-    """The table as comma-separated values, numbers unrounded and each in a column of its own."""
+    """The table as comma-separated values. Numbers are not rounded, and each has its own column."""
     buffer = io.StringIO()
     writer = csv_writer.writer(buffer, lineterminator="\n")
     writer.writerow(["detector", "form", *comparison.keys])
@@ -18,7 +18,7 @@ def csv(comparison: Comparison) -> str:
 
 
 def json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as JSON takes it: a number, or the reason as text, for every value."""
+    """The comparison for JSON: each value is a number, or the reason as text."""
     return {
         "detector": comparison.detector,
         "dataset": comparison.dataset,
@@ -32,10 +32,10 @@ def json(comparison: Comparison) -> dict[str, Any]:
 
 
 def numbers(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """What was measured of each form, by runtime and key, rounded as the table shows it."""
+    """The measured numbers of each form by runtime and key, rounded as in the table."""
     return {
         row.runtime: {
-            key: float(column.shown(value))
+            key: float(column.text(value))
             for column in comparison.columns
             for key in column.keys
             if not isinstance(value := row.values[key], str)
