@@ -256,8 +256,8 @@ def main() -> int:
     except (SameboxError, NotHere) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for error in summary.errors.values():
-        print(f"error: {error}", file=sys.stderr)
+    for message in summary.errors.values():
+        print(f"error: {message}", file=sys.stderr)
     print("\n".join([*summary.videos, ids.source, f"{summary.done} of {len(inputs)} done: {options.out}"]))
     return 0 if summary.done == len(inputs) else 1
 

@@ -32,16 +32,17 @@ class ResultIds:
 
 def recorded_ids(spec: Spec) -> ResultIds:
     """Category ids from the record, or else counted from 1, stuff after objects. Image ids are counted."""
+    ids: Sequence[int]
+    stuff_ids: Sequence[int]
     if spec.categories is None:
         source = "image ids and category ids count from 1; --categories ANNOTATIONS.json takes a data set's"
         count = len(spec.class_names)
         ids = range(1, count + 1)
         stuff_ids = range(count + 1, count + len(_stuff_names(spec)) + 1)
-        categories = _categories(spec.name, spec, ids, stuff_ids)
     else:
         ids, stuff_ids = spec.categories.ids, spec.categories.stuff_ids
         source = f"image ids count from 1; category ids are those of {spec.categories.dataset}"
-        categories = _categories(spec.name, spec, ids, stuff_ids)
+    categories = _categories(spec.name, spec, ids, stuff_ids)
     return ResultIds(categories, ids, lambda path, number: number, source)
 
 

@@ -201,7 +201,7 @@ class Buffer:
             self._stream.driver.call("cuMemAllocHost_v2", byref(address), count * dtype.itemsize)
             self._host, self._host_size = address.value or 0, count * dtype.itemsize
         memory = (ctypes.c_byte * (count * dtype.itemsize)).from_address(self._host)
-        return np.frombuffer(memory, dtype).reshape(shape)
+        return np.frombuffer(memoryview(memory), dtype).reshape(shape)
 
     def _free_device(self) -> None:
         if self.address:

@@ -53,7 +53,7 @@ class TensorRTRunner:
         logger = tensorrt_logger(self._trt)
         logger.errors.clear()
         self._runtime = create_runtime(self._trt, self.report.version_compatible)
-        self._context = None
+        self._context: Any = None
         self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
         self._context = self._engine and self._execution_context(stack)
         if not self._context:
