@@ -79,11 +79,11 @@ def test_every_image_is_run_once_in_the_order_of_ids(detector, dataset):
 
 def test_a_batch_may_have_images_of_different_sizes(detector, dataset, monkeypatch):
     shapes = []
-    prepare = Detector.prepare
+    preprocess = Detector.preprocess
     monkeypatch.setattr(
         Detector,
-        "prepare",
-        lambda self, images: shapes.append([i.shape for i in images]) or prepare(self, images),
+        "preprocess",
+        lambda self, images: shapes.append([i.shape for i in images]) or preprocess(self, images),
     )
     run_on_data_set(detector, dataset, batch=4, warmup=0)
     assert [len(batch) for batch in shapes] == [4, 2]
@@ -164,10 +164,10 @@ def test_metrics_curves_and_results_of_a_measured_form(detector, dataset):
 
 def test_images_of_a_batch_that_does_not_fit_are_run_one_by_one(detector, dataset, monkeypatch):
     """Two images together may need a canvas that the form refuses although each fits alone."""
-    prepare = Detector.prepare
+    preprocess = Detector.preprocess
 
     def limited(self, images):
-        batch = prepare(self, images)
+        batch = preprocess(self, images)
         if len(images) > 1 or batch.originals[0].tolist() == original:
             raise SameboxError("too large a canvas")
         return batch
@@ -175,7 +175,7 @@ def test_images_of_a_batch_that_does_not_fit_are_run_one_by_one(detector, datase
     first = dataset.images[0]
     original = [first.height, first.width]
     unlike = [record for record in dataset.images if [record.height, record.width] != original]
-    monkeypatch.setattr(Detector, "prepare", limited)
+    monkeypatch.setattr(Detector, "preprocess", limited)
     run = run_on_data_set(detector, dataset, batch=6, warmup=0)
     assert run.skipped[first.file_name] == "too large a canvas"
     assert {result["image_id"] for result in run.results} == {record.id for record in unlike}
@@ -325,7 +325,7 @@ def test_the_postprocessing_time_includes_pasting_and_encoding(dataset, monkeypa
         return lambda *given: time.sleep(0.02) or call(*given)
 
     monkeypatch.setattr("samebox.evaluation.run.results_from_detections", slow(results_from_detections))
-    monkeypatch.setattr(Detector, "finish", slow(Detector.finish))
+    monkeypatch.setattr(Detector, "postprocess", slow(Detector.postprocess))
     run = run_on_data_set(Detector(TruthRunner(dataset)), dataset, 1, warmup=0)
     assert len(run.times["postprocess"]) == len(dataset.images)
     assert min(run.times["postprocess"]) >= 40
