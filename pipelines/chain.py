@@ -35,7 +35,8 @@ from samebox.coco.evaluated import EvaluatedForm, read_evaluated
 from samebox.comparing.other_canvases import checked_against_reference
 from samebox.core.environment import hardware
 from samebox.core.errors import NotHere, SameboxError
-from samebox.core.files import sha256
+from samebox.core.files import existing, sha256
+from samebox.core.progress import progress
 from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.files import write_report, write_table
@@ -93,12 +94,20 @@ def of_onnx(runtime: str) -> bool:
 
 
 def fetched(config: DictConfig) -> DictConfig:
-    """`config` with the path of the checkpoint, which is there, and so are the data set's archives."""
+    """`config` with the path of the checkpoint, after the download of it and of the data set."""
+    check_demo(config)
     config = config.copy()
     asked = {name: config.detector[name] for name in ("name", "source", "sha256")}
     asked["archives"] = plain(config.dataset.archives)
     config.paths.torch = once(config, "torch", asked, stages.download.run)
     return config
+
+
+def check_demo(config: DictConfig) -> None:
+    """Raise SameboxError if the detector or the data set is the demo's, which only the repository has."""
+    for path in map(str, (config.detector.source, config.dataset.annotations)):
+        if path.startswith("demo/"):
+            existing(path, "demo/ is in samebox's repository: run there, or give detector= and dataset=")
 
 
 def simplified(config: DictConfig) -> DictConfig:
@@ -205,7 +214,8 @@ def once(
             shutil.rmtree(aside, ignore_errors=True)
             moved = config.copy()
             OmegaConf.update(moved, output or f"paths.{step}", str(aside))
-            stage(moved)
+            with progress(f"{config.detector.name}, {step}"):
+                stage(moved)
             aside.rename(folder)
     return str(folder)
 

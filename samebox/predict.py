@@ -23,7 +23,7 @@ from samebox.coco.result_ids import ResultIds, annotated_ids, recorded_ids
 from samebox.coco.results import results_from_detections, results_writer
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
-from samebox.core.progress import Start, progress
+from samebox.core.progress import progress
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, images_in
@@ -71,19 +71,18 @@ def predict(
     """
     _check_targets(inputs, out)
     ids, stop, summary = ids or recorded_ids(detector.spec), stop or Event(), Summary()
-    with results_writer(out / "detections.json") as add, progress() as start:
+    with results_writer(out / "detections.json") as add, progress("inputs", len(inputs)) as task:
         run = _Run(detector, out, threshold, ids, add)
-        advance = start("inputs", len(inputs))
         for source in inputs:
             try:
                 if isinstance(source, Footage):
-                    summary.videos.append(run.video(source, frames, stop, start))
+                    summary.videos.append(run.video(source, frames, stop))
                 else:
                     run.picture(source)
                 summary.done += 1
             except SameboxError as error:
                 summary.errors[str(source)] = str(error)
-            advance()
+            task.advance()
             if stop.is_set():
                 break
     if run.segments.results:
@@ -115,15 +114,15 @@ class _Run:
         picture = self.drawn(read_image(path), str(path))
         write_picture(self.out / f"{self.count:04d}_{path.stem}.jpg", picture)
 
-    def video(self, footage: Footage, frames: int | None, stop: Event, start: Start) -> str:
+    def video(self, footage: Footage, frames: int | None, stop: Event) -> str:
         """Run a video or camera to its end, for `frames` frames or until `stop`; a line about the result."""
         target = _target(footage, self.out)
-        with footage, video_writer(target, footage.rate, footage.size) as write:
-            advance = start(footage.name, frames or footage.frame_count)
+        task = progress(footage.name, frames or footage.frame_count, "frames")
+        with footage, video_writer(target, footage.rate, footage.size) as write, task as frame_task:
             for number, frame in enumerate(islice(footage, frames)):
                 self.count += 1
                 write(self.drawn(frame, footage.name, number))
-                advance()
+                frame_task.advance()
                 if stop.is_set():
                     break
         count, expected = number + 1, footage.frame_count or 0

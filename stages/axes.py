@@ -4,9 +4,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+from samebox.core.files import existing
+
+PARAMS = Path("params.yaml")  # DVC runs a stage in the folder of its dvc.yaml
 
 
 def axis(name: str) -> list[str]:
-    """The names on an axis, in order."""
-    return list(OmegaConf.select(OmegaConf.load(PARAMS), name))
+    """The names on an axis, in order. Raises SameboxError outside the folder of the pipeline."""
+    params = existing(PARAMS, "run in the folder of dvc.yaml, such as samebox's repository")
+    return list(OmegaConf.select(OmegaConf.load(params), name))

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from samebox.core import files
 from samebox.core.errors import SameboxError
+from samebox.core.progress import Task, progress
 from samebox.core.text import one_line
 
 _FIRST_WAIT = 1.0  # seconds before the second attempt, doubled before each further one
@@ -33,7 +32,6 @@ def fetch(
     sha256: str | None = None,
     timeout: float = 30.0,
     retries: int = 4,
-    progress: bool = True,
 ) -> Path:
     """Copy or download `source`, a local path or an http(s) address, to `target`; returns `target`.
 
@@ -51,7 +49,7 @@ def fetch(
         if digits and target.is_file() and files.sha256(target).startswith(digits):
             return target
         if re.match(r"https?://", str(source)):
-            _Download(str(source), target, timeout).run(digits, retries, progress)
+            _Download(str(source), target, timeout).run(digits, retries)
         else:
             _copy(source, target, digits)
     except OSError as error:
@@ -94,11 +92,10 @@ class _Download:
         """States the address of the part, the version there, and the size of the whole file."""
         return self.target.with_name(f"{self.target.name}.part.json")
 
-    def run(self, digits: str, retries: int, progress: bool) -> None:
+    def run(self, digits: str, retries: int) -> None:
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
-            self.receive_with_retries(retries, bars, bars.add_task(self.target.name, total=None))
+        with progress(self.target.name, unit="bytes") as task:
+            self.receive_with_retries(retries, task)
         try:
             _check(self.part, self.url, digits)
         except SameboxError:
@@ -112,10 +109,10 @@ class _Download:
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
-    def receive_with_retries(self, retries: int, bars: Progress, task: TaskID) -> None:
+    def receive_with_retries(self, retries: int, task: Task) -> None:
         for attempt in range(retries + 1):
             try:
-                return self.receive(bars, task)
+                return self.receive(task)
             except _TemporaryError as error:
                 reason = one_line(error)
             if attempt < retries:
@@ -124,7 +121,7 @@ class _Download:
             f"{self.url}: {reason}, at attempt {retries + 1}; try again later, the transfer is then resumed"
         )
 
-    def receive(self, bars: Progress, task: TaskID) -> None:
+    def receive(self, task: Task) -> None:
         """Receive the rest of the part. Raises _TemporaryError if another attempt may succeed."""
         start, size, version = self.received()
         if start and start == size:
@@ -139,10 +136,10 @@ class _Download:
                     self.check_continues(response, start, size, version)
                 else:
                     start, size = 0, self.begin(response)
-                bars.update(task, completed=start, total=size)
+                task.update(start, size)
                 with self.part.open("ab") as file:
                     for block in response.iter_content(_BLOCK):
-                        bars.advance(task, file.write(block))
+                        task.advance(file.write(block))
         except _BROKEN as error:
             raise _TemporaryError(f"the transfer broke ({one_line(error)})") from None
         except requests.RequestException as error:

@@ -24,7 +24,7 @@ from samebox.engine.layer_types import (
 )
 from samebox.engine.parse import network_from_onnx
 from samebox.engine.profile import Profile
-from samebox.engine.progress import progress_bars
+from samebox.engine.progress import build_progress
 from samebox.engine.record import EngineReport, sidecar
 from samebox.graph.reading import input_shapes, metadata, onnx_model, opset_of
 
@@ -148,7 +148,7 @@ def _plan(trt: Any, builder: Any, network: Any, config: Any, source: Path, cache
     with ExitStack() as stack:
         if cache is not None and trt.__name__ == "tensorrt":
             stack.enter_context(timing_cache(trt, config, cache))
-        with progress_bars(trt, config):
+        with build_progress(trt, config):
             plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise SameboxError(f"{source}: {flavour_name(trt)} cannot build it: {logger.error_text()}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from samebox.coco.dataset import CocoDataset
 from samebox.coco.results import results_from_detections
+from samebox.core.progress import tracked
 from samebox.detector import Detector
-from samebox.evaluation.progress import with_progress
 from samebox.record.spec import METADATA_KEY, Spec
 from samebox.runners.protocol import Runner
 from samebox.scoring.overlaps import Overlaps, overlaps
@@ -54,7 +54,7 @@ def proposal_overlaps(
     """
     category_ids = dataset.category_ids(detector.spec.class_names)
     groups = [dataset.images[i : i + batch] for i in range(0, len(dataset.images), batch)]
-    for group in with_progress(groups, batch, title):
+    for group in tracked(groups, f"{title}, batch {batch}", len(dataset.images), "images", batch):
         by_image = detector.batch([dataset.path(record) for record in group])
         for record, detections in zip(group, by_image, strict=True):
             results = results_from_detections(record.id, detections, category_ids)

@@ -13,8 +13,8 @@ from samebox.coco.dataset import CocoDataset, ImageRecord
 from samebox.coco.panoptic import PanopticResults
 from samebox.coco.results import results_from_detections
 from samebox.core.errors import SameboxError
+from samebox.core.progress import tracked
 from samebox.detector import Detector, padded_batch
-from samebox.evaluation.progress import with_progress
 from samebox.record.preprocess import Batch, Image, read_image
 
 PARTS = ("preprocess", "network", "postprocess")
@@ -74,7 +74,7 @@ def run_on_data_set(
     caps = getattr(detector.runner, "caps", Counter[str]())
     caps.clear()
     started = time.perf_counter()
-    for group in with_progress(groups, batch, title):
+    for group in tracked(groups, f"{title}, batch {batch}", len(dataset.images), "images", batch):
         run.results += _group_results(detector, dataset, category_ids, group, run)
     run.seconds = time.perf_counter() - started
     run.caps = dict(caps)

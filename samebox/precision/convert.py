@@ -11,6 +11,7 @@ from onnx import helper
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write
+from samebox.core.progress import tracked
 from samebox.graph.opset import check_opset
 from samebox.graph.reading import input_shapes, metadata, onnx_model, opset_of
 from samebox.precision.achieved import AchievedPrecision, achieved_precision, check_achieved_precision
@@ -166,7 +167,8 @@ def _feeds(model: onnx.ModelProto, source: Path, images: Sequence[Path]) -> Iter
     """The network's inputs for each image, which fills the whole batch if the batch is fixed."""
     preprocess = Spec.from_metadata(metadata(model), str(source)).preprocess
     batch = max(input_shapes(model, source)["images"][0], 1)
-    return (preprocess([read_image(image)] * batch).inputs() for image in images)
+    shown = tracked(images, f"{source}: ranges of values", len(images), "images")
+    return (preprocess([read_image(image)] * batch).inputs() for image in shown)
 
 
 def _overflows(

@@ -10,6 +10,7 @@ import pytest
 from samebox.core import fetch as module
 from samebox.core.errors import SameboxError
 from samebox.core.fetch import fetch
+from samebox.core.progress import Task
 
 BODY = bytes(range(256)) * 2048  # 512 KiB, several blocks
 OTHER = BODY[::-1]
@@ -83,7 +84,7 @@ def target(tmp_path):
 
 
 def download(server, target, **options):
-    return fetch(server.url, target, **{"progress": False, "timeout": 5, **options})
+    return fetch(server.url, target, **{"timeout": 5, **options})
 
 
 def error_of(server, target, **options):
@@ -98,11 +99,13 @@ def names_beside(target):
     return sorted(path.name for path in target.parent.iterdir())
 
 
-def test_a_complete_file(server, target, capsys):
-    assert download(server, target, sha256=HASH[:8].upper(), progress=True) == target
+def test_a_complete_file(server, target, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Task, "close", lambda task, close=Task.close: shown.append(task) or close(task))
+    assert download(server, target, sha256=HASH[:8].upper()) == target
     assert target.read_bytes() == BODY
     assert names_beside(target) == ["net.pth"]
-    assert "net.pth" in capsys.readouterr().err
+    assert [(task.name, task.completed, task.total) for task in shown] == [("net.pth", len(BODY), len(BODY))]
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall"])

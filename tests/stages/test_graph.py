@@ -21,6 +21,7 @@ EXEMPT = {
     "samebox.core.text": "changes characters of hostile names only",
     "samebox.core.typed": "refuses values, and changes characters of hostile names only",
     "samebox.core.files": "reads and writes bytes as they are",
+    "samebox.core.progress": "shows how far a stage is",
     "stages.axes": "reads params.yaml, whose keys a stage declares",
     "stages.compose": "composes conf/, whose files a stage declares",
 }
