@@ -74,7 +74,7 @@ class Gate:
 
     def _limit(self, form: Mapping[str, Any]) -> tuple[float, str]:
         """The limit of a form, and its key below `compare`."""
-        for name in (form["runtime"], form.get("precision")):
+        for name in (form["runtime"], form.get("precision") or "fp32"):
             if name in self.max_ap_drop_of:
                 return self.max_ap_drop_of[name], f"max_ap_drop_of.{name}"
         return self.max_ap_drop, "max_ap_drop"
