@@ -128,5 +128,7 @@ def test_maps_of_heads_are_not_verified(tmp_path):
 
 
 def test_a_masked_norm_is_for_networks_that_have_one():
-    with pytest.raises(SameboxError, match=r"masked_norm: retinanet_shapes has no such norm; leave it"):
+    with pytest.raises(
+        SameboxError, match=r"export\.masked_norm: retinanet_shapes has no masked norm; set it to false"
+    ):
         demo_forms.loaded("export.masked_norm=true")
