@@ -35,6 +35,7 @@ from samebox.adopt.result import AdoptedConfig
 from samebox.checkpoints.unpickle import Checkpoint, read_checkpoint
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, sha256, write_text
+from samebox.core.text import print_text
 from stages import compose, search
 from stages.networks import load_network
 
@@ -84,7 +85,9 @@ def run(request: Request) -> None:
     source, adopted = read(request, checkpoint)
     text = detector_text(request, checkpoint, source, adopted, dataset_of(checkpoint, source, adopted))
     write_text(target, text)
-    print("\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"]))
+    print_text(
+        "\n".join([*adopted.remarks, f"{target}: {adopted.family}; run it with detector={request.name}"])
+    )
 
 
 def read(request: Request, checkpoint: Checkpoint) -> tuple[str, AdoptedConfig]:

@@ -38,6 +38,7 @@ from samebox.checkpoints.unpickle import read_checkpoint
 from samebox.coco.dataset import CocoDataset
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, sha256, write_text
+from samebox.core.text import print_text
 from stages import search
 from stages.checkpoints import detector_of, detectors_of
 from stages.compose import compose
@@ -186,7 +187,7 @@ def adopted_detector(request: Request, name: str, dataset: str) -> str:
             f"{source}: the detector segments stuff, whose classes the annotations of instances do not name; "
             "adopt it with `samebox adopt`, and name it with --detector"
         )
-    print("\n".join([*adopted.remarks, f"adopted {source}: {adopted.family}"]))
+    print_text("\n".join([*adopted.remarks, f"adopted {source}: {adopted.family}"]))
     return adopt.detector_text(adoption, checkpoint, source, adopted, dataset)
 
 

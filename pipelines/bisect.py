@@ -19,6 +19,7 @@ from samebox.comparing.attribution import attribution, attribution_text
 from samebox.comparing.module_values import Form, OnnxForm, TorchForm
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing, write_json
+from samebox.core.text import print_text
 from samebox.precision.convert import PRECISIONS
 from stages.compose import artifact, plain
 from stages.networks import load_network
@@ -34,8 +35,8 @@ def run(config: DictConfig) -> None:
     form = OnnxForm(file(config, config.to))
     result = attribution(reference(config, form), form, images, config.bisect.tolerance)
     write_json(config.out, result.as_dict())
-    print(f"{config.detector.name}: {config['from']} → {config.to}")
-    print(f"{attribution_text(result)}all figures: {config.out}")
+    print_text(f"{config.detector.name}: {config['from']} → {config.to}")
+    print_text(f"{attribution_text(result)}all figures: {config.out}")
 
 
 def check(config: DictConfig) -> None:

@@ -37,6 +37,7 @@ from samebox.core.environment import hardware
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import existing, sha256
 from samebox.core.progress import progress
+from samebox.core.text import print_text
 from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.files import write_report, write_table
@@ -77,7 +78,7 @@ def run(config: DictConfig, command: str = "chain") -> None:
     folder = Path(config.out)
     write_table(folder, comparison)
     write_report(folder, [part], config.detector.name, config.compare.images, config.compare.score)
-    print(f"{text.text(comparison)}report: {folder / 'index.html'}")
+    print_text(f"{text.text(comparison)}report: {folder / 'index.html'}")
     gate(config).check(comparison)
 
 

@@ -22,6 +22,7 @@ from samebox.coco.results import detections_from_results
 from samebox.comparing.difference import MOVED_IOU, RESCORED, Difference
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
+from samebox.core.text import print_text
 from samebox.media.drawing import draw
 from samebox.predict import write_picture
 from samebox.record.preprocess import Image, read_image
@@ -36,10 +37,10 @@ def run(config: DictConfig) -> None:
     forms, dataset = measured(config), dataset_of(plain(config.dataset))
     against_reference = compared(config, forms)
     found, comparison = against_reference.differences[config.to], table(config, against_reference)
-    print(text(comparison))
+    print_text(text(comparison))
     records = {record.id: record for record in dataset.images}
     most = [(records[image], amount) for image, amount in found.images[: config.compare.images]]
-    print("\n".join(told(found, most)))
+    print_text("\n".join(told(found, most)))
     out = Path(config.out)
     write_json(
         out / "difference.json", found.as_dict() | {"intervals": comparison.intervals.get(config.to, {})}

@@ -19,6 +19,7 @@ from pipelines import commands
 from samebox.core.errors import SameboxError
 from samebox.core.fetch import fetch
 from samebox.core.files import existing
+from samebox.core.text import print_text
 from samebox.detector import Detector, load
 from samebox.evaluation.agreement import ALIKE, LEAST_SHARE, agreement
 from samebox.graph.export import export
@@ -48,8 +49,10 @@ def run(config: DictConfig) -> None:
         if config.simplify:
             simplify(config, unsimplified, out)
     if loaded.refusal:
-        print(loaded.refusal)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {config.export.opset}, {config.export.lowering}")
+        print_text(loaded.refusal)
+    print_text(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, opset {config.export.opset}, {config.export.lowering}"
+    )
     if config.verify:
         verify(loaded, out, existing(config.image, "name one with image="))
 
@@ -68,7 +71,7 @@ def simplify(config: DictConfig, source: Path, out: Path) -> None:
         source, out, config.limits.shapes, seconds=config.limits.seconds, memory_mb=config.limits.memory_mb
     )
     nodes = f"{sum(report.before.values())} nodes before, {sum(report.after.values())} after"
-    print(f"not simplified: {report.reason}" if report.reason else f"simplified: {nodes}")
+    print_text(f"not simplified: {report.reason}" if report.reason else f"simplified: {nodes}")
 
 
 def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
@@ -77,7 +80,7 @@ def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
         reference = detector(image)
     with load(out) as detector:
         compared = agreement(reference, detector(image))
-    print(f"{image}: {compared}")
+    print_text(f"{image}: {compared}")
     if not compared.reference and not compared.other and compared.pixels is None:
         raise SameboxError(
             f"verify: neither PyTorch nor ONNX Runtime detects anything in {image}, so nothing was compared; "

@@ -15,6 +15,7 @@ from pipelines.chain import opened
 from samebox.coco.dataset import dataset_of
 from samebox.comparing.measures import FURTHER
 from samebox.core.errors import SameboxError
+from samebox.core.text import print_text
 from samebox.detector import Detector
 from samebox.evaluation.proposals import ProposalRunner, proposal_overlaps
 from samebox.scoring.recall import recall_scores
@@ -29,10 +30,10 @@ def run(config: DictConfig) -> None:
     dataset.check_annotated()
     with Detector(ProposalRunner(opened(config))) as detector:
         found = recall_scores(proposal_overlaps(detector, dataset, config.evaluate.batches[0], title))
-    print(f"{config.detector.name}, {title}: proposals in {len(dataset.images)} images")
+    print_text(f"{config.detector.name}, {title}: proposals in {len(dataset.images)} images")
     for key, heading in FURTHER["recall"].items():
         points = found.stats[key]
-        print(f"{heading:>8}  {'no such objects' if points is None else f'{points:.2f}'}")
+        print_text(f"{heading:>8}  {'no such objects' if points is None else f'{points:.2f}'}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pipelines.chain import opened
 from samebox.coco.dataset import CocoDataset, dataset_of
 from samebox.coco.submission import write_detections, write_segments, write_voc
 from samebox.core.errors import SameboxError
+from samebox.core.text import print_text
 from samebox.detector import Detector
 from samebox.evaluation.run import DataSetRun, check_any_image_ran, run_on_data_set
 from samebox.scoring.average_precision import KEYPOINTS
@@ -35,9 +36,9 @@ def run(config: DictConfig) -> None:
         data_set_run = run_on_data_set(detector, dataset, config.evaluate.batches[0], warmup=0, title=title)
     check_any_image_ran(data_set_run, dataset, config.dataset.name)
     for name, reason in data_set_run.skipped.items():
-        print(f"left out: {name}: {reason}")
+        print_text(f"left out: {name}: {reason}")
     for path in written(config, data_set_run, dataset):
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        print_text(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def written(config: DictConfig, data_set_run: DataSetRun, dataset: CocoDataset) -> Iterator[Path]:

@@ -37,6 +37,7 @@ from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Intervals
 from samebox.core.environment import hardware
 from samebox.core.errors import SameboxError
+from samebox.core.text import print_text
 from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.sweep_page import write_overview
@@ -153,11 +154,11 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
 
 def show(point: Point) -> None:
     """Print the table of a point, and why it failed."""
-    print(title(point))
+    print_text(title(point))
     if point.comparison is not None:
-        print(text.text(point.comparison))
+        print_text(text.text(point.comparison))
     if point.reason:
-        print(f"{point.status}: {point.reason}")
+        print_text(f"{point.status}: {point.reason}")
 
 
 def title(point: Point) -> str:
@@ -218,7 +219,7 @@ def finish(config: DictConfig, run: str, store: str) -> None:
     failed = sum(not point.measured for point in points)
     files = [folder / f"sweep.{suffix}" for suffix in ("html", "csv", "json")]
     finish_sweep(run, store=store, files=files, points=len(points), failed=failed)
-    print(f"page: {files[0]}")
+    print_text(f"page: {files[0]}")
     if failed:
         raise SameboxError(f"{failed} of {len(points)} points failed; {files[0]} says why")
 

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
+from samebox.core.text import printable
+
 GROUP = "samebox.commands"
 USAGE = "usage: samebox [--version] [--help] COMMAND …"
 
@@ -79,7 +81,9 @@ def _entry(name: str) -> EntryPoint:
     if name not in commands:
         close = get_close_matches(name, commands, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        sys.exit(f"error: {name}: no such command; {hint}the commands are {', '.join(sorted(commands))}")
+        sys.exit(
+            f"error: {printable(name)}: no such command; {hint}the commands are {', '.join(sorted(commands))}"
+        )
     return commands[name]
 
 

@@ -24,6 +24,7 @@ from samebox.coco.results import results_from_detections, results_writer
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
 from samebox.core.progress import progress
+from samebox.core.text import print_text
 from samebox.detector import Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, images_in
@@ -253,11 +254,13 @@ def main() -> int:
             with stop_on_ctrl_c() as stop:
                 summary = predict(detector, inputs, options.out, options.threshold, options.frames, ids, stop)
     except (SameboxError, NotHere) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_text(f"error: {error}", sys.stderr)
         return 1
     for message in summary.errors.values():
-        print(f"error: {message}", file=sys.stderr)
-    print("\n".join([*summary.videos, ids.source, f"{summary.done} of {len(inputs)} done: {options.out}"]))
+        print_text(f"error: {message}", sys.stderr)
+    print_text(
+        "\n".join([*summary.videos, ids.source, f"{summary.done} of {len(inputs)} done: {options.out}"])
+    )
     return 0 if summary.done == len(inputs) else 1
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from samebox.core.files import write_json, write_text
+from samebox.core.text import print_text
 from samebox.reporting import text, values
 from samebox.reporting.files import write_table
 from samebox.reporting.page import page
@@ -25,7 +26,7 @@ def run(config: DictConfig) -> None:
         write_json(Path(config.paths.metrics) / config.detector.name / f"{runtime}.json", numbers)
     for plot, points in plot_data(part.forms, comparison).items():
         write_json(Path(config.paths.plots) / config.detector.name / f"{plot}.json", points)
-    print(text.text(comparison))
+    print_text(text.text(comparison))
     gate(config).check(comparison)
 
 

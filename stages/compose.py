@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samebox.core.errors import SameboxError
+from samebox.core.text import printable
 from stages.overrides import check_choice, check_value, names_choice, names_group, parsed, values
 from stages.runtimes import register
 from stages.search import CONF
@@ -79,7 +80,7 @@ def hydra_message(error: Exception) -> str:
     """The message of an error of Hydra on one line, with the choices that it lists."""
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(_NOISE)]
-    return "; ".join(kept).replace(":;", ":").replace(".;", ";")
+    return printable("; ".join(kept).replace(":;", ":").replace(".;", ";"))
 
 
 def plain(config: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from omegaconf import DictConfig
 
+from samebox.core.text import print_text
 from samebox.graph.export import export
 from stages.compose import artifact, main
 from stages.networks import batch_size, load_network
@@ -19,7 +20,7 @@ def run(config: DictConfig) -> None:
         batch=batch_size(config.export.batch),
     )
     if loaded.refusal:
-        print(loaded.refusal)
+        print_text(loaded.refusal)
 
 
 if __name__ == "__main__":

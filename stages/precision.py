@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import write_json
+from samebox.core.text import print_text
 from samebox.media.folders import images_in
 from samebox.precision.convert import convert_precision
 from samebox.precision.quantized import Calibration
@@ -27,7 +28,7 @@ def run(config: DictConfig) -> None:
         opset=config.precision.opset,
     )
     write_json(target.with_name(config.paths.precision_file), report.as_dict())
-    print(f"{target}: {report}")
+    print_text(f"{target}: {report}")
 
 
 def rule(config: DictConfig) -> PrecisionRule:

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from samebox.core.files import write_json
+from samebox.core.text import print_text
 from samebox.graph.simplify import simplify_onnx
 from stages.compose import artifact, main
 
@@ -19,7 +20,7 @@ def run(config: DictConfig) -> None:
     )
     write_json(target.with_name(config.paths.simplify_file), report.as_dict())
     if report.reason:
-        print(f"{target}: not simplified: {report.reason}")
+        print_text(f"{target}: not simplified: {report.reason}")
 
 
 if __name__ == "__main__":

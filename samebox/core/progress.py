@@ -12,6 +12,8 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from samebox.core.text import printable
+
 T = TypeVar("T")
 
 INTERVAL = 30.0  # seconds between two lines
@@ -22,7 +24,7 @@ class Task:
 
     def __init__(self, name: str, total: int | None = None, unit: str = "") -> None:
         """`unit` is the plural of what is counted, such as images; bytes are shown in MB."""
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.total, self.unit = printable(name), total, unit
         self.completed = 0
         self.started = time.monotonic()
 

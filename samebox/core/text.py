@@ -1,6 +1,8 @@
 """Texts from files and command lines, made safe for a terminal, a page and a log."""
 
+import sys
 import unicodedata
+from typing import TextIO
 
 _SPACES = {"Zs", "Zl", "Zp"}  # Unicode categories: spaces, line and paragraph separators
 _JOINERS = "\u200c\u200d"  # part of Persian and Indic words, without effect on the text around them
@@ -28,3 +30,14 @@ def one_line(text: object, limit: int = 120) -> str:
     """`printable(text)`, cut to `limit` characters."""
     line = printable(str(text)[: limit + 1])
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def print_text(text: str, stream: TextIO | None = None) -> None:
+    """Print `text` to `stream`, by default stdout. Every line is `printable`.
+
+    Characters that the stream's encoding lacks become `?`.
+    """
+    stream = stream or sys.stdout
+    lines = "\n".join(map(printable, text.split("\n")))
+    encoding = stream.encoding or "utf-8"
+    print(lines.encode(encoding, "replace").decode(encoding), file=stream)

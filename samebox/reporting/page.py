@@ -11,10 +11,11 @@ from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import signed
 from samebox.comparing.difference import MOVED_IOU, RESCORED
 from samebox.comparing.measures import KINDS, PER_CLASS
+from samebox.core.text import printable
 from samebox.media.drawing import SCORE_THRESHOLD
 from samebox.reporting.gallery import pictures
 from samebox.reporting.machine import hardware_and_versions
-from samebox.reporting.markdown import escaped, markdown
+from samebox.reporting.markdown import code, code_block, escaped, escaped_line, markdown
 from samebox.reporting.overview import overview, summary
 from samebox.reporting.plots import LEVELS, precision_recall, svg
 from samebox.reporting.section import Section
@@ -76,16 +77,25 @@ def _rendered(
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates in this folder; values in HTML are escaped."""
+    """The templates in this folder; values in HTML are escaped, and all texts printable."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("samebox.reporting", ""),
         autoescape=jinja2.select_autoescape(["html"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable_lines,
     )
-    environment.filters |= {"signed": signed, "escaped": escaped, "quantiles": _quantiles}
+    environment.filters |= {"signed": signed, "quantiles": _quantiles}
+    environment.filters |= {filter.__name__: filter for filter in (escaped, escaped_line, code, code_block)}
     return environment
+
+
+def _printable_lines(value: Any) -> Any:
+    """A text without characters that act on a reader; other values and finished HTML as they are."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def _context(section: Section) -> dict[str, Any]:

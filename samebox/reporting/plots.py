@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import TIMES, Comparison
 from samebox.comparing.measures import KINDS, main_measure, measure_name
+from samebox.core.text import printable
 from samebox.reporting.values import numbers
 
 LEVELS = {"precision_mean": "0.50 to 0.95", "precision_50": "0.50", "precision_75": "0.75"}
@@ -36,7 +37,10 @@ def precision_recall(
     for axes, level in zip(figure.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
         for index, form in enumerate(drawn):
             axes.plot(
-                form.curves[kind]["recall"], form.curves[kind][level], label=form.title, **_style(index)
+                form.curves[kind]["recall"],
+                form.curves[kind][level],
+                label=plot_label(form.title),
+                **_style(index),
             )
         overlap = "OKS" if kind == "keypoints" else "IoU"
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
@@ -45,6 +49,11 @@ def precision_recall(
         style_axes(axes)
         axes.legend(loc="lower left", frameon=False, labelcolor=INK, handlelength=3.2)
     return figure
+
+
+def plot_label(text: str) -> str:
+    """A text as matplotlib shows it, not as mathematics."""
+    return printable(text).replace("$", r"\$")
 
 
 def plot_data(forms: Sequence[EvaluatedForm], comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
@@ -94,7 +103,7 @@ def svg(figure: Figure, name: str) -> str:
     markers. These are derived from `name`, so figures with different names fit in one page.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": printable(name), "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     element = buffer.getvalue()
     element = element[element.index("<svg") :].replace(INK, "currentColor")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from samebox.comparing.measures import KINDS, main_measure, measure_name
 from samebox.core.files import write_json, write_text
 from samebox.reporting.page import templates
-from samebox.reporting.plots import COLOURS, INK, style_axes, svg
+from samebox.reporting.plots import COLOURS, INK, plot_label, style_axes, svg
 from samebox.reporting.sweep_points import Point, read_points, varied_keys
 from samebox.reporting.sweep_table import SweepRow, csv_text, flat_rows, sweep_columns, sweep_rows
 
@@ -70,7 +70,7 @@ def scatter(rows: Sequence[SweepRow], kind: str) -> Figure:
         of_form = [pair for row, pair in zip(drawn, pairs, strict=True) if row.form == form]
         colour = COLOURS[1 + index % (len(COLOURS) - 1)]
         marker = _MARKERS[index % len(_MARKERS)]
-        axes.plot(*zip(*of_form, strict=True), marker, color=colour, label=form, alpha=0.8)
+        axes.plot(*zip(*of_form, strict=True), marker, color=colour, label=plot_label(form), alpha=0.8)
     front = pareto_front(pairs)
     axes.step(*zip(*(pairs[index] for index in front), strict=True), where="post", color=INK, alpha=0.5,
               linestyle="--", linewidth=1.2, label="Pareto front", zorder=1)  # fmt: skip

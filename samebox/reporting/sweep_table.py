@@ -9,6 +9,7 @@ from typing import Any
 from samebox.comparing.comparison import TIMES, Column, Comparison
 from samebox.comparing.measures import main_measure
 from samebox.reporting.sweep_points import Point, varied_keys
+from samebox.reporting.values import csv_cell
 
 
 @dataclass(frozen=True)
@@ -86,5 +87,5 @@ def csv_text(flat: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows({key: csv_cell(value) for key, value in row.items()} for row in flat)
     return buffer.getvalue()

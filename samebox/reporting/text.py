@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from samebox.comparing.comparison import Column, Comparison
+from samebox.core.text import printable
 
 
 def text(comparison: Comparison, width: int = 120) -> str:
@@ -30,7 +31,7 @@ def text(comparison: Comparison, width: int = 120) -> str:
             console.print()
         console.print(_terminal_table(comparison, columns))
     for note in comparison.notes:
-        console.print(Padding(Text(note), (0, 0, 0, 2)))
+        console.print(Padding(Text(printable(note)), (0, 0, 0, 2)))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -40,10 +41,10 @@ def _terminal_table(comparison: Comparison, columns: Sequence[Column]) -> Table:
     widths = [_width(comparison, column) for column in columns]
     headings = [(column.heading, 1) for column in columns]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
-    table.add_column(Text(comparison.detector), vertical="bottom")
+    table.add_column(Text(printable(comparison.detector)), vertical="bottom")
     table.add_column(_terminal_row(headings, widths), vertical="bottom")
     for row in comparison.rows:
-        table.add_row(Text(row.title), _terminal_row(row.spans(columns), widths))
+        table.add_row(Text(printable(row.title)), _terminal_row(row.spans(columns), widths))
     return table
 
 
@@ -64,7 +65,7 @@ def _terminal_row(cells: Sequence[tuple[str, int]], widths: Sequence[int]) -> Ta
             vertical="bottom",
         )
         start += count
-    grid.add_row(*(Text(cell) for cell, _ in cells))
+    grid.add_row(*(Text(printable(cell)) for cell, _ in cells))
     return grid
 
 

@@ -2,9 +2,13 @@
 
 import csv as csv_writer
 import io
+import re
 from typing import Any
 
 from samebox.comparing.comparison import Comparison
+from samebox.core.text import printable
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def csv(comparison: Comparison) -> str:
@@ -13,8 +17,17 @@ def csv(comparison: Comparison) -> str:
     writer = csv_writer.writer(buffer, lineterminator="\n")
     writer.writerow(["detector", "form", *comparison.keys])
     for row in comparison.rows:
-        writer.writerow([comparison.detector, row.title, *(row.values[key] for key in comparison.keys)])
+        cells = [comparison.detector, row.title, *(row.values[key] for key in comparison.keys)]
+        writer.writerow(map(csv_cell, cells))
     return buffer.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV file. A text that a spreadsheet would run as a formula starts with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(text) else text
 
 
 def json(comparison: Comparison) -> dict[str, Any]:

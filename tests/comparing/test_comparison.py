@@ -245,6 +245,14 @@ def test_csv_holds_unrounded_numbers_and_the_reason_in_each_cell(comparison):
     assert set(rows[2].values()) == {REASON}
 
 
+def test_a_hostile_name_neither_runs_in_a_terminal_nor_in_a_spreadsheet():
+    comparison = Comparison([measured("=HYPERLINK(1)\x1b[31m", 35.5, notes=["\x9b31m\u202e"])])
+    lines = text.text(comparison)
+    assert not [character for character in lines if not character.isprintable() and character != "\n"]
+    (row,) = csv.DictReader(io.StringIO(values.csv(comparison)))
+    assert row["form"] == "'=HYPERLINK(1)?[31m"
+
+
 def test_json(comparison):
     document = values.json(comparison)
     assert document["rows"][0]["bbox/AP50"] == 35.5614 + 16

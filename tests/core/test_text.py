@@ -1,9 +1,12 @@
+import io
+import json
 import pickle
 
 import pytest
 
 from samebox.core.errors import NotHere, SameboxError
-from samebox.core.text import one_line, printable
+from samebox.core.files import write_json
+from samebox.core.text import one_line, print_text, printable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,16 @@ def test_a_long_text_is_cut():
 def test_an_error_is_one_line_without_terminal_codes(error):
     raised = pickle.loads(pickle.dumps(error("bad\x1b]0;name\x07.onnx:\nline")))
     assert str(raised) == "bad?]0;name?.onnx: line"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_printed_lines_fit_every_stream(encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    print_text("Δ \x1b[31m\udcff\nline", stream)
+    stream.seek(0)
+    assert stream.read() == f"{'Δ' if encoding == 'utf-8' else '?'} ?[31m?\nline\n"
+
+
+def test_a_lone_surrogate_does_not_end_the_writing_of_a_file(tmp_path):
+    write_json(tmp_path / "names.json", {"name": "\udcff.jpg"})
+    assert json.loads((tmp_path / "names.json").read_text()) == {"name": "\udcff.jpg"}

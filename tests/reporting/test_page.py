@@ -141,6 +141,24 @@ def test_text_is_escaped(html):
     assert html.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") == 2
 
 
+@pytest.mark.parametrize(
+    "name", [CROSS_SITE, "\x1b[31m\ud800\u202e\x07", "$\\frac$", '" onload="x', "]]>--><b>"]
+)
+def test_a_hostile_name_is_text_wherever_it_stands(dataset, results, name):
+    def written(name):
+        names = {"detector": name, "model": name, "dataset": name, "notes": [name], "versions": {name: name}}
+        forms = [measured(dataset, title, results) for title in (name, f"{name} 2")]
+        for form in forms:
+            form.metrics.update(names)
+        return page([Section(forms, dataset, [name])], name, images=1)
+
+    hostile, harmless = Outline(written(name)), Outline(written("name"))
+    tags = [[tag for tag, _ in outline.attributes if tag != "use"] for outline in (hostile, harmless)]
+    assert tags[0] == tags[1]
+    assert not any(key.startswith("on") for _, attributes in hostile.attributes for key in attributes)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e]", written(name))
+
+
 def test_the_tables_show_scores_and_the_reason_across_the_row(html):
     outline = Outline(html)
     assert outline.cells.count("100.00") >= 6

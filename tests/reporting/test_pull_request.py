@@ -4,7 +4,7 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
-from report_forms import NOT_RUN, all_forms, differences, evaluated
+from report_forms import FAILED, NOT_RUN, all_forms, differences, evaluated
 
 from samebox.reporting.page import pull_request
 from samebox.reporting.section import Section
@@ -64,3 +64,38 @@ def test_checks_commands_and_environment_are_listed(markdown, tables):
     assert ["gpus", "none"] in tables[7]
     assert ["driver", "none"] in tables[7]
     assert "```sh\nmake demo\n```" in markdown
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>", "[text](https://example.org)", "![image](x)", "https://example.org",
+    "www.example.org", "a@example.org", "@octocat", "`code`", "``` fence", "*em* __strong__ ~~gone~~",
+    "$x^2$", "| cell |", "<!-- hidden", "</details>", "&lt;b&gt;", "# heading", "1. item", "- item",
+    "> quote", "\\", "[link]: x", "\x1b[31mred\x07", "\ud800", "\u202egnp.exe", "one\ntwo\n\n# three",
+    "auto <https://x.org>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_text_wherever_it_stands(name):
+    report = pull_request([section_of(name)], name)
+    assert not [character for character in report if not character.isprintable() and character != "\n"]
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    harmless = render_tags(reader.render(pull_request([section_of("name")], "name")))
+    assert render_tags(reader.render(report)) == harmless
+    for active in ("://e", "www.e", "@o", "@e"):
+        assert active not in report.replace(f"echo {name}", "").replace(f"`{name}`", "")
+
+
+def section_of(name):
+    """A section in which everything is called `name`."""
+    forms = all_forms(detector=name, model=name, dataset=name, notes=[name], versions={name: name})
+    forms = [{**form, "title": f"{name}{index}"} for index, form in enumerate(forms)]
+    forms[3]["invariance"] = [{**FAILED, "check": name, "reason": name}]
+    forms[5]["reason"] = name
+    found = [evaluated(form) for form in forms]
+    return Section(found, None, [f"echo {name}"], differences(found))
+
+
+def render_tags(html):
+    """The elements of a page, in order."""
+    return re.findall(r"</?[a-z]+[0-9]?|<!--", html)
