@@ -7,7 +7,7 @@ import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -179,7 +179,7 @@ def _state(path: Path, content: Any, refused: tuple[str, ...]) -> dict[str, torc
     return {name: torch.as_tensor(value) for name, value in state.items()}
 
 
-def _are_names(values: Any) -> bool:
+def _are_names(values: Any) -> TypeGuard[list[str] | tuple[str, ...]]:
     if not isinstance(values, list | tuple) or not 0 < len(values) <= MAX_CLASSES:
         return False
     return all(isinstance(value, str) and len(value) <= MAX_NAME for value in values)

@@ -84,7 +84,7 @@ def resize_from_canvas(
     rows, columns = values.shape
     enlarged = cv2.resize(values, (STRIDE * columns, STRIDE * rows), interpolation=cv2.INTER_LINEAR)
     cropped = np.ascontiguousarray(enlarged[: size[0], : size[1]])
-    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR), values.dtype)
 
 
 def boxes_around(masks: NDArray[np.bool_]) -> _Float:
