@@ -43,7 +43,7 @@ from samebox.reporting import text
 from samebox.reporting.files import write_report, write_table
 from samebox.reporting.section import Section
 from samebox.runners.protocol import Runner
-from samebox.tracking import track
+from samebox.tracking.detector_runs import track_detector
 from stages.compared import compared
 from stages.compose import artifact, plain
 from stages.runtimes import runtimes
@@ -66,7 +66,7 @@ def run(config: DictConfig, command: str = "chain") -> None:
     part = Section(forms, dataset, [line], comparisons.differences, comparisons.intervals, gate(config))
     comparison = part.comparison
     values = dict(flat_config(plain(config)))
-    track(
+    track_detector(
         comparison,
         forms,
         store=f"sqlite:///{config.paths.store}",

@@ -42,7 +42,7 @@ from samebox.core.versions import versions
 from samebox.reporting import text
 from samebox.reporting.sweep_page import write_overview
 from samebox.reporting.sweep_points import Point, point_path, read_point, read_points, write_point
-from samebox.tracking import Child, finish_sweep, track_point, track_sweep
+from samebox.tracking.sweep_runs import SweepForm, finish_sweep_run, open_sweep_run, track_point
 from stages.compared import compared
 from stages.compose import check, compose, hydra_message, plain
 from stages.search import CONF, choices
@@ -140,9 +140,9 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
     metrics = {form["runtime"]: form for form in point.forms}
     deltas = {row.runtime: row.deltas for row in point.comparison.rows} if point.comparison else {}
     track_point(
-        track_sweep(folder_of(config).name, store=store, tags=tags()),
+        open_sweep_run(folder_of(config).name, store=store, tags=tags()),
         identity,
-        [Child(one, metrics.get(one), point.reason, deltas.get(one, {})) for one in config.runtimes],
+        [SweepForm(one, metrics.get(one), point.reason, deltas.get(one, {})) for one in config.runtimes],
         store=store,
         key=point.key,
         title=title(point),
@@ -218,7 +218,7 @@ def finish(config: DictConfig, run: str, store: str) -> None:
     write_overview(folder)  # a process killed after its last point left it as it was before
     failed = sum(not point.measured for point in points)
     files = [folder / f"sweep.{suffix}" for suffix in ("html", "csv", "json")]
-    finish_sweep(run, store=store, files=files, points=len(points), failed=failed)
+    finish_sweep_run(run, store=store, files=files, points=len(points), failed=failed)
     print_text(f"page: {files[0]}")
     if failed:
         raise SameboxError(f"{failed} of {len(points)} points failed; {files[0]} says why")
@@ -234,7 +234,7 @@ def main() -> None:
     config = sweep_of([*asked, *added])
     sys.argv += added
     store = f"sqlite:///{config.paths.store}"
-    run = track_sweep(config.sweep.name, store=store, tags=tags())
+    run = open_sweep_run(config.sweep.name, store=store, tags=tags())
     sweep()
     finish(config, run, store)
 

@@ -13,7 +13,7 @@ from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.core.environment import hardware
 from samebox.core.files import read_json, sha256, write_json
-from samebox.tracking import track
+from samebox.tracking.detector_runs import track_detector
 from stages.compared import read_compared
 from stages.compose import artifact, main, plain
 
@@ -22,7 +22,7 @@ def run(config: DictConfig) -> None:
     """Record the runs, nested under one of the detector, and write the id of that."""
     values, compared = dict(flat_config(plain(config))), read_compared(config)
     comparison = Comparison(compared.metrics, compared.intervals)
-    run_id = track(
+    run_id = track_detector(
         comparison,
         [with_curves(config, metrics) for metrics in compared.metrics],
         store=f"sqlite:///{config.paths.store}",

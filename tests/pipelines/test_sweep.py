@@ -10,10 +10,10 @@ import pytest
 from demo_forms import ROOT, small_set
 
 from pipelines import sweep
-from samebox import tracking
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.gate import Gate
 from samebox.core.errors import SameboxError
+from samebox.tracking import sweep_runs
 from stages.compose import compose
 
 METRICS = {
@@ -127,14 +127,14 @@ def test_all_children_have_the_same_parameters_and_those_measured_the_same_metri
     assert measured[0].data.metrics["bbox/AP"] == 30.0
 
 
-@pytest.mark.parametrize("place", ["sweep.write_point", "tracking._log_child"])
+@pytest.mark.parametrize("place", ["sweep.write_point", "sweep_runs._log_form"])
 def test_a_point_killed_while_it_is_recorded_is_recorded_once(points, tmp_path, store, monkeypatch, place):
     def killed(*_):
         raise KeyboardInterrupt
 
     module, name = place.split(".")
     with monkeypatch.context() as patch:
-        patch.setattr({"sweep": sweep, "tracking": tracking}[module], name, killed)
+        patch.setattr({"sweep": sweep, "sweep_runs": sweep_runs}[module], name, killed)
         with pytest.raises(KeyboardInterrupt):
             points(16)
     assert points(16) == [16]

@@ -11,10 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
-from samebox import tracking
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.core.errors import SameboxError
+from samebox.tracking import detector_runs
+from samebox.tracking.values import flat_metrics
 
 CURVE = {key: [0.0, 1.0] for key in ("recall", "precision_50", "precision_75", "precision_mean")}
 
@@ -58,7 +59,7 @@ def onnx_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One store for all tests: to make its tables takes MLflow seconds. Each test has its own detector."""
+    """One store for all tests, because creating its tables takes seconds. Each test has its own detector."""
     return tmp_path_factory.mktemp("tracking")
 
 
@@ -78,18 +79,18 @@ def compared(forms, intervals=None):
 
 def track(store, detector, key="k1", models=None, config=None, intervals=None):
     forms = three_forms(detector)
-    return tracking.track(
+    return detector_runs.track_detector(
         compared(forms, intervals), forms, store=store, key=key, config=config or {"export.opset": 17},
         tags={"git_commit": "abc", "dvc_lock": "def"}, models=models or {},
     )  # fmt: skip
 
 
 def runs_of(store, detector):
-    """The live runs of a detector, the parent first."""
+    """The runs of a detector that are not deleted, the parent first."""
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("samebox").experiment_id
-    found = client.search_runs([experiment], f"tags.`samebox.detector` = '{detector}'")
-    return sorted(found, key=lambda run: ("mlflow.parentRunId" in run.data.tags, run.info.run_name))
+    runs = client.search_runs([experiment], f"tags.`samebox.detector` = '{detector}'")
+    return sorted(runs, key=lambda run: ("mlflow.parentRunId" in run.data.tags, run.info.run_name))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def tracked(store, onnx_file):
     return parent, runs_of(store, "retinanet")
 
 
-def test_each_form_is_a_run_under_its_detector(tracked):
+def test_each_form_is_a_run_nested_under_its_detector(tracked):
     parent, runs = tracked
     assert [run.info.run_name for run in runs] == [
         "retinanet", "ONNX Runtime, simplified", "PyTorch", "TensorRT-RTX fp32",
@@ -110,7 +111,7 @@ def test_each_form_is_a_run_under_its_detector(tracked):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_parameters_are_cut_to_what_mlflow_takes_and_kept_whole_in_a_file(tracked):
+def test_parameters_are_cut_to_mlflows_limit_and_whole_in_a_file(tracked):
     _, runs = tracked
     assert all(run.data.params["long"] == "x" * 6000 for run in runs)
     assert all(run.data.params["export.k149"] == "149" for run in runs)
@@ -118,7 +119,7 @@ def test_parameters_are_cut_to_what_mlflow_takes_and_kept_whole_in_a_file(tracke
     assert json.loads((root / "config.json").read_text())["long"] == "x" * 7000
 
 
-def test_metrics_are_flat_and_what_was_not_measured_is_left_out(tracked):
+def test_metrics_are_flat_without_values_that_were_not_measured(tracked):
     _, (_, simplified, _, engine) = tracked
     assert simplified.data.metrics["bbox/AP"] == 35.5
     assert simplified.data.metrics["bbox/AP50_batch4"] == 51.5
@@ -128,9 +129,9 @@ def test_metrics_are_flat_and_what_was_not_measured_is_left_out(tracked):
     assert engine.data.metrics == {}
 
 
-def test_how_much_of_a_difference_is_chance_is_recorded_with_it(store):
-    parent = track(store, "within", intervals={"simplified": {"bbox": (-0.25, 0.5)}})
-    _, simplified, pytorch, engine = runs_of(store, "within")
+def test_intervals_are_recorded_with_the_differences(store):
+    parent = track(store, "intervals", intervals={"simplified": {"bbox": (-0.25, 0.5)}})
+    _, simplified, pytorch, engine = runs_of(store, "intervals")
     names = "bbox/AP_delta", "bbox/AP_delta_low", "bbox/AP_delta_high"
     assert [simplified.data.metrics[name] for name in names] == [0, -0.25, 0.5]
     assert [pytorch.data.metrics[name] for name in names] == [0, 0, 0]
@@ -145,7 +146,7 @@ def test_masks_are_recorded_beside_boxes(store):
         for by_kind in form.metrics["score"].values():
             by_kind["segm"] = {**by_kind["bbox"], "AP": 30.5}
         form.curves["segm"] = CURVE
-    tracking.track(compared(forms), forms, store=store, key="k1", config={}, tags={}, models={})
+    detector_runs.track_detector(compared(forms), forms, store=store, key="k1", config={}, tags={}, models={})
     parent, *runs = runs_of(store, "masked")
     for run in runs:
         assert (run.data.metrics["segm/AP"], run.data.metrics["segm/AP_batch4"]) == (30.5, 30.5)
@@ -158,7 +159,7 @@ def test_masks_are_recorded_beside_boxes(store):
     ]  # fmt: skip
 
 
-def test_tags_hold_commit_lock_hardware_and_why_a_form_was_not_run(tracked):
+def test_tags_are_commit_lock_hardware_and_the_reason_of_a_form_not_run(tracked):
     _, (parent, simplified, _, engine) = tracked
     assert all(run.data.tags["git_commit"] == "abc" for run in (parent, simplified, engine))
     assert simplified.data.tags["hardware.cpu"] == "some CPU"
@@ -166,7 +167,7 @@ def test_tags_hold_commit_lock_hardware_and_why_a_form_was_not_run(tracked):
     assert (engine.data.tags["status"], engine.data.tags["reason"]) == ("not run", "no GPU here")
 
 
-def test_the_comparison_and_its_plot_lie_with_the_parent_beside_the_store(tracked, folder):
+def test_the_comparison_and_its_plot_are_artifacts_of_the_parent_next_to_the_store(tracked, folder):
     _, (parent, *_) = tracked
     root = Path(parent.info.artifact_uri.removeprefix("file://"))
     assert root.is_relative_to(folder / "mlartifacts")
@@ -191,23 +192,23 @@ def test_the_onnx_file_is_the_model_of_its_form(tracked, store):
     assert described.outputs.inputs[0].type == np.dtype("float32")
 
 
-def test_tracking_twice_leaves_one_set_of_runs(store):
+def test_tracking_again_records_nothing(store):
     first = track(store, "twice")
     assert track(store, "twice") == first
     assert len(runs_of(store, "twice")) == 4
 
 
-def test_other_inputs_make_another_set(store):
+def test_other_inputs_are_recorded_in_other_runs(store):
     assert track(store, "other", key="k1") != track(store, "other", key="k2")
     assert len(runs_of(store, "other")) == 8
 
 
-def test_what_a_killed_attempt_left_is_deleted(store, onnx_file, monkeypatch):
+def test_the_runs_of_a_killed_process_are_deleted(store, onnx_file, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "flat_metrics", killed)
+        patch.setattr(detector_runs, "flat_metrics", killed)
         with pytest.raises(KeyboardInterrupt):
             track(store, "killed")
     left = {run.info.run_id for run in runs_of(store, "killed")}
@@ -218,10 +219,10 @@ def test_what_a_killed_attempt_left_is_deleted(store, onnx_file, monkeypatch):
     assert not left & {run.info.run_id for run in runs}
 
 
-def test_the_models_of_a_deleted_run_go_with_it(store, onnx_file):
+def test_the_models_of_a_deleted_run_are_deleted(store, onnx_file):
     client = MlflowClient(store)
     parent = track(store, "unfinished", models={"simplified": onnx_file})
-    client.update_run(parent, status="RUNNING")  # as a process killed at the end leaves it
+    client.update_run(parent, status="RUNNING")  # as after a process that was killed at the end
     track(store, "unfinished", models={"simplified": onnx_file})
     runs = {run.info.run_id for run in runs_of(store, "unfinished")}
     experiment = client.get_experiment_by_name("samebox").experiment_id
@@ -232,18 +233,18 @@ def test_the_models_of_a_deleted_run_go_with_it(store, onnx_file):
     assert not {run.info.run_id for run in deleted} & set(models)
 
 
-def test_the_users_server_goes_before_the_store(store, tmp_path, monkeypatch):
+def test_the_users_server_takes_precedence_over_the_store(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     track(f"sqlite:///{tmp_path}/unused.db", "served")
     assert len(runs_of(store, "served")) == 4
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_share_a_new_store(tmp_path):
+def test_two_processes_may_open_a_new_store(tmp_path):
     store = f"sqlite:///{tmp_path}/new/mlflow.db"
     code = (
-        "import sys; from samebox import tracking\n"
-        "with tracking._opened(sys.argv[1]) as (_, experiment): print(experiment)"
+        "import sys; from samebox.tracking.store import open_store\n"
+        "with open_store(sys.argv[1]) as (_, experiment): print(experiment)"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, store], stdout=subprocess.PIPE, text=True) for _ in "ab"
@@ -252,12 +253,12 @@ def test_two_processes_share_a_new_store(tmp_path):
     assert first == second != ""
 
 
-def test_the_environment_is_left_as_it_was(store):
+def test_the_environment_is_not_modified(store):
     track(store, "environment")
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
-def test_a_store_that_mlflow_refuses_is_one_line(monkeypatch):
+def test_an_error_of_mlflow_is_one_line(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
     with pytest.raises(SameboxError, match=r"nonsense://nowhere: MLflow refuses \(") as caught:
         track("sqlite:///unused.db", "refused")
@@ -271,8 +272,8 @@ def test_other_modules_do_not_import_mlflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_what_is_measured_of_keypoints_has_their_name():
+def test_metrics_of_keypoints_have_their_kind_as_prefix():
     metrics = measured("onnx", "ONNX Runtime", "points").metrics
     metrics["score"] = {"1": {"keypoints": {"AP": 64.0, "ARm": 60.0, "per_class": {}}}, "4": {}}
-    flat = tracking.flat_metrics(metrics)
+    flat = flat_metrics(metrics)
     assert (flat["keypoints/AP"], flat["keypoints/ARm"]) == (64.0, 60.0)
