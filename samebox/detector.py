@@ -86,6 +86,8 @@ def padded_batch(batch: Batch, size: int) -> Batch:
     return Batch(batch.images[index], batch.sizes[index], batch.originals[index])
 
 
+TIME_LIMIT = 60.0  # seconds per image; the slowest network takes 10 s on a CPU with two cores
+
 # Suffix of a file → its runtime by default
 SUFFIXES = {
     ".onnx": "onnxruntime",
@@ -100,15 +102,21 @@ _CHECKPOINT_RUNNERS = "samebox.checkpoint_runner"
 
 
 def load(
-    path: str | Path, runtime: str | None = None, device: str = "cpu", detector: str | None = None
+    path: str | Path,
+    runtime: str | None = None,
+    device: str = "cpu",
+    detector: str | None = None,
+    time_limit: float | None = TIME_LIMIT,
 ) -> Detector:
     """The detector in an ONNX file, an engine or a checkpoint.
 
     `runtime` is "onnxruntime", "tensorrt" or "torch"; by default it follows from the suffix. `device` ("cpu"
     or "cuda") is for ONNX Runtime and PyTorch; an engine runs on the GPU it was built for. `detector` is the
     choice of `conf/detector` that describes a checkpoint's network, by default the one with the checkpoint's
-    hash; checkpoints need the extra `pipeline`. Raises SameboxError if the file does not exist or samebox did
-    not write it, or if a checkpoint does not fit the network; NotHere if this machine cannot run it.
+    hash; checkpoints need the extra `pipeline`. An ONNX file is stopped after `time_limit` seconds per image,
+    because the loop of an untrusted graph may be endless; None sets no limit. Raises SameboxError if the file
+    does not exist or samebox did not write it, or if a checkpoint does not fit the network; NotHere if this
+    machine cannot run it.
     """
     runtime = runtime or SUFFIXES.get(Path(path).suffix)
     if runtime is None and Path(path).suffix == ".safetensors":
@@ -125,7 +133,7 @@ def load(
     if runtime == "onnxruntime":
         from samebox.runners.onnxruntime import OnnxRuntimeRunner
 
-        runner = OnnxRuntimeRunner(path, device)
+        runner = OnnxRuntimeRunner(path, device, time_limit=time_limit)
     elif runtime == "tensorrt":
         from samebox.runners.tensorrt import TensorRTRunner
 

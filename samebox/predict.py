@@ -25,7 +25,7 @@ from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
 from samebox.core.progress import progress
 from samebox.core.text import print_text
-from samebox.detector import Detector, load
+from samebox.detector import TIME_LIMIT, Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, images_in
 from samebox.media.videos import SUFFIXES as VIDEO_SUFFIXES
@@ -216,6 +216,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--threshold", type=float, default=0.3, metavar="T", help="least score that is drawn (default: 0.3)")
     add("--device", default="cpu", choices=("cpu", "cuda"), help="of ONNX Runtime or PyTorch (default: cpu)")
     add(
+        "--time-limit",
+        type=_positive,
+        default=int(TIME_LIMIT),
+        metavar="S",
+        help=f"seconds per image after which an ONNX file is stopped (default: {TIME_LIMIT:.0f})",
+    )
+    add(
         "--detector",
         metavar="NAME",
         help="the choice of conf/detector for a checkpoint (default: the one with its SHA-256)",
@@ -249,7 +256,12 @@ def main() -> int:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         inputs = parse_inputs(options.inputs)
-        with load(options.model, device=options.device, detector=options.detector) as detector:
+        with load(
+            options.model,
+            device=options.device,
+            detector=options.detector,
+            time_limit=options.time_limit,
+        ) as detector:
             ids = result_ids(options.categories, detector)
             with stop_on_ctrl_c() as stop:
                 summary = predict(detector, inputs, options.out, options.threshold, options.frames, ids, stop)

@@ -9,14 +9,23 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import existing
+from samebox.core.text import one_line
+from samebox.graph.external_data import check_external_data
 
 
 def onnx_model(path: Path) -> onnx.ModelProto:
-    """The ONNX model in `path`. Raises SameboxError if the file is absent or not an ONNX model."""
+    """The ONNX model in `path`, with its external data.
+
+    Raises SameboxError if the file is absent or not an ONNX model, or if external data is absent, damaged or
+    outside the folder of the file.
+    """
+    check_external_data(existing(path, "export the network first"))
     try:
-        model = onnx.load(existing(path, "export the network first"))
+        model = onnx.load(path)
     except DecodeError:
         raise SameboxError(f"{path}: not an ONNX file; export it again") from None
+    except (onnx.checker.ValidationError, ValueError, OSError, MemoryError) as error:
+        raise SameboxError(f"{path}: cannot be read ({one_line(error)}); export it again") from None
     if not model.graph.node:
         raise SameboxError(f"{path}: the ONNX graph is empty; export it again")
     return model

@@ -6,7 +6,7 @@ import importlib
 import io
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,11 @@ from samebox.core.environment import threads
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import existing
 from samebox.core.gpu import gpus
+from samebox.core.text import one_line
 from samebox.engine.providers import CPU, CUDA, PROVIDERS, TENSORRT
+from samebox.graph.external_data import check_external_data
+from samebox.record.preprocess import MAX_SIDE
+from samebox.runners.time_limit import TimeLimit
 
 # Raised for a file that ONNX Runtime cannot load …
 _INVALID_FILE = (failures.InvalidProtobuf, failures.InvalidGraph, failures.InvalidArgument)
@@ -40,22 +44,30 @@ _OPTIONS = {CUDA: {"use_tf32": "0"}}
 # Both builds install the same module, so that the one for CUDA must take the place of the one for the CPU
 INSTALL_GPU = "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
+MAX_BATCH = 4096  # images of a fixed batch, for which a single image is copied
+
 _LIBRARIES = {CUDA: "cuda", TENSORRT: "tensorrt"}
 
 
 class OnnxRuntimeRunner:
     """Runs one ONNX file on `device` ("cpu", "cuda" or "tensorrt"). A context manager.
 
-    `options` maps the names of the device's providers to their options. Once entered, `node_counts` maps each
-    provider to the number of nodes that it runs, nodes of loop bodies included, and `notes` states it in
-    words; on the CPU both are empty.
+    `options` maps the names of the device's providers to their options. `time_limit` is in seconds per image;
+    after it a run is stopped, because the loop of an untrusted graph may be endless. Once entered,
+    `node_counts` maps each provider to the number of nodes that it runs, nodes of loop bodies included, and
+    `notes` states it in words; on the CPU both are empty.
 
-    Raises SameboxError if the file does not exist or cannot be loaded. Raises NotHere if the device is not
-    available, or supports no node of the graph: ONNX Runtime would fall back to the CPU without a message.
+    Raises SameboxError if the file does not exist or cannot be loaded, has other inputs than samebox's files,
+    or names external data outside its folder. Raises NotHere if the device is not available, or supports no
+    node of the graph: ONNX Runtime would fall back to the CPU without a message.
     """
 
     def __init__(
-        self, path: str | Path, device: str = "cpu", options: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        path: str | Path,
+        device: str = "cpu",
+        options: Mapping[str, Mapping[str, str]] | None = None,
+        time_limit: float | None = None,
     ) -> None:
         if device not in PROVIDERS:
             raise SameboxError(f"device: {device!r} is not one of {', '.join(PROVIDERS)}")
@@ -66,21 +78,27 @@ class OnnxRuntimeRunner:
         self._provider = PROVIDERS[device][0]
         chosen = {**_OPTIONS, **(options or {})}
         self._providers = [(provider, dict(chosen.get(provider, {}))) for provider in PROVIDERS[device]]
+        self._limit = TimeLimit(self.name, time_limit)
 
     def __enter__(self) -> "OnnxRuntimeRunner":
         self._session = self._open_session()
         if self._provider != CPU:
             self._count_nodes()
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        batch = self._session.get_inputs()[0].shape[0]
-        self.batch: int | None = batch if isinstance(batch, int) else None
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        try:
+            self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+            inputs = {entry.name: (entry.type, entry.shape) for entry in self._session.get_inputs()}
+            self.batch = _batch(inputs)
+            self._outputs = [output.name for output in self._session.get_outputs()]
+        except ValueError as error:  # names that are not UTF-8 raise one, too
+            raise SameboxError(f"{self.path}: {one_line(error)}; export it with samebox") from None
+        self._limit.start()
         return self
 
     def _open_session(self) -> Any:
         """A session that has the provider."""
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: warnings list what graph optimization removed
+        options.log_severity_level = 4  # errors are raised, too, and a log would print the names in the file
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever the suffix
         options.intra_op_num_threads = threads() or 0  # 0: ONNX Runtime's default, one thread a core
         if self._provider != CPU:
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -119,32 +137,53 @@ class OnnxRuntimeRunner:
 
     def _model(self) -> str | bytes:
         """The model to load: a path, or its bytes."""
+        check_external_data(self.path)
         return str(self.path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._limit.stop()
         self._session = None
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.generic]]:
         """images [B,3,H,W] and sizes [B,2] → the outputs by name.
 
-        Raises SameboxError for arrays of a shape that the graph does not accept, and NotHere if a GPU fails
-        on them.
+        Raises SameboxError for arrays of a shape that the graph does not accept, for a graph that fails on
+        them, and at the time limit; NotHere if a GPU fails on them.
         """
+        options = onnxruntime.RunOptions()
         try:
-            outputs = self._session.run(self._outputs, dict(inputs))
+            with self._limit.watch(options, len(inputs["images"])):
+                outputs = self._session.run(self._outputs, dict(inputs), options)
         except failures.InvalidArgument as error:
             raise SameboxError(f"{self.path}: {_on_one_line(error)}") from None
         except _FAILURES as error:
+            self._limit.check()
+            reason = _on_one_line(error)
             if self._provider == CPU:
-                raise
-            raise NotHere(f"{self._provider}: {_on_one_line(error)}") from None
+                raise SameboxError(f"{self.path}: ONNX Runtime cannot run it ({reason})") from None
+            raise NotHere(f"{self._provider}: {reason}") from None
         return dict(zip(self._outputs, outputs, strict=True))
 
 
+def _batch(inputs: Mapping[str, tuple[str, Sequence[Any]]]) -> int | None:
+    """The fixed batch of a graph, None if it is dynamic, from the types and shapes of its inputs.
+
+    Raises ValueError for other inputs than `images` [batch,3,height,width] and `sizes` [batch,2].
+    """
+    expected = {"images": ("tensor(float)", 4), "sizes": ("tensor(int64)", 2)}
+    if {name: (kind, len(shape)) for name, (kind, shape) in inputs.items()} != expected:
+        raise ValueError(f"its inputs are {inputs}, not images [batch,3,height,width] and sizes [batch,2]")
+    (batch, channels, *sides), (_, columns) = inputs["images"][1], inputs["sizes"][1]
+    limits = [(batch, 1, MAX_BATCH), (channels, 3, 3), (columns, 2, 2), *((s, 1, MAX_SIDE) for s in sides)]
+    if any(isinstance(value, int) and not least <= value <= most for value, least, most in limits):
+        raise ValueError(f"its images are {inputs['images'][1]}, its sizes {inputs['sizes'][1]}")
+    return batch if isinstance(batch, int) else None
+
+
 def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return one_line(" ".join(str(error).split()), 500)
 
 
 def load_libraries(provider: str) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import parser
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from tiny_onnx import METADATA, tiny_file, tiny_model
 
@@ -78,6 +79,88 @@ def test_a_file_that_cannot_be_loaded_is_an_error_of_one_line(tmp_path, damage):
     with pytest.raises(SameboxError, match=r"broken\.onnx: ONNX Runtime cannot load it") as error:
         OnnxRuntimeRunner(path).__enter__()
     assert "\n" not in str(error.value)
+
+
+def changed(path, change):
+    model = tiny_model()
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def shape(model, index=0):
+    return model.graph.input[index].type.tensor_type.shape.dim
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda model: setattr(shape(model)[0], "dim_value", 1 << 40), id="batch 2^40"),
+        pytest.param(lambda model: setattr(shape(model)[2], "dim_value", 1 << 30), id="height 2^30"),
+        pytest.param(lambda model: setattr(shape(model)[1], "dim_value", 4), id="four channels"),
+        pytest.param(lambda model: shape(model, 1).pop(), id="sizes of one axis"),
+        pytest.param(lambda model: model.graph.input.add().CopyFrom(extra_input()), id="a third input"),
+    ],
+)
+def test_other_inputs_are_an_error(tmp_path, change):
+    path = changed(tmp_path / "net.onnx", change)
+    with pytest.raises(SameboxError, match=r"net\.onnx: (its i|ONNX Runtime cannot load it)"):
+        OnnxRuntimeRunner(path).__enter__()
+
+
+def extra_input():
+    return onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1])
+
+
+def test_metadata_that_is_not_utf_8_is_an_error(tmp_path):
+    path = tiny_file(tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(SameboxError, match=r"net\.onnx: 'utf-8' codec can't decode"):
+        OnnxRuntimeRunner(path).__enter__()
+
+
+ENDLESS = """
+<ir_version: 10, opset_import: ["" : 18]>
+endless (float[batch,3,height,width] images, int64[batch,2] sizes) => (float scores)
+<int64 trips = {9223372036854775807}, bool on = {1}>
+{
+  start = ReduceMax<keepdims = 0>(images)
+  scores = Loop(trips, on, start) <body = body
+    (int64 i, bool go, float s) => (bool go_on, float less) { go_on = Identity(go)  less = Neg(s) }>
+}
+"""
+
+
+def test_an_endless_graph_is_stopped_and_not_run_again(tmp_path):
+    onnx.save(parser.parse_model(ENDLESS), tmp_path / "net.onnx")
+    with OnnxRuntimeRunner(tmp_path / "net.onnx", time_limit=0.1) as runner:
+        for _ in range(2):
+            with pytest.raises(SameboxError, match=r"net\.onnx: stopped after 0\.1 s per image"):
+                runner(FEED)
+
+
+def test_a_run_within_the_limit_is_not_stopped(tmp_path):
+    with OnnxRuntimeRunner(tiny_file(tmp_path / "tiny.onnx"), time_limit=60) as runner:
+        assert runner(FEED)["scores"].shape == (2, 8)
+    with pytest.raises(SameboxError, match="time_limit: 0 is not above 0"):
+        OnnxRuntimeRunner(tiny_file(tmp_path / "tiny.onnx"), time_limit=0)
+
+
+def test_a_graph_that_fails_is_an_error_of_one_line_without_a_log(tmp_path, capfd):
+    def fail(model):
+        node = next(node for node in model.graph.node if node.op_type == "TopK")
+        node.name = "\x1b[31mred"
+        next(value for value in model.graph.initializer if value.name == "k").CopyFrom(
+            onnx.numpy_helper.from_array(np.array([10**6]), "k")
+        )
+
+    with (
+        OnnxRuntimeRunner(changed(tmp_path / "net.onnx", fail)) as runner,
+        pytest.raises(SameboxError, match=r"net\.onnx: ") as error,
+    ):
+        runner(FEED)
+    assert str(error.value).isprintable()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_unknown_device_is_an_error(tmp_path):
@@ -200,7 +283,7 @@ def test_onnxruntime_before_1_24_does_not_count_nodes(path, cuda):
 
 
 def test_a_failure_on_the_gpu_is_not_a_crash(path, cuda):
-    def fail(session, outputs, inputs):
+    def fail(session, outputs, inputs, options):
         raise failures.Fail("CUDA failure 2:\n out of memory")
 
     cuda.setattr(Session, "run", fail, raising=False)

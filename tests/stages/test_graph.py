@@ -22,6 +22,7 @@ EXEMPT = {
     "samebox.core.typed": "refuses values, and changes characters of hostile names only",
     "samebox.core.files": "reads and writes bytes as they are",
     "samebox.core.progress": "shows how far a stage is",
+    "samebox.graph.external_data": "refuses files of other folders",
     "stages.axes": "reads params.yaml, whose keys a stage declares",
     "stages.compose": "composes conf/, whose files a stage declares",
 }
