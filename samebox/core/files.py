@@ -44,7 +44,7 @@ def read_json(path: str | Path) -> Any:
     path = existing(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SameboxError(f"{path}: not JSON ({error}); create it again") from None
 
 

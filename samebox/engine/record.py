@@ -1,14 +1,18 @@
 """The record of an engine: the JSON file beside the plan."""
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import existing, read_json, sha256
+from samebox.core.text import one_line
+from samebox.core.typed import from_json
 from samebox.engine.compatibility import loads_in, runs_on
 from samebox.engine.flavour import FLAVOURS, default_gpu, tensorrt_module
 from samebox.engine.profile import Profile
+from samebox.record.preprocess import MAX_BATCH, MAX_SIDE
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,25 @@ def engine_report(engine: Path) -> EngineReport:
     hint = "build the engine again"
     values = read_json(existing(sidecar(existing(engine, hint)), hint))
     try:
-        report = EngineReport(**{**values, "profile": Profile(**values["profile"])})
-    except (TypeError, KeyError):
-        raise SameboxError(f"{sidecar(engine)}: not the record of an engine; {hint}") from None
+        report = from_json(EngineReport, values)
+        _check(report)
+    except (ValueError, RecursionError, SameboxError) as error:
+        reason = one_line(error)
+        raise SameboxError(f"{sidecar(engine)}: not the record of an engine ({reason}); {hint}") from None
     if report.plan_sha256 != sha256(engine):
         raise SameboxError(f"{engine}: not the plan that {sidecar(engine).name} records; {hint}")
     return report
+
+
+def _check(report: EngineReport) -> None:
+    """Raises ValueError for an unknown flavour, a version that is none, and shapes out of range."""
+    if report.flavour not in FLAVOURS:
+        raise ValueError(f"flavour {report.flavour}")
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){1,9}", report.version):
+        raise ValueError(f"version {report.version}")
+    profile = report.profile
+    if profile.batch[2] > MAX_BATCH or max(profile.height[2], profile.width[2]) > MAX_SIDE:
+        raise ValueError(f"{profile} exceeds a batch of {MAX_BATCH} or sides of {MAX_SIDE}")
 
 
 def check_loadable(report: EngineReport) -> None:

@@ -13,6 +13,8 @@ from onnx import helper
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, sha256
+from samebox.core.text import one_line
+from samebox.core.typed import from_json
 from samebox.core.versions import versions
 from samebox.engine.profile import Profile
 from samebox.engine.providers import CUDA, TENSORRT
@@ -22,6 +24,9 @@ SESSION_KEY = "samebox_session"
 
 # Runtime → device, for the runtimes whose files the engine stage writes
 SESSION_DEVICES = {"onnxruntime_cuda": "cuda", "onnxruntime_tensorrt": "tensorrt"}
+
+
+_PROFILE_OPTIONS = [f"trt_profile_{bound}_shapes" for bound in ("min", "opt", "max")]
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,9 @@ def session_from_onnx(
 
 def _profile_options(profile: Profile) -> dict[str, str]:
     """The profile in ONNX Runtime's format: images:1x3x32x32,sizes:1x2."""
-    bounds = zip(("min", "opt", "max"), *(profile.shapes(name) for name in ("images", "sizes")), strict=True)
+    bounds = zip(_PROFILE_OPTIONS, *(profile.shapes(name) for name in ("images", "sizes")), strict=True)
     return {
-        f"trt_profile_{bound}_shapes": f"images:{_shape_text(images)},sizes:{_shape_text(sizes)}"
-        for bound, images, sizes in bounds
+        option: f"images:{_shape_text(images)},sizes:{_shape_text(sizes)}" for option, images, sizes in bounds
     }
 
 
@@ -77,12 +81,28 @@ def session_from_file(path: Path, cache: Path) -> Session:
     record = metadata(onnx_model(path)).get(SESSION_KEY)
     if record is None:
         raise SameboxError(f"{path}: it contains no settings for a session; the stage engine writes them")
-    session = Session(**json.loads(record))
+    try:
+        session = from_json(Session, json.loads(record))
+        _check(session)
+    except (ValueError, RecursionError) as error:
+        raise SameboxError(
+            f"{path}: its settings of a session are damaged ({one_line(error)}); run the stage engine"
+        ) from None
     if TENSORRT in session.options:
         folder = cache / _cache_key(path)
         folder.mkdir(parents=True, exist_ok=True)
         session.options[TENSORRT] |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
     return session
+
+
+def _check(session: Session) -> None:
+    """Raises ValueError for another device, and for options that `session_from_onnx` does not write."""
+    allowed = {CUDA: {"use_tf32"}, TENSORRT: {"trt_max_workspace_size", *_PROFILE_OPTIONS}}
+    if session.device not in SESSION_DEVICES.values():
+        raise ValueError(f"device {session.device}")
+    for provider, options in session.options.items():
+        if unknown := sorted(options.keys() - allowed.get(provider, set())):
+            raise ValueError(f"{provider}: option {unknown[0]}")
 
 
 def _cache_key(path: Path) -> str:

@@ -20,6 +20,7 @@ Image = NDArray[np.uint8]
 
 MAX_PIXELS = 200_000_000  # of an image file; a decoded pixel takes three bytes
 
+MAX_BATCH = 4096  # images of a fixed batch, for which a single image is copied
 MAX_SIDE = 16384  # pixels of a canvas; a rule beyond it would allocate gigabytes for an image
 
 

@@ -23,7 +23,7 @@ from samebox.core.gpu import gpus
 from samebox.core.text import one_line
 from samebox.engine.providers import CPU, CUDA, PROVIDERS, TENSORRT
 from samebox.graph.external_data import check_external_data
-from samebox.record.preprocess import MAX_SIDE
+from samebox.record.preprocess import MAX_BATCH, MAX_SIDE
 from samebox.runners.time_limit import TimeLimit
 
 # Raised for a file that ONNX Runtime cannot load …
@@ -43,8 +43,6 @@ _OPTIONS = {CUDA: {"use_tf32": "0"}}
 
 # Both builds install the same module, so that the one for CUDA must take the place of the one for the CPU
 INSTALL_GPU = "pip uninstall --yes onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
-
-MAX_BATCH = 4096  # images of a fixed batch, for which a single image is copied
 
 _LIBRARIES = {CUDA: "cuda", TENSORRT: "tensorrt"}
 

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import pytest
@@ -24,11 +25,36 @@ def test_a_plan_of_another_build_is_an_error(engine_file):
         engine_report(engine_file)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"profile": {}}'])
+@pytest.mark.parametrize("text", ["{}", "[]", '{"profile": {}}', "[" * 200_000])
 def test_another_kind_of_json_file_is_an_error(engine_file, text):
     sidecar(engine_file).write_text(text)
-    with pytest.raises(SameboxError, match="not the record of an engine"):
+    with pytest.raises(SameboxError, match=r"not the record of an engine|not JSON"):
         engine_report(engine_file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flavour": "os"},
+        {"flavour": ["tensorrt"]},
+        {"version": "9" * 5000},
+        {"version": ""},
+        {"targets": "SM86"},
+        {"profile": {"batch": [1, 1, 2**40], "height": [32, 32, 32], "width": [32, 32, 32]}},
+        {"profile": {"batch": [1, 1, 1], "height": [32, 32], "width": [32, 32, 32]}},
+        {"profile": {"batch": [1, 1, 1], "height": [32, 32, 2**40], "width": [32, 32, 32]}},
+        {"metadata": {"samebox": {}}},
+        {"metadata": []},
+        {"version_compatible": "yes"},
+        {"layers": 1e400},
+    ],
+    ids=str,
+)
+def test_values_of_other_types_and_out_of_range_are_errors(engine_file, change):
+    sidecar(engine_file).write_text(json.dumps(json.loads(sidecar(engine_file).read_text()) | change))
+    with pytest.raises(SameboxError, match=r"tiny\.engine\.json: not the record of an engine \(") as error:
+        engine_report(engine_file)
+    assert len(str(error.value)) < 400
 
 
 def test_a_missing_engine_or_record_is_an_error(engine_file):

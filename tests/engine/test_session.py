@@ -75,3 +75,22 @@ def test_fixed_dimensions_replace_profile_ranges_and_must_lie_within_them(tmp_pa
 def test_a_file_without_session_settings_is_an_error(tmp_path):
     with pytest.raises(SameboxError, match=r"tiny\.onnx: it contains no settings for a session; the stage"):
         session_from_file(tiny_file(tmp_path / "tiny.onnx"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"device": "tensorrt", "options": {TENSORRT: {"trt_engine_cache_path": "/etc"}}},
+        {"device": "cuda", "options": {"OtherExecutionProvider": {"library": "evil.so"}}},
+        {"device": "cpu", "options": {}},
+        {"device": "cuda", "options": []},
+        [],
+    ],
+)
+def test_settings_that_samebox_does_not_write_are_an_error(tmp_path, settings):
+    path = session_file(tmp_path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {SESSION_KEY: json.dumps(settings)})
+    onnx.save(model, path)
+    with pytest.raises(SameboxError, match=r"session\.onnx: its settings of a session are damaged"):
+        session_from_file(path, tmp_path / "cache")
