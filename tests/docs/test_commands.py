@@ -5,6 +5,7 @@ ones wrote. A command that takes long, or needs what a test machine does not hav
 parser that reads it. A command that is in neither list fails the test.
 """
 
+import copy
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from doc_pages import PAGES, ROOT, code_blocks, named
 
 from pipelines.chain import check_runtimes
 from samebox import cli
+from samebox.graph import export
 from samebox.predict import parse_arguments
 from stages.compose import check
 
@@ -109,6 +111,25 @@ def one_thread():
         patch.setenv("OMP_NUM_THREADS", "1")  # which ONNX Runtime gets from samebox
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_trace():
+    """`samebox export` and `samebox benchmark` share the trace of their network, which takes longest."""
+    traced = {}
+
+    def onnx_from_network(network, *arguments):
+        weights = sum(value.double().sum().item() for value in network.state_dict().values())
+        key = (network.outputs, weights, *arguments)
+        if key not in traced:
+            traced[key] = trace(network, *arguments)
+        return copy.deepcopy(traced[key])
+
+    trace = export.onnx_from_network
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "onnx_from_network", onnx_from_network)
+        yield
+    assert len(traced) <= 1
 
 
 def commands(page):
