@@ -63,7 +63,7 @@ def test_the_table_for_a_terminal(comparison):
     ]
 
 
-def test_an_artifact_that_was_built_shows_its_size_though_it_was_not_run():
+def test_a_built_artifact_that_was_not_run_has_its_size():
     comparison = Comparison([measured("PyTorch", 35), not_run("TensorRT-RTX fp32", artifact_mb=9.15)])
     line = text.text(comparison).splitlines()[-1]
     assert REASON in line
@@ -82,7 +82,7 @@ def test_the_difference_is_to_the_reference_and_never_minus_zero(comparison):
     assert "-0.00" not in text.text(comparison)
 
 
-def test_numbers_are_as_the_table_shows_them_and_reasons_are_none(comparison):
+def test_numbers_are_rounded_as_in_the_table_without_reasons(comparison):
     found = values.numbers(comparison)
     assert list(found) == ["pytorch", "onnx runtime", "tensorrt-rtx fp32"]
     assert found["onnx runtime"] == {
@@ -94,7 +94,7 @@ def test_numbers_are_as_the_table_shows_them_and_reasons_are_none(comparison):
     assert found["tensorrt-rtx fp32"] == {}
 
 
-def test_masks_get_columns_beside_the_boxes_and_fit_a_terminal():
+def test_masks_have_columns_that_fit_a_terminal():
     comparison = Comparison(
         [
             with_masks(measured("PyTorch", 38.2, detector="mask_rcnn_r50_fpn_1x_coco")),
@@ -127,7 +127,7 @@ def with_segments(form, quality=39.4):
     return form
 
 
-def test_segments_get_columns_of_their_own_measures():
+def test_segments_have_columns_for_their_own_measures():
     forms = [with_segments(measured("PyTorch", 37.6)), with_segments(measured("ONNX Runtime", 37.6), 39.3)]
     forms[0]["published"] = {"bbox": 37.6, "segm": 34.7, "panoptic": 39.4, "semantics": 41.2}
     comparison = Comparison(forms)
@@ -155,7 +155,7 @@ def test_segments_get_columns_of_their_own_measures():
     assert "41.20" in shown
 
 
-def test_a_form_without_segments_says_so():
+def test_a_form_without_segments_has_a_reason():
     comparison = Comparison([with_segments(measured("PyTorch", 37)), measured("ONNX Runtime", 37)])
     assert comparison.rows[1].values["panoptic/PQ"] == "gives no segments"
     assert comparison.rows[1].values["semantics/mIoU"] == "gives no class maps"
@@ -171,7 +171,7 @@ def with_further(form, points=51.7):
     return form
 
 
-def test_what_else_is_told_of_boxes_stands_in_a_table_of_its_own():
+def test_further_measures_of_boxes_have_their_own_table():
     forms = [with_further(with_masks(measured("PyTorch", 35))), not_run("TensorRT-RTX fp32")]
     assert text.text(Comparison(forms)).splitlines()[-7:] == [
         "",
@@ -184,7 +184,7 @@ def test_what_else_is_told_of_boxes_stands_in_a_table_of_its_own():
     ]
 
 
-def test_what_else_is_told_of_boxes_is_in_every_other_format():
+def test_further_measures_of_boxes_are_in_every_other_format():
     forms = [with_further(measured("PyTorch", 35)), with_further(measured("ONNX Runtime", 35), 40)]
     comparison = Comparison([*forms, measured("Bare", 35)])
     rows = list(csv.DictReader(io.StringIO(values.csv(comparison))))
@@ -196,20 +196,20 @@ def test_what_else_is_told_of_boxes_is_in_every_other_format():
     }  # fmt: skip
 
 
-def test_no_form_is_judged_by_what_else_is_told():
+def test_the_gate_ignores_further_measures():
     forms = [with_further(measured("PyTorch", 35)), with_further(measured("ONNX Runtime", 35), 20)]
     comparison = Comparison(forms)
     assert comparison.kinds == ["bbox"]
     Gate(0.1).check(comparison)
 
 
-def test_a_drop_of_panoptic_quality_is_seen():
+def test_the_gate_sees_a_drop_of_panoptic_quality():
     forms = [with_segments(measured("PyTorch", 37)), with_segments(measured("ONNX Runtime", 37), 39.2)]
     with pytest.raises(SameboxError, match=r"loses 0\.20 PQ against PyTorch"):
         Gate(0.1).check(Comparison(forms))
 
 
-def test_each_unmeasured_cell_says_why():
+def test_each_unmeasured_cell_has_a_reason():
     bare = measured("ONNX Runtime", 30)
     del bare["score"]["4"]
     bare["score"]["1"]["bbox"]["AP75"] = None
@@ -236,7 +236,7 @@ def test_markdown(comparison):
     assert lines[-1] == r"- ONNX Runtime: simplification refused: a\|b"
 
 
-def test_csv_holds_unrounded_numbers_and_the_reason_in_each_cell(comparison):
+def test_csv_has_unrounded_numbers_and_a_reason_in_each_cell(comparison):
     rows = list(csv.DictReader(io.StringIO(values.csv(comparison))))
     assert float(rows[0]["bbox/AP"]) == 35.5614
     assert float(rows[1]["ms_network"]) == 123.4
@@ -265,7 +265,7 @@ def test_json(comparison):
     assert document["per_class"]["bbox"]["cross"]["PyTorch"] == "no such objects"
 
 
-def test_masks_stand_in_each_format_beside_the_boxes():
+def test_masks_are_in_every_format():
     masked = with_masks(measured("PyTorch", 35, published={"bbox": 38.2, "segm": 34.7}))
     comparison = Comparison([masked, measured("ONNX Runtime", 35)])
     heading, _, first, second, *_ = markdown.markdown(comparison).splitlines()
@@ -283,7 +283,7 @@ def test_masks_stand_in_each_format_beside_the_boxes():
     ]
 
 
-def test_notes_name_the_forms_they_are_about():
+def test_notes_start_with_their_forms():
     skipped = [{"file_name": f"{name}.jpg", "reason": "torn"} for name in "abcd"]
     forms = [
         measured(title, 35, skipped=skipped, published={"bbox": 36.5})
@@ -295,7 +295,7 @@ def test_notes_name_the_forms_they_are_about():
     ]
 
 
-def test_forms_of_two_detectors_are_no_comparison():
+def test_forms_of_two_detectors_are_an_error():
     with pytest.raises(SameboxError, match="one detector, not of fcos, retinanet_shapes"):
         Comparison([measured("PyTorch", 35), measured("ONNX Runtime", 35, detector="fcos")])
     with pytest.raises(SameboxError, match="not of none"):
@@ -325,7 +325,7 @@ def test_the_largest_drop_is_named():
     )
 
 
-def test_a_form_may_have_a_limit_of_its_own():
+def test_a_form_may_have_its_own_limit():
     forms = [measured("PyTorch", 35), measured("ONNX Runtime", 34.8), measured("int8", 34.2, runtime="int8")]
     Gate(0.3, {"int8": 1.0}).check(Comparison(forms))
     with pytest.raises(SameboxError, match=r"ONNX Runtime loses 0\.20 .*max_ap_drop 0\.1"):
@@ -334,20 +334,20 @@ def test_a_form_may_have_a_limit_of_its_own():
         Gate(0.3, {"int8": 0.5}).check(Comparison(forms))
 
 
-def test_a_precision_may_have_a_limit_which_a_runtime_may_replace():
+def test_a_runtimes_limit_replaces_that_of_its_precision():
     forms = [measured("PyTorch", 35), measured("engine", 34.2, runtime="tensorrt_int8", precision="int8")]
     Gate(0.1, {"int8": 1.0}).check(Comparison(forms))
     with pytest.raises(SameboxError, match=r"engine loses 0\.80 .*max_ap_drop_of\.tensorrt_int8 0\.5"):
         Gate(0.1, {"int8": 1.0, "tensorrt_int8": 0.5}).check(Comparison(forms))
 
 
-def test_a_drop_is_seen_at_any_batch_size_against_the_same_of_the_reference():
+def test_the_gate_compares_each_batch_size_with_that_of_the_reference():
     forms = [measured("PyTorch", 35, batch_ap=40), measured("ONNX Runtime", 35, batch_ap=39)]
     with pytest.raises(SameboxError, match=r"loses 1\.00 box AP at batch 4"):
         Gate(0.1).check(Comparison(forms))
 
 
-def test_a_drop_of_masks_is_seen():
+def test_the_gate_sees_a_drop_of_masks():
     forms = [with_masks(measured("PyTorch", 35)) for _ in range(2)]
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["1"]["segm"]["AP"] -= 0.5
@@ -355,7 +355,7 @@ def test_a_drop_of_masks_is_seen():
         Gate(0.1).check(Comparison(forms))
 
 
-def test_a_drop_of_masks_at_another_batch_size_is_seen():
+def test_the_gate_sees_a_drop_of_masks_at_another_batch_size():
     forms = [with_masks(measured("PyTorch", 35)) for _ in range(2)]
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["4"]["segm"]["AP"] -= 0.5
@@ -363,12 +363,12 @@ def test_a_drop_of_masks_at_another_batch_size_is_seen():
         Gate(0.1).check(Comparison(forms))
 
 
-def test_a_form_that_gives_boxes_alone_loses_no_masks():
+def test_a_form_without_masks_loses_no_mask_ap():
     forms = [with_masks(measured("PyTorch", 35)), measured("ONNX Runtime", 35)]
     Gate(0.1).check(Comparison(forms))
 
 
-def test_no_drop_can_be_told_without_the_reference():
+def test_the_gate_needs_a_measured_reference():
     with pytest.raises(SameboxError, match="PyTorch was not run"):
         Gate(0.1).check(Comparison([not_run("PyTorch"), measured("ONNX Runtime", 35)]))
 
@@ -380,7 +380,7 @@ def with_keypoints(form):
     return form
 
 
-def test_keypoints_get_columns_beside_the_boxes_and_fit_a_terminal():
+def test_keypoints_have_columns_that_fit_a_terminal():
     published = {"bbox": 53.6, "keypoints": 64.0}
     forms = [with_keypoints(measured("PyTorch", 53.6, published=published))]
     forms += [with_keypoints(measured("ONNX Runtime", 53.5)), not_run("TensorRT-RTX fp16")]
@@ -397,7 +397,7 @@ def test_keypoints_get_columns_beside_the_boxes_and_fit_a_terminal():
     assert bare.values["keypoints/AP"] == "gives no keypoints"
 
 
-def test_a_drop_of_keypoints_is_seen():
+def test_the_gate_sees_a_drop_of_keypoints():
     forms = [with_keypoints(measured("PyTorch", 53)) for _ in range(2)]
     forms[1]["title"] = "ONNX Runtime"
     forms[1]["score"]["1"]["keypoints"]["AP"] -= 0.5
@@ -406,18 +406,18 @@ def test_a_drop_of_keypoints_is_seen():
 
 
 def notes(comparison, limit):
-    """What the gate adds to the notes of a table."""
+    """The notes that the gate adds to a table."""
     return Gate(limit).comparison(comparison.forms, comparison.intervals).notes
 
 
-def resampled(low, high, kind="bbox"):
+def with_interval(low, high, kind="bbox"):
     """A form that loses 0.3 AP at batch 1, with an interval."""
     forms = [measured("PyTorch", 35), measured("ONNX Runtime", 34.7, batch_ap=35, runtime="onnx")]
     return Comparison(forms, {"onnx": {kind: (low, high)}})
 
 
-def test_the_interval_stands_beside_the_difference_in_every_format():
-    comparison = resampled(-0.4567, 0.0123)
+def test_the_interval_is_in_every_format():
+    comparison = with_interval(-0.4567, 0.0123)
     lines = text.text(comparison).splitlines()
     assert "ΔAP      ΔAP 95%" in lines[1]
     assert " -0.30  -0.46…+0.01  " in lines[3]
@@ -442,7 +442,7 @@ def test_a_form_and_a_kind_may_have_no_interval():
     assert comparison.rows[2].values["bbox/AP_delta_low"] == -0.1
 
 
-def test_times_stand_apart_where_the_table_would_be_too_wide():
+def test_times_have_their_own_table_if_one_would_be_too_wide():
     name = "mask_rcnn_r50_fpn_1x_coco"
     forms = [measured("PyTorch", 38.2, detector=name)]
     forms += [measured("ONNX Runtime, simplified", 27.1, detector=name, device_peak_mb=1031, runtime="onnx")]
@@ -453,26 +453,26 @@ def test_times_stand_apart_where_the_table_would_be_too_wide():
     assert shown.index("ΔAP") < shown.index("peak MB")
 
 
-def test_a_loss_counts_where_the_whole_interval_lies_beyond_the_limit():
+def test_a_loss_fails_the_gate_if_the_whole_interval_is_beyond_the_limit():
     with pytest.raises(SameboxError) as caught:
-        Gate(0.1).check(resampled(-0.5, -0.11))
+        Gate(0.1).check(with_interval(-0.5, -0.11))
     assert str(caught.value) == (
         "retinanet_shapes: ONNX Runtime loses 0.30 box AP (ΔAP -0.50…-0.11 in 95% of resamples) against "
         "PyTorch, more than compare.max_ap_drop 0.1; look at where the forms differ in the report, or raise "
         "the limit"
     )
     for high in (-0.1, 0.2):
-        comparison = resampled(-0.5, high)
+        comparison = with_interval(-0.5, high)
         Gate(0.1).check(comparison)
         assert notes(comparison, 0.1) == [
             f"ONNX Runtime: loses 0.30 box AP (ΔAP -0.50…{high:+.2f} in 95% of resamples), more than "
             "compare.max_ap_drop 0.1, which may be chance: the interval reaches within the limit"
         ]
-    assert notes(resampled(-0.5, -0.11), 0.1) == []
-    assert notes(resampled(-0.5, 0.2), 0.3) == []
+    assert notes(with_interval(-0.5, -0.11), 0.1) == []
+    assert notes(with_interval(-0.5, 0.2), 0.3) == []
 
 
-def test_at_another_batch_the_interval_moves_with_the_difference():
+def test_the_interval_at_another_batch_is_shifted_by_the_difference():
     forms = [measured("PyTorch", 35), measured("ONNX Runtime", 35, batch_ap=34.7, runtime="onnx")]
     comparison = Comparison(forms, {"onnx": {"bbox": (-0.25, 0.25)}})
     Gate(0.1).check(comparison)
@@ -484,7 +484,7 @@ def test_at_another_batch_the_interval_moves_with_the_difference():
         Gate(0.1).check(Comparison(forms, {"onnx": {"bbox": (-0.1, 0.1)}}))
 
 
-def test_the_interval_is_of_its_kind():
+def test_each_kind_has_its_own_interval():
     forms = [with_masks(measured("PyTorch", 35)), with_masks(measured("ONNX Runtime", 35))]
     wide = {"ONNX Runtime": {"bbox": (-9, 9)}}
     forms[1]["score"]["1"]["segm"]["AP"] -= 0.5

@@ -21,14 +21,14 @@ def results(image, shift=0.0, count=10, score=0.0):
 
 
 def form(usual=(), padding=None, shapes=None, title="ONNX Runtime"):
-    """`usual`, `padding` and `shapes`: what each answer of ten detections an image differs by."""
-    elsewhere = {PADDING: padding, SHAPES: shapes}
+    """A form with ten detections per image; `usual`, `padding` and `shapes` are their differences."""
+    other_canvases = {PADDING: padding, SHAPES: shapes}
     return EvaluatedForm(
         {"title": title, "invariance": [{"check": MIXED, "passed": True}], "notes": ["a note"]},
         results=[one for image in range(8) for one in results(image, **dict(usual))],
         other_canvases={
             check: {image: results(image, **differs) for image in (0, 3, 5, 7)}
-            for check, differs in elsewhere.items()
+            for check, differs in other_canvases.items()
             if differs is not None
         },
     )
@@ -44,12 +44,12 @@ INT8 = {"shift": 1.5, "score": 0.02}
         ({}, {}, {"shift": 0.09, "score": 5e-4}, [True, True]),
         ({}, {"shift": 0.2}, {"score": 0.01}, [False, False]),
         ({}, {}, {"count": 9}, [True, False]),
-        (INT8, INT8, {"shift": 2.5, "score": -0.03}, [True, True]),  # further off, as everywhere
+        (INT8, INT8, {"shift": 2.5, "score": -0.03}, [True, True]),  # larger, as on the usual canvas
         (INT8, {"shift": 4.0}, INT8 | {"count": 7}, [False, False]),
         ({"count": 9}, {"count": 9}, {"count": 6}, [True, False]),
     ],
 )
-def test_a_form_is_held_against_the_reference_as_on_the_usual_canvas(usual, padding, shapes, passed):
+def test_a_form_is_compared_with_the_reference_as_on_the_usual_canvas(usual, padding, shapes, passed):
     entries = reference_checks(form(usual, padding, shapes), REFERENCE)
     assert [entry["check"] for entry in entries] == [PADDING, SHAPES]
     assert [entry["passed"] for entry in entries] == passed
@@ -58,12 +58,12 @@ def test_a_form_is_held_against_the_reference_as_on_the_usual_canvas(usual, padd
     assert entries[0]["box"] == pytest.approx(padding.get("shift", 0), abs=1e-4)
 
 
-def test_a_form_that_finds_nothing_on_another_canvas_has_failed():
+def test_a_form_without_detections_on_another_canvas_fails():
     (entry,) = reference_checks(form(padding={"count": 0}), REFERENCE)
     assert (entry["agreeing"], entry["passed"]) == (0, False)
 
 
-def test_masks_count_too():
+def test_masks_are_compared():
     whole, cut = (encode_masks(np.arange(20)[None, :, None].repeat(400, 2) < rows)[0] for rows in (20, 12))
     reference, other = form(padding={}), form(padding={})
     for one, mask in ((reference, whole), (other, cut)):

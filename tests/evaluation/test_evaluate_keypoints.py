@@ -25,12 +25,12 @@ SIDE = 56
 class KeypointTruth(TruthRunner):
     """A runner that also returns the annotated keypoints, to the accuracy of 56x56 cells.
 
-    The first `astray` keypoints of each object are moved to the upper left corner of its box.
+    The first `displaced` keypoints of each object are moved to the upper left corner of its box.
     """
 
-    def __init__(self, dataset, astray=0):
+    def __init__(self, dataset, displaced=0):
         super().__init__(dataset, masks=None)
-        self._astray = astray
+        self._displaced = displaced
 
     def _answer(self, size):
         record = self._dataset.images[self._next % len(self._dataset.images)]
@@ -42,7 +42,7 @@ class KeypointTruth(TruthRunner):
             x, y, width, height = entry["bbox"]
             places = np.reshape(entry["keypoints"], (-1, 3))[:, :2] + 0.5
             cells = ((places - (x, y)) / (width, height) * SIDE).astype(int)
-            cells[: self._astray] = 0
+            cells[: self._displaced] = 0
             logits[row, range(count), cells[:, 1], cells[:, 0]] = 9
         return answer | {"keypoints": logits}
 
@@ -90,7 +90,7 @@ def test_keypoints_are_scored_beside_boxes_at_each_batch(dataset):
 
 
 def test_wrong_keypoints_lose_keypoint_ap_only(dataset):
-    scores = form(dataset, batches=[1], astray=8).metrics["score"]["1"]
+    scores = form(dataset, batches=[1], displaced=8).metrics["score"]["1"]
     assert scores["bbox"]["AP"] == pytest.approx(100)
     assert scores["keypoints"]["AP"] < 40
 
@@ -119,7 +119,7 @@ def test_a_detector_without_detections_has_keypoint_ap_zero(dataset, tmp_path):
 
 
 def test_the_page_shows_the_loss_of_a_form_whose_keypoints_differ(dataset):
-    forms = [form(dataset), form(dataset, "ONNX Runtime", astray=14)]
+    forms = [form(dataset), form(dataset, "ONNX Runtime", displaced=14)]
     section = Section(forms, dataset, [], differences(forms))
     shown = page([section], images=1)
     assert "Keypoint precision over recall" in shown

@@ -144,7 +144,7 @@ def test_text_is_escaped(html):
 @pytest.mark.parametrize(
     "name", [CROSS_SITE, "\x1b[31m\ud800\u202e\x07", "$\\frac$", '" onload="x', "]]>--><b>"]
 )
-def test_a_hostile_name_is_text_wherever_it_stands(dataset, results, name):
+def test_a_hostile_name_is_text_everywhere(dataset, results, name):
     def written(name):
         names = {"detector": name, "model": name, "dataset": name, "notes": [name], "versions": {name: name}}
         forms = [measured(dataset, title, results) for title in (name, f"{name} 2")]

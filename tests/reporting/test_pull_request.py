@@ -76,7 +76,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_is_text_wherever_it_stands(name):
+def test_a_hostile_name_is_text_everywhere(name):
     report = pull_request([section_of(name)], name)
     assert not [character for character in report if not character.isprintable() and character != "\n"]
     reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
