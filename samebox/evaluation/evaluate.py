@@ -39,13 +39,8 @@ def evaluate_form(
     memory = _MemoryUse()
     with open_detector() as detector:
         not_run = _batches_not_run(detector, batches)
-        runs = {
-            batch: run_on_data_set(
-                detector, dataset, batch, warmup if batch == batches[0] else 0, facts["title"]
-            )
-            for batch in batches
-            if batch not in not_run
-        }
+        run_batches = [batch for batch in batches if batch not in not_run]
+        runs = _runs(detector, dataset, run_batches, warmup, facts["title"])
         added_memory = memory.added()
         runner_notes = getattr(detector.runner, "notes", ())
         first = runs[batches[0]]
@@ -53,14 +48,9 @@ def evaluate_form(
     check_any_image_ran(first, dataset, facts["dataset"])
     scores = {batch: run_scores(run, dataset) for batch, run in runs.items()}
     first_scores = scores[batches[0]]
-    notes = [
-        *dataset.notes,
-        *runner_notes,
-        *unscored_notes(first, first_scores),
-        *_cap_notes(first, len(dataset.images)),
-    ]
+    notes = [*runner_notes, *unscored_notes(first, first_scores), *_cap_notes(first, len(dataset.images))]
     metrics = {
-        "notes": [*facts["notes"], *notes, *checks.notes],
+        "notes": [*facts["notes"], *dataset.notes, *notes, *checks.notes],
         "status": "measured",
         "reason": None,
         "images": len(dataset.images),
@@ -101,6 +91,16 @@ def _batches_not_run(detector: Detector, batches: Sequence[int]) -> dict[int, st
     fixed = detector.runner.batch
     larger = [batch for batch in batches[1:] if fixed is not None and batch > fixed]
     return dict.fromkeys(larger, f"the form takes a batch of {fixed}")
+
+
+def _runs(
+    detector: Detector, dataset: CocoDataset, batches: Sequence[int], warmup: int, title: str
+) -> dict[int, DataSetRun]:
+    """A run at each batch size. Only the first, whose times count, has warm-up batches."""
+    return {
+        batch: run_on_data_set(detector, dataset, batch, warmup if batch == batches[0] else 0, title)
+        for batch in batches
+    }
 
 
 class _MemoryUse:
