@@ -97,13 +97,12 @@ def datasets() -> str:
 
 
 def runtimes() -> str:
-    """The choices of conf/runtime, those that are derived for a precision left out."""
+    """The files of conf/runtime; engines in a precision are derived from these."""
     rows = []
     for path in sorted((ROOT / "conf/runtime").glob("*.yaml")):
         record = yaml.safe_load(path.read_text())
-        if not re.search(r"_(fp16|bf16|int8)$", path.stem):
-            after = f"`{record['after']}`" if "after" in record else "the checkpoint"
-            rows.append([f"`{path.stem}`", record["title"], after, opening_comment(path)])
+        after = f"`{record['after']}`" if "after" in record else "the checkpoint"
+        rows.append([f"`{path.stem}`", record["title"], after, opening_comment(path)])
     return table(["runtime", "in tables", "made from", "notes"], rows)
 
 
