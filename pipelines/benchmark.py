@@ -17,7 +17,7 @@ Options:
     --detector NAME    a choice of conf/detector
     --config FILE      the config of MMDetection, detectron2 or maskrcnn-benchmark of the checkpoint
     --formats FORM,…   torch, onnx, simplified, fp16, bf16, int8, engine (that of TensorRT-RTX), or another
-                       choice of conf/runtime; the first is the reference (torch,onnx,simplified)
+                       runtime, such as tensorrt_rtx_fp16; the first is the reference (torch,onnx,simplified)
     --out FOLDER       the folder of the table and the report (artifacts/benchmark/NAME)
     KEY=VALUE          the keys of `samebox chain --help`
 """
@@ -42,9 +42,10 @@ from samebox.core.text import print_text
 from stages import search
 from stages.checkpoints import detector_of, detectors_of
 from stages.compose import compose
+from stages.runtimes import runtimes
 
 HELP = "see samebox benchmark --help"
-# Names of forms besides those of conf/runtime
+# Names of forms besides those of runtimes
 ALIASES = {"engine": "tensorrt_rtx"}
 # Keys of the chain that options set
 OPTIONS = {
@@ -84,7 +85,7 @@ class Request:
         detector = parser.add_mutually_exclusive_group()
         detector.add_argument("--detector")
         detector.add_argument("--config", type=Path)
-        parser.add_argument("--formats", dest="runtimes", type=runtimes, default="torch,onnx,simplified")
+        parser.add_argument("--formats", dest="runtimes", type=runtimes_of, default="torch,onnx,simplified")
         parser.add_argument("--out", type=Path)
         request = cls(**vars(parser.parse_intermixed_args(arguments)))
         for override in request.overrides:
@@ -93,14 +94,14 @@ class Request:
         return request
 
 
-def runtimes(text: str) -> list[str]:
-    """The choices of conf/runtime for the forms in `text`. Raises SameboxError for an unknown form."""
+def runtimes_of(text: str) -> list[str]:
+    """The runtimes of the forms in `text`. Raises SameboxError for an unknown form."""
     names = list(dict.fromkeys(text.split(",")))
     if "openvino" in names:
         raise SameboxError("--formats: openvino is not supported yet; leave it out")
+    known = [*ALIASES, *runtimes()]
     for name in names:
-        if name not in ALIASES and name not in search.choices("runtime"):
-            known = [*ALIASES, *search.choices("runtime")]
+        if name not in known:
             raise SameboxError(f"--formats: {name!r} is none of {', '.join(known)}")
     return [ALIASES.get(name, name) for name in names]
 
