@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from benchmarks.common import show
 from benchmarks.engine import layers_by_type, named_counts
 from benchmarks.sheets import Sheet, write
-from pipelines.chain import form, ready, simplified
+from pipelines.chain import evaluated_form, with_form, with_simplified
 from samebox.comparing.comparison import signed
 from samebox.comparing.measures import measure
 from samebox.core.files import read_json
@@ -37,12 +37,12 @@ def composed(detector: str, *settings: str) -> DictConfig:
 
 def scores(config: DictConfig) -> list[list[str]]:
     """A row for each of FORMS: products by precision, AP and its difference, MB."""
-    config = simplified(config)
+    config = with_simplified(config)
     lines, reference = [], None
     for runtime in FORMS:
-        metrics = form(config, runtime).metrics
+        metrics = evaluated_form(config, runtime).metrics
         reference = reference or metrics
-        prepared = ready(config, runtime)
+        prepared = with_form(config, runtime)
         report = artifact(prepared, prepared.runtime.folder, prepared.paths.precision_file)
         products = read_json(report)["products"] if report.exists() else {}
         lines.append(
@@ -68,8 +68,8 @@ def methods(detector: str) -> list[list[str]]:
     """A row for each calibration method of int8."""
     lines = []
     for method in METHODS:
-        config = simplified(composed(detector, f"precision.method={method}"))
-        reference, metrics = (form(config, runtime).metrics for runtime in ("torch", "int8"))
+        config = with_simplified(composed(detector, f"precision.method={method}"))
+        reference, metrics = (evaluated_form(config, runtime).metrics for runtime in ("torch", "int8"))
         cells = [cell for kind in KINDS for cell in figures(metrics, reference, kind)]
         lines.append([f"{detector}, {method}", *cells])
     return lines
@@ -77,10 +77,10 @@ def methods(detector: str) -> list[list[str]]:
 
 def engines(config: DictConfig) -> list[list[str]]:
     """A row for the engine of each precision."""
-    config = simplified(config)
+    config = with_simplified(config)
     lines = []
     for precision, runtime in ENGINES.items():
-        prepared = ready(config, runtime)
+        prepared = with_form(config, runtime)
         report = engine_report(artifact(prepared, prepared.runtime.folder, prepared.runtime.file))
         lines.append([f"{config.detector.name}, {precision}", *engine_figures(report)])
     return lines

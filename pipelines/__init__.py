@@ -1,1 +1,1 @@
-"""Compositions of the stages: without DVC, in one process, or over many points."""
+"""The commands that compose stages in one process, without DVC."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from pipelines import commands
-from pipelines.chain import fetched, precise, simplified
+from pipelines.chain import precision_folder, with_checkpoint, with_simplified
 from samebox.coco.dataset import dataset_of
 from samebox.comparing.attribution import attribution, attribution_text
 from samebox.comparing.module_values import Form, OnnxForm, TorchForm
@@ -28,57 +28,57 @@ FILES = ("onnx", "simplified", *PRECISIONS)
 
 
 def run(config: DictConfig) -> None:
-    """Make both forms, unless they were made before, compare them, and tell what differs."""
+    """Compare the modules of the two forms, after the steps that the forms need, and write the figures."""
     check(config)
-    images = pictures(config)
-    config = made(config)
-    form = OnnxForm(file(config, config.to))
-    result = attribution(reference(config, form), form, images, config.bisect.tolerance)
+    images = image_paths(config)
+    config = with_forms(config)
+    form = OnnxForm(onnx_path(config, config.to))
+    result = attribution(reference_form(config, form), form, images, config.bisect.tolerance)
     write_json(config.out, result.as_dict())
     print_text(f"{config.detector.name}: {config['from']} → {config.to}")
     print_text(f"{attribution_text(result)}all figures: {config.out}")
 
 
 def check(config: DictConfig) -> None:
-    """Raise SameboxError unless `from` and `to` name forms that can be looked into, and there is an image."""
+    """Raise SameboxError for a form whose modules cannot be read, and for a number of images below 1."""
     for key, more in (("from", ("torch",)), ("to", ())):
-        named, known = str(config[key]), (*more, *FILES)
-        if named not in known and not named.endswith(".onnx"):
+        name, known = str(config[key]), (*more, *FILES)
+        if name not in known and not name.endswith(".onnx"):
             raise SameboxError(
-                f"{key}: {named!r} is none of {', '.join(known)}, nor an ONNX file; of an engine, which "
-                "cannot be looked into, take the file that it is built from"
+                f"{key}: {name!r} is none of {', '.join(known)}, nor an ONNX file; the modules of an engine "
+                "cannot be read: name the file that it is built from"
             )
     if config.bisect.images < 1:
         raise SameboxError(f"bisect.images: {config.bisect.images}: give a number from 1 up")
 
 
-def made(config: DictConfig) -> DictConfig:
-    """`config` with the paths of the steps that the forms need, which are done. Files need none."""
-    asked = {config["from"], config.to}
-    if asked.intersection(FILES):
-        return simplified(config)
-    return fetched(config) if "torch" in asked else config
+def with_forms(config: DictConfig) -> DictConfig:
+    """`config` with the paths of the steps that the forms need, after these steps; a path needs none."""
+    names = {config["from"], config.to}
+    if names.intersection(FILES):
+        return with_simplified(config)
+    return with_checkpoint(config) if "torch" in names else config
 
 
-def pictures(config: DictConfig) -> list[Path]:
+def image_paths(config: DictConfig) -> list[Path]:
     """The first images of the data set."""
     dataset = dataset_of(plain(config.dataset))
     return [dataset.path(record) for record in dataset.images[: config.bisect.images]]
 
 
-def reference(config: DictConfig, form: OnnxForm) -> Form:
-    """The form `from`, its modules' outputs called as `form` calls them."""
+def reference_form(config: DictConfig, form: OnnxForm) -> Form:
+    """The form `from`; PyTorch's module outputs have the names that they have in `form`."""
     if config["from"] != "torch":
-        return OnnxForm(file(config, config["from"]))
+        return OnnxForm(onnx_path(config, config["from"]))
     loaded = load_network(config, artifact(config, config.paths.torch, config.paths.checkpoint_file))
     return TorchForm(loaded.network, loaded.spec, form.modules)
 
 
-def file(config: DictConfig, name: str) -> Path:
-    """The ONNX file that `name` is the form or the path of."""
+def onnx_path(config: DictConfig, name: str) -> Path:
+    """The ONNX file of a form, or at a path."""
     if name not in FILES:
         return existing(name)
-    folder = precise(config, name) if name in PRECISIONS else config.paths[name]
+    folder = precision_folder(config, name) if name in PRECISIONS else config.paths[name]
     return artifact(config, folder, config.paths.onnx_file)
 
 

@@ -51,14 +51,14 @@ from stages.search import choices
 from stages.sections import gate
 from stages.track import content_hash, flat_config, tags
 
-# Of a runtime: where its files lie, for which their hashes stand
-PLACES = ("folder", "source")
+# The keys of a runtime that are paths. They are no inputs of a step: the hashes of the files are
+PATH_KEYS = ("folder", "source")
 
 
 def run(config: DictConfig, command: str = "chain") -> None:
     """Evaluate the forms, record them in MLflow, write the table and the report, and apply the gate.
 
-    `command` is the name in `samebox` of what was called; the report shows it with its arguments.
+    The report shows the command line, `samebox COMMAND` with its arguments.
     """
     forms = list(chain(config, config.runtimes))
     comparisons, dataset = compared(config, forms), dataset_of(plain(config.dataset))
@@ -85,22 +85,22 @@ def run(config: DictConfig, command: str = "chain") -> None:
 def chain(config: DictConfig, runtimes: Sequence[str]) -> Iterator[EvaluatedForm]:
     """Run the steps that the forms need; yield each form, evaluated. The first is the reference."""
     check_runtimes(runtimes)
-    config = simplified(config) if any(map(of_onnx, runtimes)) else fetched(config)
-    yield from checked_against_reference(form(config, runtime) for runtime in runtimes)
+    config = with_simplified(config) if any(map(needs_onnx, runtimes)) else with_checkpoint(config)
+    yield from checked_against_reference(evaluated_form(config, runtime) for runtime in runtimes)
 
 
-def of_onnx(runtime: str) -> bool:
-    """Whether a runtime runs what is made of the ONNX file, and not the checkpoint."""
+def needs_onnx(runtime: str) -> bool:
+    """True if a runtime runs the ONNX file, or what is made from it; false for the checkpoint."""
     return runtimes()[runtime]["folder"] != "${paths.torch}"
 
 
-def fetched(config: DictConfig) -> DictConfig:
-    """`config` with the path of the checkpoint, after the download of it and of the data set."""
+def with_checkpoint(config: DictConfig) -> DictConfig:
+    """`config` with the path of the checkpoint, after the download of the checkpoint and the data set."""
     check_demo(config)
     config = config.copy()
-    asked = {name: config.detector[name] for name in ("name", "source", "sha256")}
-    asked["archives"] = plain(config.dataset.archives)
-    config.paths.torch = once(config, "torch", asked, stages.download.run)
+    inputs = {name: config.detector[name] for name in ("name", "source", "sha256")}
+    inputs["archives"] = plain(config.dataset.archives)
+    config.paths.torch = run_once(config, "torch", inputs, stages.download.run)
     return config
 
 
@@ -111,47 +111,47 @@ def check_demo(config: DictConfig) -> None:
             existing(path, "demo/ is in samebox's repository: run there, or give detector= and dataset=")
 
 
-def simplified(config: DictConfig) -> DictConfig:
-    """`config` with the paths of the steps up to the simplified file, which are done."""
-    config = fetched(config)
+def with_simplified(config: DictConfig) -> DictConfig:
+    """`config` with the paths of the checkpoint, the ONNX file and the simplified file, after these steps."""
+    config = with_checkpoint(config)
     paths = config.paths
-    checkpoint = content(config, paths.torch, paths.checkpoint_file)
-    asked = {name: plain(config[name]) for name in ("detector", "dataset", "export")}
-    paths.onnx = once(config, "onnx", asked | checkpoint, stages.export.run)
-    made = content(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
-    paths.simplified = once(config, "simplified", made, stages.simplify.run)
+    inputs = {name: plain(config[name]) for name in ("detector", "dataset", "export")}
+    inputs |= file_hash(config, paths.torch, paths.checkpoint_file)
+    paths.onnx = run_once(config, "onnx", inputs, stages.export.run)
+    inputs = file_hash(config, paths.onnx, paths.onnx_file) | {"simplify": plain(config.simplify)}
+    paths.simplified = run_once(config, "simplified", inputs, stages.simplify.run)
     return config
 
 
 def check_runtimes(names: Sequence[str]) -> None:
-    """Raise SameboxError unless there is a name, and each is that of a runtime."""
+    """Raise SameboxError for an empty list, and for a name that is not that of a runtime."""
     known = runtimes()
     if not names or any(name not in known for name in names):
         raise SameboxError(f"runtimes: {list(names)}: name one or more of {', '.join(known)}")
 
 
-def ready(config: DictConfig, runtime: str) -> DictConfig:
-    """`config` for one form, its precision made and its engine built where it has them."""
+def with_form(config: DictConfig, runtime: str) -> DictConfig:
+    """`config` for one form, after the conversion to its precision and the build of its engine, if any."""
     config = config.copy()
     OmegaConf.update(config, "runtime", runtimes()[runtime], force_add=True)
     if "precision" in config.runtime:
         # an engine is built from the file in the precision; a form without an engine runs it
         key = "source" if "flavour" in config.runtime else "folder"
-        config.runtime[key] = precise(config, config.runtime.precision)
+        config.runtime[key] = precision_folder(config, config.runtime.precision)
     if "flavour" in config.runtime:
-        source = content(config, config.runtime.source, config.paths.onnx_file)
+        source = file_hash(config, config.runtime.source, config.paths.onnx_file)
         inputs = source | {"engine": plain(config.engine), "runtime": runtime, "hardware": hardware()}
-        config.runtime.folder = once(config, runtime, inputs, stages.engine.run, "runtime.folder")
+        config.runtime.folder = run_once(config, runtime, inputs, stages.engine.run, "runtime.folder")
     return config
 
 
-def opened(config: DictConfig) -> Runner:
-    """The form `runtime`, entered, with every step before that it needs.
+def open_runner(config: DictConfig) -> Runner:
+    """The opened runner of the form `config.runtime`, after the steps that the form needs.
 
-    Raises SameboxError where this machine cannot run it.
+    Raises SameboxError if this machine cannot run it.
     """
     name = config.runtime.name
-    config = ready(simplified(config) if of_onnx(name) else fetched(config), name)
+    config = with_form(with_simplified(config) if needs_onnx(name) else with_checkpoint(config), name)
     path = artifact(config, config.runtime.folder, config.runtime.file)
     try:
         return instantiate(config.runtime.runner)(config, path).__enter__()
@@ -159,52 +159,52 @@ def opened(config: DictConfig) -> Runner:
         raise SameboxError(f"{config.runtime.title}: {error}; name another form with runtime=") from None
 
 
-def form(config: DictConfig, runtime: str) -> EvaluatedForm:
-    """One form, evaluated."""
-    config = ready(config, runtime)
+def evaluated_form(config: DictConfig, runtime: str) -> EvaluatedForm:
+    """One form, after the steps that it needs and its evaluation."""
+    config = with_form(config, runtime)
     inputs = {
         "detector": plain(config.detector),
         "dataset": plain(config.dataset),
         "evaluate": plain(config.evaluate),
         "export": {name: config.export[name] for name in ("shape", "masked_norm", "postprocess")},
-        "runtime": {name: value for name, value in plain(config.runtime).items() if name not in PLACES},
+        "runtime": {name: value for name, value in plain(config.runtime).items() if name not in PATH_KEYS},
         "hardware": hardware(),
-    } | content(config, config.runtime.folder, made(config))
-    folder = once(config, "evaluated", inputs, stages.evaluate.run)
+    } | file_hash(config, config.runtime.folder, form_file(config))
+    folder = run_once(config, "evaluated", inputs, stages.evaluate.run)
     return read_evaluated(Path(folder) / config.detector.name / runtime)
 
 
-def precise(config: DictConfig, precision: str) -> str:
-    """The folder of the simplified file in `precision`."""
+def precision_folder(config: DictConfig, precision: str) -> str:
+    """The folder of the simplified file in `precision`, after the conversion."""
     config = config.copy()
     OmegaConf.update(config, "precision", OmegaConf.load(choices("precision")[precision]), force_add=True)
-    asked = {name: plain(config[name]) for name in ("precision", "dataset")}
-    inputs = asked | content(config, config.paths.simplified, config.paths.onnx_file)
-    return once(config, precision, inputs, stages.precision.run, "precision.folder")
+    inputs = {name: plain(config[name]) for name in ("precision", "dataset")}
+    inputs |= file_hash(config, config.paths.simplified, config.paths.onnx_file)
+    return run_once(config, precision, inputs, stages.precision.run, "precision.folder")
 
 
-def made(config: DictConfig) -> str:
-    """The file of a form, or the one that says why an engine was not built here."""
+def form_file(config: DictConfig) -> str:
+    """The name of a form's file; for an engine that was not built, of the file that states the reason."""
     built = artifact(config, config.runtime.folder, config.runtime.file).exists()
     return config.runtime.file if built else config.paths.not_built_file
 
 
-def content(config: DictConfig, folder: str, file: str) -> dict[str, str]:
-    """The hash of an artifact, which stands for it among the inputs of the next step."""
+def file_hash(config: DictConfig, folder: str, file: str) -> dict[str, str]:
+    """The name and the hash of an artifact, as an input of the next step."""
     return {file: sha256(artifact(config, folder, file))}
 
 
-def once(
+def run_once(
     config: DictConfig,
     step: str,
     inputs: Mapping[str, Any],
     stage: Callable[[DictConfig], None],
     output: str | None = None,
 ) -> str:
-    """The folder in which `stage` left `step` for these inputs, run now unless it was before.
+    """The folder of the step's output for these inputs; `stage` is run if the folder does not exist.
 
-    `output` is the key of the folder that the stage writes to, by default the step's in `paths`. Another
-    process that wants the same waits for it. A killed run leaves nothing under the final name.
+    `output` is the key of the folder that the stage writes to, by default the step's in `paths`. A process
+    that needs the same output waits. A run that is killed leaves no folder of the final name.
     """
     digest = hashlib.sha256(json.dumps([step, inputs, versions()], sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(config.work) / step / digest

@@ -33,25 +33,24 @@ from stages.sections import table
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate the forms unless that was done before; print and leave how they differ, with pictures."""
-    forms, dataset = measured(config), dataset_of(plain(config.dataset))
+    """Compare the two forms, after the steps that they need; print and write the differences."""
+    forms, dataset = evaluated_forms(config), dataset_of(plain(config.dataset))
     against_reference = compared(config, forms)
-    found, comparison = against_reference.differences[config.to], table(config, against_reference)
+    difference = against_reference.differences[config.to]
+    comparison = table(config, against_reference)
     print_text(text(comparison))
     records = {record.id: record for record in dataset.images}
-    most = [(records[image], amount) for image, amount in found.images[: config.compare.images]]
-    print_text("\n".join(told(found, most)))
-    out = Path(config.out)
-    write_json(
-        out / "difference.json", found.as_dict() | {"intervals": comparison.intervals.get(config.to, {})}
-    )
-    if most:
-        shown = [record for record, _ in most]
+    largest = [(records[image], amount) for image, amount in difference.images[: config.compare.images]]
+    print_text("\n".join(summary_lines(difference, largest)))
+    out, intervals = Path(config.out), comparison.intervals.get(config.to, {})
+    write_json(out / "difference.json", difference.as_dict() | {"intervals": intervals})
+    if largest:
+        shown = [record for record, _ in largest]
         write_picture(out / "gallery.jpg", gallery(forms, dataset, shown, config.compare.score))
 
 
-def measured(config: DictConfig) -> list[EvaluatedForm]:
-    """The two forms. Raises SameboxError for one that this machine cannot run."""
+def evaluated_forms(config: DictConfig) -> list[EvaluatedForm]:
+    """The two forms. Raises SameboxError for a form that this machine cannot run."""
     forms = list(chain(config, [config["from"], config.to]))
     for form in forms:
         if not form.measured:
@@ -59,30 +58,33 @@ def measured(config: DictConfig) -> list[EvaluatedForm]:
     return forms
 
 
-def told(found: Difference, most: Sequence[tuple[ImageRecord, float]]) -> Iterator[str]:
-    """The counts and quantiles, and the images that differ most, in lines."""
+def summary_lines(difference: Difference, largest: Sequence[tuple[ImageRecord, float]]) -> Iterator[str]:
+    """Lines with the counts, the quantiles, and the images that differ most."""
     limits = {"moved": f" (IoU below {MOVED_IOU})", "rescored": f" (by more than {RESCORED})"}
-    limits |= {name: f" (scores up to {score:.3f})" for name, score in found.highest.items() if score}
-    yield ", ".join(f"{count} {name}{limits.get(name, '')}" for name, count in found.counts.items())
-    for name, quantiles in (("box, px", found.box), ("score", found.score)):
+    limits |= {name: f" (scores up to {score:.3f})" for name, score in difference.highest.items() if score}
+    yield ", ".join(f"{count} {name}{limits.get(name, '')}" for name, count in difference.counts.items())
+    for name, quantiles in (("box, px", difference.box), ("score", difference.score)):
         yield f"{name}: " + ", ".join(f"{value:.2g} at {at}%" for at, value in quantiles.items())
-    yield f"images that differ: {len(found.images)}"
-    yield from (f"  {record.file_name}: {amount:.2g}" for record, amount in most)
+    yield f"images that differ: {len(difference.images)}"
+    yield from (f"  {record.file_name}: {amount:.2g}" for record, amount in largest)
 
 
 def gallery(
     forms: Sequence[EvaluatedForm], dataset: CocoDataset, records: Sequence[ImageRecord], threshold: float
 ) -> Image:
-    """The images below each other, each with the detections of either form from `threshold` on."""
+    """The images one below the other; in a row, the image with the detections of each form.
+
+    Detections with a score of `threshold` or more are drawn.
+    """
     categories = dataset.category_ids(dataset.class_names)
     rows = []
     for record in records:
         image = read_image(dataset.path(record))
-        own = ([result for result in form.results if result["image_id"] == record.id] for form in forms)
-        found = (detections_from_results(results, categories, dataset.class_names) for results in own)
-        rows.append(np.hstack([draw(image, detections, threshold) for detections in found]))
+        by_form = ([result for result in form.results if result["image_id"] == record.id] for form in forms)
+        detections = (detections_from_results(own, categories, dataset.class_names) for own in by_form)
+        rows.append(np.hstack([draw(image, drawn, threshold) for drawn in detections]))
     width = max(row.shape[1] for row in rows)
-    white = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    white = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]  # padding
     return np.vstack([np.pad(row, pad, constant_values=255) for row, pad in zip(rows, white, strict=True)])
 
 

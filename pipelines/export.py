@@ -29,7 +29,7 @@ from stages.networks import LoadedNetwork, batch_size, load_network
 
 
 def run(config: DictConfig) -> None:
-    """Load, export, and simplify and verify where asked."""
+    """Load the checkpoint, export it, and simplify and verify the file if the config says so."""
     if config.verify and not config.export.postprocess:
         raise SameboxError(
             "verify: there are no detections to compare with export.postprocess=false; leave it out"
@@ -58,7 +58,7 @@ def run(config: DictConfig) -> None:
 
 
 def checkpoint(config: DictConfig, folder: Path) -> Path:
-    """The checkpoint's file, fetched first where it is an address."""
+    """The checkpoint's file; from an address, it is downloaded to `folder`."""
     source = str(config.checkpoint)
     if re.match(r"https?://", source):
         return fetch(source, folder / "checkpoint.pth")
@@ -66,7 +66,7 @@ def checkpoint(config: DictConfig, folder: Path) -> Path:
 
 
 def simplify(config: DictConfig, source: Path, out: Path) -> None:
-    """Simplify `source` into `out` and say what came of it."""
+    """Simplify `source` to `out`, and print the result."""
     report = simplify_onnx(
         source, out, config.limits.shapes, seconds=config.limits.seconds, memory_mb=config.limits.memory_mb
     )
@@ -75,7 +75,7 @@ def simplify(config: DictConfig, source: Path, out: Path) -> None:
 
 
 def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
-    """Print how ONNX Runtime and PyTorch agree on `image`. Raises SameboxError where they do not."""
+    """Print how ONNX Runtime and PyTorch agree on `image`. Raises SameboxError if they do not agree."""
     with Detector(TorchRunner(loaded.network, loaded.spec).__enter__()) as detector:
         reference = detector(image)
     with load(out) as detector:
@@ -86,7 +86,7 @@ def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
             f"verify: neither PyTorch nor ONNX Runtime detects anything in {image}, so nothing was compared; "
             "name an image with objects by image=FILE"
         )
-    # boxes around masks are those of single pixels: there the masks tell
+    # a single pixel moves a box around a mask: there the masks are compared
     limits = ALIKE if "boxes" in loaded.network.outputs else ALIKE | {"box": math.inf}
     if compared.share(**limits) < LEAST_SHARE:
         masks = "" if compared.mask is None else f", with masks to an IoU of {ALIKE['mask']}"
@@ -98,7 +98,7 @@ def verify(loaded: LoadedNetwork, out: Path, image: Path) -> None:
         )
     if compared.pixels is not None and compared.pixels < LEAST_SHARE:
         raise SameboxError(
-            f"{out}: only {compared.pixels:.1%} of the pixels are of the class that PyTorch gives them; "
+            f"{out}: only {compared.pixels:.1%} of the pixels have the same class as in PyTorch; "
             "export with simplify=false, or with the other export.lowering"
         )
 

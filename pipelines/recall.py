@@ -11,7 +11,7 @@ Examples:
 from omegaconf import DictConfig
 
 from pipelines import commands
-from pipelines.chain import opened
+from pipelines.chain import open_runner
 from samebox.coco.dataset import dataset_of
 from samebox.comparing.measures import FURTHER
 from samebox.core.errors import SameboxError
@@ -23,16 +23,16 @@ from stages.compose import plain
 
 
 def run(config: DictConfig) -> None:
-    """Make the form, unless it was made before, and print the recall of its proposals on the data set."""
+    """Print the recall of the proposals on the data set, after the steps that the form needs."""
     if "rpn_head" not in config.detector.network:
         raise SameboxError(f"detector: {config.detector.name} has no proposals; name an R-CNN")
     dataset, title = dataset_of(plain(config.dataset)), config.runtime.title
     dataset.check_annotated()
-    with Detector(ProposalRunner(opened(config))) as detector:
-        found = recall_scores(proposal_overlaps(detector, dataset, config.evaluate.batches[0], title))
+    with Detector(ProposalRunner(open_runner(config))) as detector:
+        scores = recall_scores(proposal_overlaps(detector, dataset, config.evaluate.batches[0], title))
     print_text(f"{config.detector.name}, {title}: proposals in {len(dataset.images)} images")
     for key, heading in FURTHER["recall"].items():
-        points = found.stats[key]
+        points = scores.stats[key]
         print_text(f"{heading:>8}  {'no such objects' if points is None else f'{points:.2f}'}")
 
 

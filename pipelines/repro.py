@@ -1,9 +1,9 @@
-"""`dvc repro` with several stages side by side: each as soon as those before it are done.
+"""`dvc repro` with several stages at once: each stage starts when its dependencies are done.
 
 python -m pipelines.repro [-j JOBS]
 
-What gates the most goes first, of those alike what dvc.yaml and params.yaml name first. Times are comparable
-where a stage takes one core: set OMP_NUM_THREADS=1.
+The stage with the longest chain of stages after it starts first; among equals, the order is that of dvc.yaml
+and params.yaml. Times are comparable if a stage uses one core: set OMP_NUM_THREADS=1.
 """
 
 import argparse
@@ -21,27 +21,27 @@ from stages.compose import guarded
 
 
 def reproduce(stage: str) -> bool:
-    """Run one stage where it is out of date; whether it came through."""
+    """Run one stage if it is out of date; false if it fails."""
     return dvc(["--wait-for-lock", "repro", "--single-item", stage]) == 0
 
 
 def graph() -> nx.DiGraph:
-    """The stages of dvc.yaml by their names, an edge from each to those that need what it makes.
+    """The names of the stages in dvc.yaml, in its order, with an edge from each to those that depend on it.
 
-    They are in the order of the file. Raises SameboxError where DVC does not take it.
+    Raises SameboxError if DVC does not accept the file.
     """
     try:
-        needs = Repo().index.graph
+        dependencies = Repo().index.graph
     except DvcException as error:
-        raise SameboxError(f"{error}; `dvc status` tells more") from None
-    return nx.relabel_nodes(needs, {stage: stage.addressing for stage in needs}).reverse()
+        raise SameboxError(f"{error}; `dvc status` gives the details") from None
+    return nx.relabel_nodes(dependencies, {stage: stage.addressing for stage in dependencies}).reverse()
 
 
-def in_turn(stages: nx.DiGraph, pool: Executor, run: Callable[[str], bool], jobs: int) -> None:
-    """Run every stage, at most `jobs` at once, the first with most others after it in a row.
+def run_in_order(stages: nx.DiGraph, pool: Executor, run: Callable[[str], bool], jobs: int) -> None:
+    """Run every stage after those that it depends on, at most `jobs` at once.
 
-    Those alike in that go in the order of `stages`. Raises SameboxError when one has failed; those that run
-    then come to their end, and no other begins.
+    The stage with the longest chain of stages after it starts first; among equals, the order is that of
+    `stages`. When a stage fails, no other starts; those that are running finish, then SameboxError is raised.
     """
     depth: dict[str, int] = {}
     for stage in reversed(list(nx.topological_sort(stages))):
@@ -59,19 +59,19 @@ def in_turn(stages: nx.DiGraph, pool: Executor, run: Callable[[str], bool], jobs
             stage = running.pop(future)
             (done.add if future.result() else failed.append)(stage)
     if failed:
-        raise SameboxError(f"{', '.join(failed)}: failed, for the reason above")
+        raise SameboxError(f"{', '.join(failed)}: failed; the reason is above")
 
 
 def main() -> None:
-    """Run the graph for the command line."""
+    """Run the stages, as many at once as the command line states."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.repro", description=__doc__.splitlines()[0])
     parser.add_argument("-j", dest="jobs", type=int, default=2, help="how many stages run at once (2)")
     jobs = parser.parse_args().jobs
     if jobs < 1:
         raise SameboxError(f"-j: {jobs}: give a number from 1 up")
-    # spawned, for DVC would tell everything once more to the log that a fork inherits
+    # spawn: DVC in a forked process would write every message to the inherited log as well
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        in_turn(graph(), pool, reproduce, jobs)
+        run_in_order(graph(), pool, reproduce, jobs)
 
 
 if __name__ == "__main__":

@@ -49,40 +49,40 @@ from stages.search import CONF, choices
 from stages.sections import gate, table
 from stages.track import flat_config, tags
 
-# The parts of the configuration that every detector has alike; whose keys are the parameters in MLflow
+# The sections whose keys are parameters in MLflow: all detectors have the same keys there
 PARAMETERS = ("export", "simplify", "precision", "engine", "evaluate", "differences", "compare")
-# … and what is about places alone
-PLACES = ("paths", "work", "sweep")
+# The sections and keys that only state where things are
+LOCATION_KEYS = ("paths", "work", "sweep")
 
 
 @hydra.main(config_path=str(CONF), config_name="sweep", version_base="1.3")
 def sweep(config: DictConfig) -> None:
-    """One point. A mistake in it is recorded, and the others go on."""
-    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("sweep.")]
-    run(config, overrides)
+    """Measure one point. An error is recorded, and the other points are still measured."""
+    overrides = HydraConfig.get().overrides.task
+    run(config, [override for override in overrides if not override.startswith("sweep.")])
 
 
 def run(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Leave the record of the point that `overrides` make, unless it was measured before."""
+    """Write the record of the point with these overrides, unless the point was measured before."""
     folder = folder_of(config)
     path = point_path(folder, digest(sorted(overrides)))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not (path.exists() and done(config, path)):
-            point = recorded(config, path.stem, reached(config, overrides))
+        if not (path.exists() and is_measured(config, path)):
+            point = tracked(config, path.stem, measure(config, overrides))
             write_point(path, point)
-            show(point)
+            print_point(point)
             write_overview(folder)
 
 
-def done(config: DictConfig, path: Path) -> bool:
-    """Whether the point was measured, of the same configuration, versions and hardware."""
+def is_measured(config: DictConfig, path: Path) -> bool:
+    """True if the point was measured with the same config, versions and hardware."""
     point = read_point(path)
-    return point.measured and point.key == key(config)
+    return point.measured and point.key == content_key(config)
 
 
-def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
-    """How far the chain came at a point, with the reason if that is not its end."""
+def measure(config: DictConfig, overrides: Sequence[str]) -> Point:
+    """The point, with the forms that were evaluated and, after an error, its message."""
     began = time.time()
     forms: list[EvaluatedForm] = []
     intervals: Intervals = {}
@@ -91,16 +91,16 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
         for form in chain(config, config.runtimes):
             forms.append(form)  # noqa: PERF402 - those before a failure count
         comparison = table(config, compared(config, forms))
-        status, reason, intervals = "measured", verdict(config, comparison), comparison.intervals
+        status, reason, intervals = "measured", gate_error(config, comparison), comparison.intervals
     except SameboxError as error:
         reason = str(error)
     except (HydraException, OmegaConfBaseException) as error:
         reason = hydra_message(error)
-    except Exception as error:  # a defect, which is no reason to keep the other points from going on
+    except Exception as error:  # a defect must not end the other points
         traceback.print_exc()
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return Point(
-        key=key(config),
+        key=content_key(config),
         axes=list(config.sweep.axes),
         overrides=list(overrides),
         status=status,
@@ -113,8 +113,8 @@ def reached(config: DictConfig, overrides: Sequence[str]) -> Point:
     )
 
 
-def verdict(config: DictConfig, comparison: Comparison) -> str | None:
-    """Which form loses more AP than allowed, None where none does."""
+def gate_error(config: DictConfig, comparison: Comparison) -> str | None:
+    """The error of the gate; None if no form loses more AP than allowed."""
     try:
         gate(config).check(comparison)
     except SameboxError as error:
@@ -122,8 +122,8 @@ def verdict(config: DictConfig, comparison: Comparison) -> str | None:
     return None
 
 
-def recorded(config: DictConfig, identity: str, point: Point) -> Point:
-    """The point, its forms recorded in MLflow; one that failed where MLflow refuses."""
+def tracked(config: DictConfig, identity: str, point: Point) -> Point:
+    """The point, after its forms were recorded in MLflow; it has failed if MLflow does not accept them."""
     try:
         track(config, identity, point)
     except SameboxError as error:
@@ -132,7 +132,7 @@ def recorded(config: DictConfig, identity: str, point: Point) -> Point:
 
 
 def track(config: DictConfig, identity: str, point: Point) -> None:
-    """Record the forms at a point as runs in MLflow, under the sweep's own."""
+    """Record the forms at a point as runs in MLflow, nested under the run of the sweep."""
     store = f"sqlite:///{config.paths.store}"
     values = plain(config)
     parameters = {group: values[group] for group in PARAMETERS}
@@ -142,7 +142,10 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
     track_point(
         open_sweep_run(folder_of(config).name, store=store, tags=tags()),
         identity,
-        [SweepForm(one, metrics.get(one), point.reason, deltas.get(one, {})) for one in config.runtimes],
+        [
+            SweepForm(runtime, metrics.get(runtime), point.reason, deltas.get(runtime, {}))
+            for runtime in config.runtimes
+        ],
         store=store,
         key=point.key,
         title=title(point),
@@ -152,8 +155,8 @@ def track(config: DictConfig, identity: str, point: Point) -> None:
     )
 
 
-def show(point: Point) -> None:
-    """Print the table of a point, and why it failed."""
+def print_point(point: Point) -> None:
+    """Print the table of a point, and the reason if it failed."""
     print_text(title(point))
     if point.comparison is not None:
         print_text(text.text(point.comparison))
@@ -162,76 +165,76 @@ def show(point: Point) -> None:
 
 
 def title(point: Point) -> str:
-    """The point in a line."""
+    """The point's values on one line."""
     return " ".join(f"{key}={value}" for key, value in point.values.items())
 
 
-def key(config: DictConfig) -> str:
-    """What stands for all that goes into a point; of samebox's own source nothing does."""
-    values = {name: value for name, value in plain(config).items() if name not in PLACES}
+def content_key(config: DictConfig) -> str:
+    """A hash of the config, the versions and the hardware; samebox's own source is not part of it."""
+    values = {name: value for name, value in plain(config).items() if name not in LOCATION_KEYS}
     files = [path for group in ("runtime", "precision") for path in choices(group).values()]
     return digest([values, [path.read_text() for path in files], versions(), hardware()])
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits that stand for a value that JSON takes."""
+    """A hash of 16 hexadecimal digits of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def folder_of(config: DictConfig) -> Path:
-    """Where the page of the sweep and the records of its points lie."""
+    """The folder of the sweep's page and of the records of its points."""
     return Path(config.work) / config.sweep.name
 
 
-def named(overrides: Sequence[str]) -> list[str]:
-    """The overrides that tell each point of its sweep: the keys that vary, and a name unless one is given.
+def sweep_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides of `sweep` for each point: the keys that vary, and a name if none is given.
 
-    The name is made of those keys and a hash of all that was asked for: the same command has the same name.
+    The name has those keys and a hash of the overrides, so that the same command has the same name.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    axes = [one.key_or_group for one in parsed if one.is_sweep_override()]
-    told = [f"sweep.axes=[{','.join(axes)}]"]
-    if not any(one.key_or_group == "sweep.name" for one in parsed):
-        asked = sorted(str(one.input_line) for one in parsed if not one.key_or_group.startswith(PLACES))
+    axes = [override.key_or_group for override in parsed if override.is_sweep_override()]
+    added = [f"sweep.axes=[{','.join(axes)}]"]
+    if not any(override.key_or_group == "sweep.name" for override in parsed):
         short = [axis.rpartition(".")[2] for axis in axes]
-        told.append(f"sweep.name={'-'.join([*short, digest(asked)[:8]])}")
-    return told
+        inputs = [override for override in parsed if not override.key_or_group.startswith(LOCATION_KEYS)]
+        lines = sorted(str(override.input_line) for override in inputs)
+        added.append(f"sweep.name={'-'.join([*short, digest(lines)[:8]])}")
+    return added
 
 
-def sweep_of(overrides: Sequence[str]) -> DictConfig:
-    """What the points of the sweep share. Raises SameboxError for a name that cannot be a folder's."""
+def sweep_config(overrides: Sequence[str]) -> DictConfig:
+    """The config that all points share. Raises SameboxError for a name that a folder cannot have."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    config = compose("sweep", [str(one.input_line) for one in parsed if not one.is_sweep_override()])
+    shared = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    config = compose("sweep", shared)
     if not re.fullmatch(r"[\w-][\w.-]*", str(config.sweep.name)):
-        raise SameboxError(
-            f"sweep.name: {config.sweep.name!r} is not made of letters, digits, - . and _ alone"
-        )
+        raise SameboxError(f"sweep.name: {config.sweep.name!r}: use only letters, digits, - . and _")
     return config
 
 
 def finish(config: DictConfig, run: str, store: str) -> None:
-    """Leave the page in MLflow, too, and say where it is. Raises SameboxError where points failed."""
+    """Record the page in MLflow, and print its path. Raises SameboxError if a point has failed."""
     folder = folder_of(config)
     points = read_points(folder)
-    if not points:  # Hydra was asked for something else, such as --cfg
+    if not points:  # the command line asked Hydra for something else, such as --cfg
         return
-    write_overview(folder)  # a process killed after its last point left it as it was before
+    write_overview(folder)  # a process that was killed after its last point has not written it
     failed = sum(not point.measured for point in points)
     files = [folder / f"sweep.{suffix}" for suffix in ("html", "csv", "json")]
     finish_sweep_run(run, store=store, files=files, points=len(points), failed=failed)
     print_text(f"page: {files[0]}")
     if failed:
-        raise SameboxError(f"{failed} of {len(points)} points failed; {files[0]} says why")
+        raise SameboxError(f"{failed} of {len(points)} points failed; {files[0]} states the reasons")
 
 
 def main() -> None:
-    """Check the command line, hand it to Hydra, which would tell a mistake in many lines, and sum up."""
+    """Check the command line, which Hydra reports in many lines, run Hydra, and finish the sweep."""
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
-    many = {"-m", "--multirun"}.intersection(sys.argv)
-    (check if many else compose)("sweep", overrides)
-    asked = [text for text in overrides if not text.startswith("hydra")]
-    added = named(asked)
-    config = sweep_of([*asked, *added])
+    multirun = {"-m", "--multirun"}.intersection(sys.argv)
+    (check if multirun else compose)("sweep", overrides)
+    own = [override for override in overrides if not override.startswith("hydra")]
+    added = sweep_overrides(own)
+    config = sweep_config([*own, *added])
     sys.argv += added
     store = f"sqlite:///{config.paths.store}"
     run = open_sweep_run(config.sweep.name, store=store, tags=tags())

@@ -1,13 +1,10 @@
 """The wheel in an environment that has the runtime's dependencies alone."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from importlib.metadata import distribution, packages_distributions
 
 import demo_forms
+import installed_wheel
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -15,23 +12,13 @@ from packaging.utils import canonicalize_name
 import samebox
 from samebox.coco.results import results_from_detections
 
-SOURCES = ("samebox", "stages", "pipelines", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 ABSENT = ("torch", "onnx", "dvc", "mlflow", "hydra", "omegaconf", "rich", "matplotlib", "requests", "yaml")
 IMAGE = demo_forms.IMAGES / "000020000000.jpg"
 
 
 def run(*command, **options):
-    """The finished process, away from the repository and without the variables that add to Python's path."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=command[0].parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
+    """The finished process, away from the repository."""
+    return installed_wheel.run(command[0].parent, *command, **options)
 
 
 def installed(requirement):
@@ -57,30 +44,10 @@ def closure(requires):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy of the sources without the network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in SOURCES:
-        path = demo_forms.ROOT / name
-        copy = shutil.copytree if path.is_dir() else shutil.copy
-        copy(path, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", folder, source], check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory):
+def python(tmp_path_factory):
     """The interpreter of an environment with the wheel and links to what it requires."""
-    folder = tmp_path_factory.mktemp("runtime")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, wheel], check=True, capture_output=True)
-    (site,) = (folder / "lib").glob("python*/site-packages")
+    python = installed_wheel.environment(tmp_path_factory.mktemp("runtime"))
+    site = installed_wheel.site_packages(python)
     (metadata,) = site.glob("samebox-*.dist-info/METADATA")
     lines = [line.partition(": ") for line in metadata.read_text().splitlines()]
     requires = [text for key, _, text in lines if key == "Requires-Dist"]

@@ -37,16 +37,16 @@ def test_a_form_is_what_the_chain_makes_of_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(chain, "once", step)
     monkeypatch.setattr(chain, "content", lambda *_arguments: {})
-    config = bisect.made(compose("bisect", ["to=int8", "precision.method=entropy"]))
+    config = bisect.with_forms(compose("bisect", ["to=int8", "precision.method=entropy"]))
     assert bisect.file(config, "int8") == tmp_path / "int8/retinanet_shapes/model.onnx"
     assert bisect.file(config, "simplified") == tmp_path / "simplified/retinanet_shapes/model.onnx"
     assert steps == ["torch", "onnx", "simplified", "int8"]
     steps.clear()
-    bisect.made(compose("bisect", ["from=torch", "to=mine.onnx"]))
+    bisect.with_forms(compose("bisect", ["from=torch", "to=mine.onnx"]))
     assert steps == ["torch"]
 
 
-ENGINE = "from: 'tensorrt_rtx' is none of torch, onnx, simplified, fp16, bf16, int8, nor an ONNX file; of an "
+ENGINE = "from: 'tensorrt_rtx' is none of torch, onnx, simplified, fp16, bf16, int8, nor an ONNX file; the "
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def config(tmp_path):
 
 
 def step(config, inputs, stage):
-    return Path(chain.once(config, "onnx", inputs, stage))
+    return Path(chain.run_once(config, "onnx", inputs, stage))
 
 
 def leave(text):

@@ -77,7 +77,7 @@ def test_pixels_of_another_class_are_an_error(monkeypatch):
     alike = Agreement(4, 4, np.zeros(4), np.zeros(4), pixels=0.98)
     monkeypatch.setattr(pipeline, "agreement", lambda *_: alike)
     demo = demo_forms.loaded("export.shape={}x{}".format(*demo_forms.CANVAS))
-    with pytest.raises(SameboxError, match=r"only 98\.0% of the pixels are of the class that PyTorch gives"):
+    with pytest.raises(SameboxError, match=r"only 98\.0% of the pixels have the same class as in PyTorch"):
         pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)
     monkeypatch.setattr(pipeline, "agreement", lambda *_: replace(alike, pixels=0.991))
     pipeline.verify(demo, demo_forms.fixed()[0], IMAGE)

@@ -19,7 +19,7 @@ GRAPH = nx.DiGraph([("a", "b"), ("b", "end"), ("c", "end")])
 
 def run_through(run, jobs=2, stages=GRAPH):
     with ThreadPoolExecutor(jobs) as pool:
-        repro.in_turn(stages, pool, run, jobs)
+        repro.run_in_order(stages, pool, run, jobs)
 
 
 def test_a_stage_waits_for_those_before_it_and_the_longest_way_goes_first():
@@ -98,7 +98,7 @@ def repro_in(project, other):
 def test_dvc_runs_the_stages_and_a_failed_one_ends_the_run(tmp_path):
     done = repro_in(tmp_path, "exit 1")
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("error: other: failed, for the reason above")
+    assert done.stderr.rstrip().endswith("error: other: failed; the reason is above")
     assert not (tmp_path / "both.txt").exists()
     done = repro_in(tmp_path, "echo 2 > two.txt")
     assert done.returncode == 0, done.stderr

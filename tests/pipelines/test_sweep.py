@@ -156,18 +156,18 @@ def test_a_point_that_loses_too_much_is_measured_and_says_so(points, tmp_path, m
 
 def test_the_same_command_has_the_same_name():
     asked = ["export.opset=16,18", "evaluate.batches=[1]", "runtimes=[torch,fp16],[torch,int8]"]
-    axes, name = sweep.named(asked)
+    axes, name = sweep.sweep_overrides(asked)
     assert axes == "sweep.axes=[export.opset,runtimes]"
     assert name.startswith("sweep.name=opset-runtimes-")
-    assert sweep.named(asked[::-1])[1].rpartition("-")[2] == name.rpartition("-")[2]
-    assert sweep.named([*asked, "work=elsewhere"])[1] == name
-    assert sweep.named([*asked[1:], "export.opset=16"])[1] != name
-    assert sweep.named([*asked, "sweep.name=mine"]) == [axes]
+    assert sweep.sweep_overrides(asked[::-1])[1].rpartition("-")[2] == name.rpartition("-")[2]
+    assert sweep.sweep_overrides([*asked, "work=elsewhere"])[1] == name
+    assert sweep.sweep_overrides([*asked[1:], "export.opset=16"])[1] != name
+    assert sweep.sweep_overrides([*asked, "sweep.name=mine"]) == [axes]
 
 
 def test_a_name_that_is_no_folders_is_a_mistake():
     with pytest.raises(SameboxError, match=r"sweep\.name: '\.\./up'"):
-        sweep.sweep_of(["sweep.name=../up"])
+        sweep.sweep_config(["sweep.name=../up"])
 
 
 def process(folder, *asked):
@@ -221,7 +221,7 @@ def test_a_launcher_of_an_extra_runs_all_points_and_sums_up(tmp_path, launcher, 
     done = process(tmp_path, f"hydra/launcher={launcher}", "runtimes=[torch],[none]")
     assert done.returncode == 1
     page = tmp_path / "work/tried/sweep.html"
-    assert done.stderr.splitlines()[-1] == f"error: 1 of 2 points failed; {page} says why"
+    assert done.stderr.splitlines()[-1] == f"error: 1 of 2 points failed; {page} states the reasons"
     failed, measured = json.loads(page.with_suffix(".json").read_text())
     assert measured["runtimes"] == "[torch]"
     assert measured["bbox/AP"] > 0
