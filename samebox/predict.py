@@ -24,7 +24,7 @@ from samebox.coco.results import results_from_detections, results_writer
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import atomic_write
 from samebox.core.progress import progress
-from samebox.core.text import print_text
+from samebox.core.text import file_stem, print_text
 from samebox.detector import TIME_LIMIT, Detector, load
 from samebox.media.drawing import draw
 from samebox.media.folders import SUFFIXES, images_in
@@ -113,17 +113,20 @@ class _Run:
         """Run one image file."""
         self.count += 1
         picture = self.drawn(read_image(path), str(path))
-        write_picture(self.out / f"{self.count:04d}_{path.stem}.jpg", picture)
+        write_picture(self.out / f"{self.count:04d}_{file_stem(path.stem)}.jpg", picture)
 
     def video(self, footage: Footage, frames: int | None, stop: Event) -> str:
         """Run a video or camera to its end, for `frames` frames or until `stop`; a line about the result."""
         target = _target(footage, self.out)
-        task = progress(footage.name, frames or footage.frame_count, "frames")
-        with footage, video_writer(target, footage.rate, footage.size) as write, task as frame_task:
+        with (
+            footage,
+            video_writer(target, footage.rate, footage.size) as write,
+            progress(footage.name, frames or footage.frame_count, "frames") as task,
+        ):
             for number, frame in enumerate(islice(footage, frames)):
                 self.count += 1
                 write(self.drawn(frame, footage.name, number))
-                frame_task.advance()
+                task.advance()
                 if stop.is_set():
                     break
         count, expected = number + 1, footage.frame_count or 0
@@ -158,7 +161,7 @@ def _check_targets(inputs: Sequence[Path | Footage], out: Path) -> None:
 def write_picture(path: Path, image: Image) -> None:
     """Write an image [H,W,3] RGB to a JPEG file, completely or not at all."""
     with atomic_write(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        temporary.write_bytes(cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def parse_inputs(texts: Sequence[str]) -> list[Path | Footage]:
@@ -253,6 +256,8 @@ def main() -> int:
     """Predict for the command line. 1 if an input failed or was skipped, or nothing could be run."""
     options = parse_arguments()
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # main prints why an input cannot be opened
+    # A video may be a playlist, which names other files and addresses
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         inputs = parse_inputs(options.inputs)

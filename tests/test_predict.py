@@ -174,7 +174,7 @@ def test_images_that_are_not_listed_once_are_errors_and_the_others_are_done(tmp_
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda document: document["categories"].pop(), "no category of objects is called cross"),
+        (lambda document: document["categories"].pop(), "no category of things is called cross"),
         (
             lambda document: document["categories"][1].update(name="disc"),
             "several categories are called disc",
@@ -242,6 +242,21 @@ def test_an_image_that_fails_is_reported_and_the_others_are_done(tmp_path, monke
     assert {one["file_name"] for one in results(tmp_path / "out")} == {str(FIRST)}
     assert {one["image_id"] for one in results(tmp_path / "out")} == {2}
     assert (tmp_path / "out/0002_000020000000.jpg").exists()
+
+
+def test_hostile_names_reach_neither_opencv_nor_the_terminal(tmp_path):
+    """OpenCV ends the process at a lone surrogate, which a name that is not UTF-8 becomes."""
+    name = os.fsencode(tmp_path) + b"/\x1b[31m\xff" + b"n" * 200
+    Path(os.fsdecode(name + b".jpg")).write_bytes(FIRST.read_bytes())
+    Path(os.fsdecode(name + b".mp4")).write_bytes(b"no video")
+    Path(os.fsdecode(name + b".png")).write_bytes(b"no image")
+    done = command(demo_forms.CHECKPOINT, *sorted(tmp_path.iterdir()), "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stdout.endswith(f"1 of 3 done: {tmp_path / 'out'}\n")
+    assert done.stderr.count("error: ") == 2
+    assert not [c for c in done.stdout + done.stderr if not c.isprintable() and c != "\n"]
+    assert any(path.name.startswith("0001__[31m_nnn") for path in (tmp_path / "out").iterdir())
+    assert results(tmp_path / "out")[0]["file_name"] == os.fsdecode(name + b".jpg")
 
 
 def test_an_image_without_a_detection_is_written_too(tmp_path, monkeypatch):

@@ -197,7 +197,8 @@ class PanopticResults:
 
 
 def _ids(path: Path) -> NDArray[np.int64]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if image is None:
         raise SameboxError(f"{path}: not a PNG image; put the data set's PNG file there")
     return _numbers(image)

@@ -26,6 +26,12 @@ def _visible(character: str) -> str:
     return " " if character in "\t\n\r" or unicodedata.category(character) in _SPACES else "?"
 
 
+def file_stem(text: str) -> str:
+    """`text` as the stem of a new file: characters that are not `printable` become `_`, at most 150 bytes."""
+    stem = printable(text).replace("?", "_").encode()[:150]
+    return stem.decode(errors="ignore")
+
+
 def one_line(text: object, limit: int = 120) -> str:
     """`printable(text)`, cut to `limit` characters."""
     line = printable(str(text)[: limit + 1])

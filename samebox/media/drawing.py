@@ -5,6 +5,7 @@ import colorsys
 import cv2
 import numpy as np
 
+from samebox.core.text import one_line
 from samebox.postprocess.detections import Detections
 from samebox.postprocess.keypoints import PERSON_KEYPOINTS, SKELETON
 from samebox.postprocess.panoptic import Panoptic
@@ -107,6 +108,7 @@ def _box(image: Image, box: np.ndarray, colour: Colour) -> tuple[int, int]:
 
 def _label(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
     """Write the text on a filled field above the corner, or below it if there is no room above."""
+    text = one_line(text)  # OpenCV ends the process at a lone surrogate
     height, width = image.shape[:2]
     scale = max(min(height, width) / 1000, 0.4)
     thickness = max(1, round(scale))

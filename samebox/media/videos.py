@@ -10,6 +10,7 @@ import numpy as np
 
 from samebox.core.errors import SameboxError
 from samebox.core.files import atomic_write, existing
+from samebox.core.text import file_stem
 from samebox.record.preprocess import Image
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -29,10 +30,10 @@ class Footage:
     def __init__(self, source: Path | int) -> None:
         self.source = source
         self.name = f"camera:{source}" if isinstance(source, int) else str(source)
-        self.stem = f"camera_{source}" if isinstance(source, int) else source.stem
+        self.stem = f"camera_{source}" if isinstance(source, int) else file_stem(source.stem)
 
     def __enter__(self) -> "Footage":
-        source = self.source if isinstance(self.source, int) else str(existing(self.source))
+        source = self.source if isinstance(self.source, int) else _opencv_path(existing(self.source))
         self._capture = cv2.VideoCapture(source)
         success, self._first = self._capture.read()
         if not success:
@@ -77,7 +78,7 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
     added = 0
     with atomic_write(path) as aside:
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")  # OpenCV's wheels encode no H.264
-        writer = cv2.VideoWriter(str(aside), fourcc, rate, (width + right, height + below))
+        writer = cv2.VideoWriter(_opencv_path(aside), fourcc, rate, (width + right, height + below))
         if not writer.isOpened():
             raise SameboxError(f"{path}: OpenCV cannot write an MP4 of {width}x{height} at {rate:g} frames/s")
 
@@ -101,8 +102,16 @@ def video_writer(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Cal
             raise SameboxError(f"{path}: OpenCV wrote {kept} of {added} frames; is the disk full?")
 
 
+def _opencv_path(path: Path) -> str:
+    """The path for OpenCV, which takes no other encoding than UTF-8. Absolute: no scheme of an address."""
+    try:
+        return path.absolute().as_posix().encode().decode()
+    except UnicodeEncodeError:
+        raise SameboxError(f"{path}: its name is not UTF-8; rename it") from None
+
+
 def _frames(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(_opencv_path(path))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()
     return max(count, 0)

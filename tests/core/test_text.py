@@ -6,7 +6,7 @@ import pytest
 
 from samebox.core.errors import NotHere, SameboxError
 from samebox.core.files import write_json
-from samebox.core.text import one_line, print_text, printable
+from samebox.core.text import file_stem, one_line, print_text, printable
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_printed_lines_fit_every_stream(encoding):
 def test_a_lone_surrogate_does_not_end_the_writing_of_a_file(tmp_path):
     write_json(tmp_path / "names.json", {"name": "\udcff.jpg"})
     assert json.loads((tmp_path / "names.json").read_text()) == {"name": "\udcff.jpg"}
+
+
+def test_the_stem_of_a_file_fits_every_file_system():
+    assert file_stem("\x1b[2J\udcff ü") == "_[2J_ ü"
+    assert len(file_stem("道" * 300).encode()) == 150
