@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from samebox.core.errors import SameboxError
 from samebox.postprocess.detections import Detections, detections_from_outputs
+from samebox.postprocess.outputs import check_outputs
 from samebox.record.preprocess import Batch, Image, read_image
 from samebox.record.spec import Spec
 from samebox.runners.protocol import Runner
@@ -67,8 +68,12 @@ class Detector:
         return self.spec.preprocess(images, canvas)
 
     def postprocess(self, outputs: Mapping[str, NDArray[Any]], batch: Batch) -> list[Detections]:
-        """The detections of each image of `batch`, from the outputs for it, padded or not."""
+        """The detections of each image of `batch`, from the outputs for it, padded or not.
+
+        Raises SameboxError for outputs of other names, types or shapes than a detector's.
+        """
         count = len(batch.sizes)
+        check_outputs(outputs, count, self.runner.name)
         unpadded = {name: output[:count] for name, output in outputs.items()}
         return detections_from_outputs(unpadded, batch, self.spec.class_names, self.spec.decoding)
 
