@@ -168,10 +168,11 @@ class OnnxRuntimeRunner:
 def _batch(inputs: Mapping[str, tuple[str, Sequence[Any]]]) -> int | None:
     """The fixed batch of a graph, None if it is dynamic, from the types and shapes of its inputs.
 
-    Raises ValueError for other inputs than `images` [batch,3,height,width] and `sizes` [batch,2].
+    Raises ValueError unless it has `images` [batch,3,height,width] and `sizes` [batch,2]. A graph that is
+    compared module by module has further inputs.
     """
     expected = {"images": ("tensor(float)", 4), "sizes": ("tensor(int64)", 2)}
-    if {name: (kind, len(shape)) for name, (kind, shape) in inputs.items()} != expected:
+    if not expected.items() <= {name: (kind, len(shape)) for name, (kind, shape) in inputs.items()}.items():
         raise ValueError(f"its inputs are {inputs}, not images [batch,3,height,width] and sizes [batch,2]")
     (batch, channels, *sides), (_, columns) = inputs["images"][1], inputs["sizes"][1]
     limits = [(batch, 1, MAX_BATCH), (channels, 3, 3), (columns, 2, 2), *((s, 1, MAX_SIDE) for s in sides)]

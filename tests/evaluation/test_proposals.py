@@ -43,7 +43,7 @@ def test_proposals_are_in_pixels_of_the_original_image(dataset, batch):
 
 
 def test_the_recall_is_printed(dataset, monkeypatch, capsys):
-    monkeypatch.setattr(pipelines.recall, "opened", lambda config: Heads(dataset))
+    monkeypatch.setattr(pipelines.recall, "open_runner", lambda config: Heads(dataset))
     place = [
         f"dataset.images={dataset.path(dataset.images[0]).parent}",
         f"dataset.annotations={dataset.path(dataset.images[0]).parents[1]}/annotations.json",

@@ -105,7 +105,7 @@ def test_the_figures_and_the_pictures(place, forms, tmp_path, monkeypatch, capsy
 
 def test_the_chain_writes_the_table_and_the_report(place, forms, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pipelines.chain, "chain", lambda config, runtimes: forms)
-    monkeypatch.setattr(pipelines.chain, "track", lambda *_, **__: None)
+    monkeypatch.setattr(pipelines.chain, "track_detector", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["samebox chain", "runtimes=[torch,simplified]"])
     config = compose("chain", asked(place, f"out={tmp_path}", "compare.images=1"))
     pipelines.chain.run(config)

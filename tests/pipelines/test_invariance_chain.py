@@ -11,8 +11,8 @@ def form(config, runtime):
 
 
 def test_the_forms_of_a_chain_are_held_against_its_first(monkeypatch):
-    monkeypatch.setattr(chain, "simplified", lambda config: config)
-    monkeypatch.setattr(chain, "form", form)
+    monkeypatch.setattr(chain, "with_simplified", lambda config: config)
+    monkeypatch.setattr(chain, "evaluated_form", form)
     config = compose("chain")
     first, *others = chain.chain(config, config.runtimes)
     assert first.metrics["invariance"] == []

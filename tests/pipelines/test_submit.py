@@ -61,7 +61,7 @@ def test_the_format_of_voc_is_a_text_for_each_class(place, tmp_path):
     dataset = CocoDataset(place / "val", place / "image_info_few2026.json")
     data_set_run = DataSetRun([{"image_id": 20000000, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}])
     config = asked(place, "format=voc", f"out={tmp_path}")
-    paths = list(pipelines.submit.written(config, data_set_run, dataset))
+    paths = list(pipelines.submit.write_files(config, data_set_run, dataset))
     assert paths == [tmp_path / f"voc/comp4_det_test_{name}.txt" for name in dataset.class_names]
     assert "".join(path.read_text() for path in paths).startswith("000020000000 0.500000 1.00 ")
 
@@ -87,6 +87,6 @@ def test_segments_take_the_categories_of_another_set(place, tmp_path):
         place / "val", place / "image_info_few2026.json", (tmp_path / "others.json", tmp_path)
     )
     done = run_on_data_set(Detector(PanopticTruth(truth)), dataset, 1, warmup=0)
-    written = [path.parent.name for path in pipelines.submit.zips(done, tmp_path / "out", "few_truth")]
+    written = [path.parent.name for path in pipelines.submit.write_zips(done, tmp_path / "out", "few_truth")]
     assert written == ["bbox", "segm", "panoptic"]
     assert [one.image_id for one in done.panoptic.results] == [20000000, 20000001]
