@@ -99,13 +99,19 @@ def shape(model, index=0):
         pytest.param(lambda model: setattr(shape(model)[2], "dim_value", 1 << 30), id="height 2^30"),
         pytest.param(lambda model: setattr(shape(model)[1], "dim_value", 4), id="four channels"),
         pytest.param(lambda model: shape(model, 1).pop(), id="sizes of one axis"),
-        pytest.param(lambda model: model.graph.input.add().CopyFrom(extra_input()), id="a third input"),
     ],
 )
 def test_other_inputs_are_an_error(tmp_path, change):
     path = changed(tmp_path / "net.onnx", change)
     with pytest.raises(SameboxError, match=r"net\.onnx: (its i|ONNX Runtime cannot load it)"):
         OnnxRuntimeRunner(path).__enter__()
+
+
+def test_a_further_input_that_is_not_given_is_an_error(tmp_path):
+    path = changed(tmp_path / "net.onnx", lambda model: model.graph.input.add().CopyFrom(extra_input()))
+    inputs = {"images": np.zeros((1, 3, 64, 96), np.float32), "sizes": np.array([[64, 96]])}
+    with OnnxRuntimeRunner(path) as runner, pytest.raises(SameboxError, match=r"net\.onnx: .*input"):
+        runner(inputs)
 
 
 def extra_input():
