@@ -127,7 +127,7 @@ def test_an_image_without_detections_has_no_keypoints(outputs, batch):
 
 
 def test_an_unknown_keypoint_score_is_an_error():
-    with pytest.raises(SameboxError, match=r"decoding\.keypoints: 'sum' is none of ratio, logit"):
+    with pytest.raises(SameboxError, match=r"decoding\.keypoints: 'sum' is not one of ratio, logit"):
         Decoding(keypoints="sum")
 
 

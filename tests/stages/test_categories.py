@@ -38,14 +38,15 @@ def test_the_record_has_the_ids_in_the_order_of_the_classes(shapes):
     spec = replace(
         shapes.spec,
         class_names=("ring", "disc"),
+        categories=None,
         decoding=Decoding(panoptic=PanopticRule(("water", "sky"))),
     )
     assert categories(composed("shapes"), spec) == Categories("shapes", (5, 1), (9, 7))
 
 
 def test_without_every_class_there_are_no_ids(shapes):
-    other = replace(shapes.spec, class_names=("disc", "cube"))
-    stuff = replace(shapes.spec, decoding=Decoding(panoptic=PanopticRule(("fire",))))
+    other = replace(shapes.spec, class_names=("disc", "cube"), categories=None)
+    stuff = replace(shapes.spec, categories=None, decoding=Decoding(panoptic=PanopticRule(("fire",))))
     for spec in (other, stuff):
         assert categories(composed("shapes"), spec) is None
     assert categories(composed("shapes", "dataset.category_ids=[]"), shapes.spec) is None

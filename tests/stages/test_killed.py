@@ -161,6 +161,7 @@ def recorded(store):
 def test_dvc_continues_a_killed_pipeline(calm, tmp_path):
     project = demo_forms.project(tmp_path / "project")
     shutil.copytree(calm / "onnx", project / "artifacts/onnx")
+    subprocess.run([sys.executable, "-m", "stages.resolve"], cwd=project, check=True)
     stage = "evaluate@retinanet_shapes-onnx"
     asked = demo_forms.dvc("repro", "--single-item", stage)
     for moment in (2.0, ("artifacts/evaluated/*/onnx/detections.json", 1)):
