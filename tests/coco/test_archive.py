@@ -1,4 +1,7 @@
+import contextlib
+import errno
 import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -118,6 +121,84 @@ def test_a_damaged_archive_is_an_error_and_does_not_count_as_unpacked(packed, tm
     assert set(unpacked(tmp_path / "data")) <= {"set.zip"}  # the damaged entry leaves no partial file
 
 
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["deflate", "bz2", "lzma"]
+)
+def test_any_broken_stream_is_an_error_of_one_line(tmp_path, method):
+    path, content = tmp_path / "set.zip", bytes(range(256)) * 64
+    with zipfile.ZipFile(path, "w", method) as packed:
+        packed.writestr("val.json", content)
+    whole = path.read_bytes()
+    start = whole.index(b"val.json") + len(b"val.json")
+    for position in range(start, whole.index(b"PK\x01\x02")):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        with contextlib.suppress(SameboxError):  # some bits are not used
+            unpack(path, tmp_path / "data")
+        assert unpacked(tmp_path / "data") in ({}, {"val.json": content})
+        (tmp_path / "data/val.json").unlink(missing_ok=True)
+
+
+def in_both_headers(content, offset, size, value):
+    """The zip with a field of its only entry changed, in the local header and in the directory."""
+    content = bytearray(content)
+    central = content.index(b"PK\x01\x02")
+    content[offset : offset + size] = content[central + offset + 2 : central + offset + 2 + size] = value
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        pytest.param(6, struct.pack("<H", 1), id="encrypted"),
+        pytest.param(6, struct.pack("<H", 0x41), id="strongly encrypted"),
+        pytest.param(8, struct.pack("<H", 97), id="an unknown method"),
+        pytest.param(4, struct.pack("<H", 99), id="a later version"),
+        pytest.param(22, struct.pack("<I", 5), id="a smaller size than stated"),
+        pytest.param(22, struct.pack("<I", 50_000_000), id="a larger size than stated"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_an_error_of_one_line(tmp_path, offset, value):
+    path = pack(tmp_path / "source" / "set.zip", {"val.json": b"{}" * 1000})
+    path.write_bytes(in_both_headers(path.read_bytes(), offset, len(value), value))
+    with pytest.raises(SameboxError, match=r"set\.zip: a damaged archive \("):
+        unpack(path, tmp_path / "data")
+    assert not list((tmp_path / "data").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"a" * 300: b""}, {"a/" * 3000 + "b": b""}, {"a": b"", "a/b": b""}, {"a/b": b"", "a": b""}],
+    ids=["long", "deep", "a file as a folder", "a folder as a file"],
+)
+def test_names_that_cannot_be_written_are_an_error_of_one_line(tmp_path, files):
+    with pytest.raises(SameboxError, match=r"set\.zip: cannot be unpacked to .* \(\w"):
+        unpack(pack(tmp_path / "source" / "set.zip", files), tmp_path / "data")
+
+
+def test_a_name_that_is_not_utf_8_is_an_error_of_one_line(tmp_path):
+    path = pack(tmp_path / "source" / "set.zip", {"ü": b""})
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xfe"))
+    with pytest.raises(SameboxError, match=r"set\.zip: a damaged archive"):
+        unpack(path, tmp_path / "data")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, nested):
+    monkeypatch.setattr(archive, "_MIN_LIMIT", 100_000)
+    path = tmp_path / "source" / "set.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("val.json", bytes(1_000_000))
+    only = {}
+    if nested:
+        path.rename(path.with_name("val.zip"))
+        pack(path, {"val.zip": path.with_name("val.zip").read_bytes()})
+        only = {"only": ["val.zip"]}
+    with pytest.raises(SameboxError, match=r"1 MB unpacked, more than 0 MB, the limit"):
+        download_archive(record(path, tmp_path / "data") | only)
+    assert not list(tmp_path.rglob("val.json"))
+
+
 def test_after_an_interruption_only_missing_files_are_unpacked(packed, tmp_path, monkeypatch):
     folder, copied = tmp_path / "data", []
     (folder / "val").mkdir(parents=True)
@@ -135,10 +216,10 @@ def test_after_an_interruption_only_missing_files_are_unpacked(packed, tmp_path,
 def test_a_failed_unpacking_leaves_no_partial_file(packed, tmp_path, monkeypatch):
     def broken(_, file):
         file.write(b"half")
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(archive.shutil, "copyfileobj", broken)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(SameboxError, match=r"set\.zip: cannot be unpacked to .*data \(no space left\)"):
         unpack(packed, tmp_path / "data")
     assert unpacked(tmp_path / "data") == {}
 
