@@ -45,7 +45,7 @@ def download_archive(archive: Mapping[str, Any]) -> None:
     if marker.exists():
         return
     if not path.exists() or path.stat().st_size != archive["bytes"]:
-        fetch(archive["source"], path)
+        fetch(archive["source"], path, size=archive["bytes"])
     if path.stat().st_size != archive["bytes"]:
         raise SameboxError(
             f"{path}: {path.stat().st_size} bytes instead of {archive['bytes']}; delete it and try again"

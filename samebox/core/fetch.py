@@ -7,8 +7,10 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import requests
+import urllib3
 
 from samebox.core import files
 from samebox.core.errors import SameboxError
@@ -19,7 +21,12 @@ _FIRST_WAIT = 1.0  # seconds before the second attempt, doubled before each furt
 _MAX_WAIT = 30.0
 _BLOCK = 1 << 16  # bytes read at once; a broken transfer loses at most as many
 _TEMPORARY_STATUSES = (408, 425, 429)  # the statuses below 500 that are worth another attempt
+_MAX_BYTES = 1 << 35  # of a file whose server announces no size; checkpoints are a tenth of it at most
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+# Raised for an address that cannot be parsed, such as that of a redirection
+_BROKEN_ADDRESS = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, LookupError)
 
 
 class _TemporaryError(Exception):
@@ -32,14 +39,16 @@ def fetch(
     sha256: str | None = None,
     timeout: float = 30.0,
     retries: int = 4,
+    size: int | None = None,
 ) -> Path:
     """Copy or download `source`, a local path or an http(s) address, to `target`; returns `target`.
 
     `sha256` is the expected hash, or its first 8 digits or more; a target with that hash is not downloaded
     again. `timeout` in seconds limits connecting and each wait for data. A broken transfer continues where it
     stopped, up to `retries` times in this call and again in later calls: `<target>.part` holds the bytes
-    received so far, and `<target>.part.json` states their source. Raises SameboxError if the source cannot be
-    read or has another hash; `target` is unchanged then.
+    received so far, and `<target>.part.json` states their source. A download ends at the size that the server
+    announces; `size` is the expected one. Raises SameboxError if the source cannot be read or has another
+    hash or size; `target` is unchanged then.
     """
     target = Path(target)
     digits = sha256.lower() if sha256 is not None else ""
@@ -49,7 +58,7 @@ def fetch(
         if digits and target.is_file() and files.sha256(target).startswith(digits):
             return target
         if re.match(r"https?://", str(source)):
-            _Download(str(source), target, timeout).run(digits, retries)
+            _Download(str(source), target, timeout, size).run(digits, retries)
         else:
             _copy(source, target, digits)
     except OSError as error:
@@ -82,6 +91,7 @@ class _Download:
     url: str
     target: Path
     timeout: float
+    expected_size: int | None
 
     @property
     def part(self) -> Path:
@@ -137,26 +147,41 @@ class _Download:
                 else:
                     start, size = 0, self.begin(response)
                 task.update(start, size)
-                with self.part.open("ab") as file:
-                    for block in response.iter_content(_BLOCK):
-                        task.advance(file.write(block))
+                self.append(response, _MAX_BYTES if size is None else size, task)
         except _BROKEN as error:
             raise _TemporaryError(f"the transfer broke ({one_line(error)})") from None
-        except requests.RequestException as error:
+        except _BROKEN_ADDRESS as error:
             raise SameboxError(f"{self.url}: {one_line(error)}; check the address") from None
         if size is not None and self.part.stat().st_size != size:
             raise _TemporaryError(f"received {self.part.stat().st_size} bytes instead of {size}")
+
+    def append(self, response: requests.Response, size: int, task: Task) -> None:
+        """Append the response to the part, up to `size` bytes. Raises SameboxError if there are more."""
+        with self.part.open("ab") as file:
+            for block in response.iter_content(_BLOCK):
+                task.advance(file.write(block))
+                if file.tell() > size:
+                    self.refuse(f"the server sends more than {size} bytes")
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Delete the part and raise SameboxError."""
+        self.discard()
+        raise SameboxError(f"{self.url}: {reason}; check the address")
 
     def received(self) -> tuple[int, int | None, str]:
         """How many bytes the part has (0 if it cannot be used), of how many, and their version."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             start = self.part.stat().st_size
-            url, size, version = note["url"], note["size"], note["version"]
+            url, size, version = note["url"], note["size"], str(note["version"])
+            usable = url == self.url and (size is None or start <= size) and self.fits(size)
         except (OSError, ValueError, LookupError, TypeError):
             return 0, None, ""
-        usable = url == self.url and (size is None or start <= size)
         return (start, size, version) if usable else (0, None, "")
+
+    def fits(self, size: int | None) -> bool:
+        """Whether an announced size is the expected one, if both are known."""
+        return None in (size, self.expected_size) or size == self.expected_size
 
     def check_status(self, response: requests.Response) -> None:
         status = f"the server responds {response.status_code} {response.reason}"
@@ -166,6 +191,9 @@ class _Download:
             raise _TemporaryError(status)
         if response.status_code not in (200, 206):
             raise SameboxError(f"{self.url}: {one_line(status)}; check the address")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):  # its size unpacked is unknown
+            self.refuse(f"the server sends it compressed ({one_line(encoding)}), which was not requested")
 
     def check_continues(
         self, response: requests.Response, start: int, size: int | None, version: str
@@ -181,7 +209,10 @@ class _Download:
     def begin(self, response: requests.Response) -> int | None:
         """Start the part again and write its note; returns the announced size in bytes, if any."""
         length = response.headers.get("Content-Length", "")
-        size = int(length) if length.isdecimal() else None
+        size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        if not self.fits(size):
+            self.refuse(f"the server announces {size} bytes instead of {self.expected_size}")
+        size = self.expected_size if size is None else size
         self.discard()
         self.part.touch()
         if version := _version(response):

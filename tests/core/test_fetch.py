@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 import re
@@ -30,6 +31,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.tag, self.faults, self.requested = BODY, '"one"', [], []
         self.ranges, self.conditional, self.dated = True, True, False
+        self.encoding, self.announced, self.location = None, True, None
         self.release = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/net.pth"
 
@@ -45,11 +47,19 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self.send_error(fault)
             return
+        if server.location is not None:
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.end_headers()
+            return
         start = self.start_of_range()
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.body) - 1}/{len(server.body)}")
-        self.send_header("Content-Length", str(len(server.body) - start))
+        if server.announced:
+            self.send_header("Content-Length", str(len(server.body) - start))
+        if server.encoding:
+            self.send_header("Content-Encoding", server.encoding)
         if server.tag:
             self.send_header("Last-Modified" if server.dated else "ETag", server.tag)
         self.end_headers()
@@ -211,6 +221,57 @@ def test_a_file_without_a_version_starts_again(server, target, tag):
     server.faults, server.tag = ["cut"], tag
     download(server, target, sha256=HASH)
     assert server.requested == [None, None]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x\x1b[31m"])
+def test_a_compressed_response_is_refused_and_leaves_nothing(server, target, encoding):
+    server.body, server.encoding = gzip.compress(bytes(1 << 24)), encoding
+    assert "the server sends it compressed" in error_of(server, target)
+    assert len(server.requested) == 1
+    assert names_beside(target) == []
+
+
+def test_more_than_the_announced_bytes_are_refused_and_leave_nothing(server, target):
+    server.faults = ["cut"]
+    error_of(server, target, retries=0)
+    server.body, server.announced = BODY * 2, False
+    message = error_of(server, target)  # the part continues
+    assert message == f"{server.url}: the server sends more than {len(BODY)} bytes; check the address"
+    assert names_beside(target) == []
+
+
+def test_without_an_announced_size_there_is_a_limit(server, target, monkeypatch):
+    server.announced = False
+    assert download(server, target).read_bytes() == BODY
+    monkeypatch.setattr(module, "_MAX_BYTES", 1000)
+    assert "the server sends more than 1000 bytes" in error_of(server, target)
+    assert "the server sends more than 5000 bytes" in error_of(server, target, size=5000)
+    assert names_beside(target) == ["net.pth"]
+
+
+def test_another_size_than_expected_is_refused_before_the_transfer(server, target):
+    assert f"announces {len(BODY)} bytes instead of 9;" in error_of(server, target, size=9)
+    assert names_beside(target) == []
+    assert download(server, target, size=len(BODY)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1",
+        "http://",
+        "http://a b/",
+        "ftp://host/",
+        "http://host:99999/",
+        "http://\u00ff..x/",
+        "//",
+        "x:",
+    ],
+)
+def test_a_redirection_to_a_broken_address_is_one_line(server, target, location):
+    server.location = location
+    assert error_of(server, target, retries=0).startswith(f"{server.url}: ")
+    assert names_beside(target) == []
 
 
 def test_another_hash_is_an_error(server, target):
