@@ -31,7 +31,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.tag, self.faults, self.requested = BODY, '"one"', [], []
         self.ranges, self.conditional, self.dated = True, True, False
-        self.encoding, self.announced, self.location = None, True, None
+        self.encoding, self.announced, self.location, self.total = None, True, None, None
         self.release = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/net.pth"
 
@@ -55,7 +55,8 @@ class Handler(BaseHTTPRequestHandler):
         start = self.start_of_range()
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.body) - 1}/{len(server.body)}")
+            total = server.total or len(server.body)
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         if server.announced:
             self.send_header("Content-Length", str(len(server.body) - start))
         if server.encoding:
@@ -234,7 +235,7 @@ def test_a_compressed_response_is_refused_and_leaves_nothing(server, target, enc
 def test_more_than_the_announced_bytes_are_refused_and_leave_nothing(server, target):
     server.faults = ["cut"]
     error_of(server, target, retries=0)
-    server.body, server.announced = BODY * 2, False
+    server.body, server.announced, server.total = BODY * 2, False, len(BODY)
     message = error_of(server, target)  # the part continues
     assert message == f"{server.url}: the server sends more than {len(BODY)} bytes; check the address"
     assert names_beside(target) == []
