@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from samebox.adopt.configs.python_files import embedded_config, python_config
@@ -176,3 +178,73 @@ def test_an_expression_for_eval_is_read_as_data(tmp_path):
     config = yaml_config(tmp_path / "a.yaml")
     assert config["A"] == [[1, 2**0.5], [2, 2 * 2**0.5]]
     assert str(config["B"]).endswith("a.yaml:2:1)")
+
+
+@pytest.mark.parametrize("suffix", ["py", "yaml"])
+@pytest.mark.parametrize("base", ["a\\0b", "a" * 5000, "a/" * 3000, "loop", "fifo", "."])
+def test_a_base_that_is_no_file_is_an_error_of_one_line(tmp_path, suffix, base):
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
+    path = tmp_path / f"own.{suffix}"
+    path.write_text(f"_base_ = '{base}'\n" if suffix == "py" else f'_BASE_: "{base}"\n')
+    with pytest.raises(SameboxError, match=r"cannot be read|no such file|not a config file") as error:
+        (python_config if suffix == "py" else yaml_config)(path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 7000
+
+
+def test_all_files_of_a_config_share_one_budget(tmp_path):
+    doubling = "x{0} = [1, 1]\n" + "x{0} = [x{0}, x{0}]\n" * 13
+    bases = {f"b{index}": doubling.format(index) for index in range(20)}
+    own = f"_base_ = {[f'b{index}.py' for index in range(20)]}\n"
+    with pytest.raises(SameboxError, match="more than 200000 values"):
+        python_config(write_files(tmp_path, own=own, **bases))
+    texts = [f"b{index}.py\n{doubling.format(index)}" for index in range(20)]
+    with pytest.raises(SameboxError, match="it: more than 200000 values"):
+        embedded_config("".join(texts), "it")
+    with pytest.raises(SameboxError, match="it: with its base files more than 1048576 characters"):
+        embedded_config("x = 1\n" * 200_000, "it")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A: 0x" + "f" * 8000, "a number of over 64 bits"),
+        ("A: 0x" + "f" * 20, "a number of over 64 bits"),
+        ("A: 1" + ":59" * 5000, "a number of over 64 bits"),
+        ("0x" + "f" * 20 + ": 1", "a number of over 64 bits"),
+        ("A: 1" + "0" * 400 + ".0", "a number of over 64 bits"),
+        ("A: !!bool x", "not a YAML config"),
+        ("A: !!timestamp x", "not a YAML config"),
+        ("A: \x07", "not a YAML config"),
+        ("A: &a '(" + "1," * 10_000 + ")'\nB: [" + "*a, " * 50 + "]", "more than 2"),
+        ("A: [" + "'()', " * 50_000 + "]", "more than 262144 characters"),
+        ("A: " + "[" * 5000 + "]" * 5000, "not a YAML config"),
+    ],
+    ids=[
+        "hex",
+        "20 digits",
+        "base 60",
+        "key",
+        "float",
+        "bool",
+        "time",
+        "overflow",
+        "bell",
+        "alias",
+        "long",
+        "deep",
+    ],
+)
+def test_yaml_that_would_take_long_or_break_the_parser(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(SameboxError, match=message) as error:
+        yaml_config(tmp_path / "a.yaml")
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("key", ["9" * 5000, "²"])
+def test_an_index_that_is_no_number_of_a_list(tmp_path, key):
+    files = {"a": f"_base_ = 'b.py'\nm = {{'{key}': 1}}\n", "b": "m = [1]\n"}
+    with pytest.raises(SameboxError, match="cannot inherit from"):
+        python_config(write_files(tmp_path, **files))

@@ -1,6 +1,7 @@
 import builtins
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -183,15 +184,42 @@ def test_other_statements_are_an_error(text, monkeypatch, tmp_path):
         "a = dict(\n",
         "a = 1\0",
         "a = " + "9" * 5000,
+        "a = 0x" + "f" * 8000,
+        "a = f(0x" + "f" * 8000 + ")",
+        "a.b = [0x" + "f" * 8000 + "]",
         "a" * (1 << 21),
     ],
-    ids=["brackets", "signs", "sums", "attributes", "unfinished", "null", "digits", "long"],
+    ids=[
+        "brackets",
+        "signs",
+        "sums",
+        "attributes",
+        "unfinished",
+        "null",
+        "digits",
+        "hexadecimal",
+        "a call",
+        "a statement",
+        "long",
+    ],
 )
 def test_text_that_cannot_be_parsed_is_an_error_of_one_line(text):
     with pytest.raises(SameboxError, match=r"^config\.py[: ]") as error:
         assignments(text)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_a_text_that_is_copied_again_and_again_counts_as_several_values():
+    with pytest.raises(SameboxError, match=r"config\.py: more than 200000 values"):
+        assignments("a = '" + "x" * 500_000 + "'\n" + "b = a\n" * 100)
+
+
+def test_expressions_within_each_other_are_not_written_out_at_each_level():
+    inner = "f(" + "0," * 100_000 + ")"
+    began = time.process_time()
+    assert isinstance(assignments("a = " + "dict(**" * 60 + inner + ")" * 60)["a"], UnreadValue)
+    assert time.process_time() - began < 10  # 40 s if they are
 
 
 def test_too_many_values():

@@ -5,14 +5,14 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from samebox.adopt.configs.budget import MAX_CHARACTERS, Budget
 from samebox.adopt.configs.merge import merge
 from samebox.adopt.configs.values import ImportedName, UnreadValue, short_repr
 from samebox.core.errors import SameboxError
 from samebox.core.text import one_line
 
-MAX_CHARACTERS = 1 << 20  # in a file; MMDetection's longest config has about 40,000
-MAX_VALUES = 200_000  # in a file, copies included: names that use one another could expand without limit
 _MAX_NUMBER = 2**63
+_MAX_SOURCE = 1 << 20  # characters of expressions that are written out for messages, in one file
 _HINT = "write the values out, or adopt the config stored in the checkpoint"
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
@@ -33,15 +33,18 @@ _SIGNS: dict[type, Callable[[Any], Any]] = {
 ImportConfig = Callable[[str, int], Mapping[str, Any]]
 
 
-def parse(text: str, file: str) -> ast.Module:
-    """The syntax tree of a config. Raises SameboxError if it is not Python or longer than 2^20 characters."""
-    if len(text) > MAX_CHARACTERS:
-        raise SameboxError(
-            f"{file}: {len(text)} characters, more than the {MAX_CHARACTERS} of a config; "
-            "give the path of a config file"
-        )
+def parse(text: str, file: str, budget: Budget | None = None) -> ast.Module:
+    """The syntax tree of a config.
+
+    Raises SameboxError if it is not Python, exceeds the budget, or has an integer of over 64 bits.
+    """
+    (budget or Budget()).spend_characters(len(text), file)
     try:
-        return ast.parse(text)
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value >= _MAX_NUMBER:
+                raise SameboxError(f"{file}:{node.lineno}: a number of over 64 bits; correct it")
+        return tree
     except SyntaxError as error:
         raise SameboxError(
             f"{file}:{error.lineno or 1}: not Python ({one_line(error.msg)}); {_HINT}"
@@ -50,14 +53,15 @@ def parse(text: str, file: str) -> ast.Module:
         raise SameboxError(f"{file}: nested too deeply, or not text; {_HINT}") from None
 
 
-def read_expression(text: str, place: str) -> Any:
+def read_expression(text: str, place: str, budget: Budget | None = None) -> Any:
     """The data of one expression, which YAML configs hold as text.
 
     It may be a comprehension `for x in […]` over a list, as detectron2 writes anchors. An expression that is
     not plain data gives an UnreadValue. Raises SameboxError if `text` is not Python.
     """
-    tree = parse(text.strip(), place)
-    reader = _Reader(place, {}, lambda module, level: {})
+    budget = budget or Budget()
+    tree = parse(text.strip(), place, budget)
+    reader = _Reader(place, {}, lambda module, level: {}, budget)
     match tree.body:
         case [ast.Expr(value=ast.ListComp(elt=element, generators=[loop]))]:
             items = reader.value(loop.iter)
@@ -74,7 +78,11 @@ def read_expression(text: str, place: str) -> Any:
 
 
 def read_assignments(
-    tree: ast.Module, file: str, base: Mapping[str, Any], import_config: ImportConfig
+    tree: ast.Module,
+    file: str,
+    base: Mapping[str, Any],
+    import_config: ImportConfig,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """The names that a config assigns, with their values.
 
@@ -82,7 +90,7 @@ def read_assignments(
     `_base_.name` refers to. `import_config` gives the names of a config that `with read_base():` imports.
     Raises SameboxError for a statement that would have to be run.
     """
-    reader = _Reader(file, base, import_config)
+    reader = _Reader(file, base, import_config, budget or Budget())
     try:
         for statement in tree.body:
             reader.read_statement(statement)
@@ -94,12 +102,15 @@ def read_assignments(
 class _Reader:
     """Reads the statements of one file, in order, into `names`."""
 
-    def __init__(self, file: str, base: Mapping[str, Any], import_config: ImportConfig) -> None:
+    def __init__(
+        self, file: str, base: Mapping[str, Any], import_config: ImportConfig, budget: Budget
+    ) -> None:
         self.file = file
         self.base = base
         self.import_config = import_config
         self.names: dict[str, Any] = {}
-        self.value_count = 0
+        self.budget = budget
+        self.source_count = 0
 
     def read_statement(self, node: ast.stmt) -> None:
         """Read one statement. Raises SameboxError for a statement that configs do not have."""
@@ -160,7 +171,7 @@ class _Reader:
 
     def value(self, node: ast.expr) -> Any:
         """The data of an expression, or an UnreadValue."""
-        self.count_value()
+        self.budget.spend_value(None, self.file)
         match node:
             case ast.Constant(value=str() as text) if text.startswith("{{"):
                 return self.reference(node, text.strip("{} \t").split("."))
@@ -188,18 +199,14 @@ class _Reader:
 
     def unread(self, node: ast.AST) -> UnreadValue:
         """The UnreadValue of an expression that is not plain data."""
-        text = one_line(ast.unparse(node).partition("\n")[0], 40)
+        text = ast.unparse(node) if self.source_count < _MAX_SOURCE else "…"  # each level writes all below it
+        self.source_count += len(text)
+        text = one_line(text.partition("\n")[0], 40)
         return UnreadValue(f"{self.file}:{getattr(node, 'lineno', 1)}", repr(text))
-
-    def count_value(self) -> None:
-        """Count one more value. Raises SameboxError above MAX_VALUES."""
-        self.value_count += 1
-        if self.value_count > MAX_VALUES:
-            raise SameboxError(f"{self.file}: more than {MAX_VALUES} values; {_HINT}")
 
     def copy(self, value: Any) -> Any:
         """A copy of `value`, whose parts are counted again: the result is a tree of bounded size."""
-        self.count_value()
+        self.budget.spend_value(value, self.file)
         if isinstance(value, dict):
             return {key: self.copy(item) for key, item in value.items()}
         return [self.copy(item) for item in value] if isinstance(value, list) else value

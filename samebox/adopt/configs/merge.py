@@ -1,11 +1,13 @@
 """Merging a config with the config that it is based on."""
 
+import re
 from typing import Any
 
 from samebox.adopt.configs.values import UnreadValue, short_repr
 from samebox.core.errors import SameboxError
 
 _ABSENT = object()
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 def merge(child: Any, base: Any, place: str) -> Any:
@@ -20,7 +22,7 @@ def merge(child: Any, base: Any, place: str) -> Any:
     own = {key: value for key, value in child.items() if key != "_delete_"}
     if child.get("_delete_") is True or base is _ABSENT:
         return {key: merge(value, _ABSENT, place) for key, value in own.items()}
-    if isinstance(base, list) and all(str(key).isdigit() and int(key) < len(base) for key in own):
+    if isinstance(base, list) and all(_INDEX.fullmatch(str(key)) and int(key) < len(base) for key in own):
         items = {int(key): value for key, value in own.items()}
         return [merge(items[i], item, place) if i in items else item for i, item in enumerate(base)]
     if not isinstance(base, dict):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from samebox.adopt.configs.budget import Budget
 from samebox.adopt.configs.literal import parse, read_assignments
 from samebox.adopt.configs.merge import merge
 from samebox.adopt.configs.text import MISSING_BASE_HINT, base_path, read_text
@@ -30,8 +31,12 @@ def embedded_config(text: str, source: str) -> dict[str, Any]:
     come first. `source` names the checkpoint in errors.
     """
     config: dict[str, Any] = {}
-    for part in re.split(r"(?m)^[^\s=#'\"()]+\.py[ \t]*$", text):
-        assignments = read_assignments(parse(part, source), source, config, _no_imports(source))
+    Budget().spend_characters(len(text), source)
+    parts = re.split(r"(?m)^[^\s=#'\"()]+\.py[ \t]*$", text, maxsplit=_MAX_FILES)
+    budget = Budget()
+    for part in parts:
+        tree = parse(part, source, budget)
+        assignments = read_assignments(tree, source, config, _no_imports(source), budget)
         config = merge(assignments, config, source)
     return config
 
@@ -41,6 +46,7 @@ class _FileReader:
 
     def __init__(self) -> None:
         self.count = 0
+        self.budget = Budget()
 
     def read(self, path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         """The merged names of the file at `path`; `chain` has the resolved paths of the files based on it."""
@@ -49,7 +55,7 @@ class _FileReader:
         if self.count > _MAX_FILES:
             raise SameboxError(f"{path}: more than {_MAX_FILES} files based on one another; correct _base_")
         file = str(path)
-        tree = parse(text, file)
+        tree = parse(text, file, self.budget)
 
         def import_config(module: str, level: int) -> dict[str, Any]:
             if level == 0:
@@ -57,11 +63,14 @@ class _FileReader:
                     f"{file}: imports {module}, which is not a local file; {MISSING_BASE_HINT}"
                 )
             folder = path.parents[level - 1] if level <= len(path.parents) else path.parent
-            return self.read(folder.joinpath(*module.split(".")).with_suffix(".py"), chain)
+            if not module:
+                raise SameboxError(f"{file}: imports a folder, not a file; {MISSING_BASE_HINT}")
+            *folders, name = module.split(".")
+            return self.read(folder.joinpath(*folders, f"{name}.py"), chain)
 
-        named_bases = read_assignments(_only_base(tree), file, {}, import_config).get("_base_", [])
-        base = self.read_bases(path, named_bases, chain)
-        own = read_assignments(tree, file, base, import_config)
+        only_base = read_assignments(_only_base(tree), file, {}, import_config, self.budget)
+        base = self.read_bases(path, only_base.get("_base_", []), chain)
+        own = read_assignments(tree, file, base, import_config, self.budget)
         own.pop("_base_", None)
         return merge(own, base, file)
 
