@@ -229,7 +229,6 @@ def test_all_files_of_a_config_share_one_budget(tmp_path):
         "float",
         "bool",
         "time",
-        "overflow",
         "bell",
         "alias",
         "long",
