@@ -7,16 +7,15 @@ from typing import Any
 import mlflow
 import mlflow.onnx
 import onnx
-from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison, Row
+from samebox.core.text import printable
 from samebox.reporting import markdown, values
 from samebox.reporting.plots import precision_recall
-from samebox.tracking.store import KEY_TAG, PARENT_TAG, delete_run, open_store
+from samebox.tracking.store import KEY_TAG, PARENT_TAG, delete_run, find_runs, open_store
 from samebox.tracking.values import flat_metrics, form_tags, param_text
 
 _DETECTOR_TAG = "samebox.detector"
@@ -39,9 +38,9 @@ def track_detector(
     a finished set of runs has it, nothing is recorded; unfinished runs with it are deleted first. Raises
     SameboxError for errors of MLflow.
     """
-    detector = comparison.detector
+    detector = printable(comparison.detector)
     with open_store(store) as (client, experiment):
-        earlier = _runs(client, experiment, detector, key)
+        earlier = find_runs(client, experiment, {KEY_TAG: key, _DETECTOR_TAG: detector})
         for run in earlier:
             if PARENT_TAG not in run.data.tags and run.info.status == "FINISHED":
                 return run.info.run_id
@@ -56,12 +55,6 @@ def track_detector(
         return parent.info.run_id
 
 
-def _runs(client: MlflowClient, experiment: str, detector: str, key: str) -> list[Run]:
-    """All runs of the detector with the key, finished or not."""
-    tags = f"tags.`{KEY_TAG}` = '{key}' and tags.`{_DETECTOR_TAG}` = '{detector}'"
-    return list(client.search_runs([experiment], tags))
-
-
 def _track_form(
     form: EvaluatedForm,
     row: Row,
@@ -72,7 +65,9 @@ def _track_form(
 ) -> None:
     metrics = form.metrics
     run_tags = {**tags, **form_tags(metrics)}
-    with mlflow.start_run(experiment_id=experiment, run_name=form.title, nested=True, tags=run_tags):
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=printable(form.title), nested=True, tags=run_tags
+    ):
         _log_config(config)
         mlflow.log_metrics(flat_metrics(metrics) | row.deltas)
         mlflow.log_dict(dict(metrics), "metrics.json")

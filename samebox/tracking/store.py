@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ KEY_TAG = "samebox.key"  # a hash of all inputs of a run
 PARENT_TAG = "mlflow.parentRunId"  # MLflow's own tag of a nested run
 
 _FILE_STORE = "sqlite:///"
+_PLAIN = re.compile(r"[\w .:=+-]*")  # values that a filter takes without escaping
 
 
 @contextmanager
@@ -51,7 +53,12 @@ def _open_server() -> tuple[MlflowClient, str]:
 
 
 def _open_file(store: str) -> tuple[MlflowClient, str]:
-    """A client of a file, created if it does not exist, and the experiment's id."""
+    """A client of a file, created if it does not exist, and the experiment's id.
+
+    Raises SameboxError for a path with a question mark, behind which the options of an address begin.
+    """
+    if "?" in store:
+        raise SameboxError(f"{store}: MLflow's store cannot have ? in its path; give another paths.store")
     folder = Path(store.removeprefix(_FILE_STORE)).resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     # the first process to open a new file creates its tables; two at the same time would fail
@@ -61,6 +68,20 @@ def _open_file(store: str) -> tuple[MlflowClient, str]:
             return client, experiment.experiment_id
         root = (folder / "mlartifacts").as_uri()
         return client, client.create_experiment(EXPERIMENT, artifact_location=root)
+
+
+def find_runs(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> list[Run]:
+    """All runs with the tags. MLflow's filters have no escape for quotes, so odd values are compared here."""
+    plain = {name: value for name, value in tags.items() if _PLAIN.fullmatch(value)}
+    clauses = " and ".join(f"tags.`{name}` = '{value}'" for name, value in plain.items())
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], clauses, page_token=token)
+        runs += [run for run in page if tags.items() <= run.data.tags.items()]
+        token = page.token
+        if not token:
+            return runs
 
 
 def delete_run(client: MlflowClient, run: Run) -> None:

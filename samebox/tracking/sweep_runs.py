@@ -9,7 +9,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from samebox.tracking.store import KEY_TAG, PARENT_TAG, delete_run, open_store
+from samebox.core.text import printable
+from samebox.tracking.store import KEY_TAG, PARENT_TAG, delete_run, find_runs, open_store
 from samebox.tracking.values import flat_metrics, form_tags, param_text
 
 _SWEEP_TAG = "samebox.sweep"
@@ -21,8 +22,9 @@ def open_sweep_run(name: str, *, store: str, tags: Mapping[str, str]) -> str:
 
     The runs go to the place described at `open_store`.
     """
+    name = printable(name)
     with open_store(store) as (client, experiment):
-        for run in client.search_runs([experiment], f"tags.`{_SWEEP_TAG}` = '{name}'"):
+        for run in find_runs(client, experiment, {_SWEEP_TAG: name}):
             client.update_run(run.info.run_id, status="RUNNING")
             return run.info.run_id
         return client.create_run(experiment, tags={**tags, _SWEEP_TAG: name}, run_name=name).info.run_id
@@ -61,9 +63,7 @@ def track_point(
     the point's earlier runs are deleted first.
     """
     with open_store(store) as (client, experiment):
-        earlier = client.search_runs(
-            [experiment], f"tags.`{PARENT_TAG}` = '{sweep}' and tags.`{_POINT_TAG}` = '{point}'"
-        )
+        earlier = find_runs(client, experiment, {PARENT_TAG: sweep, _POINT_TAG: point})
         complete = [run for run in earlier if run.info.status == "FINISHED" and run.data.tags[KEY_TAG] == key]
         if len(complete) == len(earlier) == len(forms):
             return
@@ -107,5 +107,5 @@ def _log_form(
 
 def _tags(form: SweepForm) -> dict[str, str]:
     if form.metrics is None:
-        return {"runtime": form.runtime, "status": "failed", "reason": str(form.reason)}
+        return {"runtime": form.runtime, "status": "failed", "reason": printable(form.reason)}
     return form_tags(form.metrics)

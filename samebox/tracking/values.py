@@ -5,6 +5,8 @@ from typing import Any
 
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
+from samebox.core.text import printable
+
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of metrics.json under flat names, without those that were not measured.
@@ -25,10 +27,10 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 def form_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The runtime, data set, status, reason and hardware of a form."""
     names = ("runtime", "dataset", "status", "reason")
-    tags = {name: str(metrics[name]) for name in names if metrics[name]}
-    return tags | {f"hardware.{name}": str(value) for name, value in metrics["hardware"].items()}
+    tags = {name: printable(metrics[name]) for name in names if metrics[name]}
+    return tags | {f"hardware.{name}": printable(value) for name, value in metrics["hardware"].items()}
 
 
 def param_text(value: Any) -> str:
-    """A value as the text of a parameter, cut to the length that MLflow accepts."""
-    return str(value)[:MAX_PARAM_VAL_LENGTH]
+    """A value as the printable text of a parameter, cut to the length that MLflow accepts."""
+    return printable(str(value)[:MAX_PARAM_VAL_LENGTH])

@@ -15,6 +15,7 @@ from samebox.coco.evaluated import EvaluatedForm
 from samebox.comparing.comparison import Comparison
 from samebox.core.errors import SameboxError
 from samebox.tracking import detector_runs
+from samebox.tracking.sweep_runs import open_sweep_run
 from samebox.tracking.values import flat_metrics
 
 CURVE = {key: [0.0, 1.0] for key in ("recall", "precision_50", "precision_75", "precision_mean")}
@@ -277,3 +278,16 @@ def test_metrics_of_keypoints_have_their_kind_as_prefix():
     metrics["score"] = {"1": {"keypoints": {"AP": 64.0, "ARm": 60.0, "per_class": {}}}, "4": {}}
     flat = flat_metrics(metrics)
     assert (flat["keypoints/AP"], flat["keypoints/ARm"]) == (64.0, 60.0)
+
+
+@pytest.mark.parametrize("name", ["o'brien", "both ' and \"", "\x1b[31m\ud800"])
+def test_names_may_have_any_character(store, name):
+    assert track(store, name) == track(store, name)
+    assert open_sweep_run(name, store=store, tags={}) == open_sweep_run(name, store=store, tags={})
+
+
+def test_the_folder_of_the_store_may_have_an_apostrophe(tmp_path):
+    store = f"sqlite:///{tmp_path}/o'brien/mlflow.db"
+    assert track(store, "net") == track(store, "net")
+    with pytest.raises(SameboxError, match=r"MLflow's store cannot have \? in its path"):
+        track(f"sqlite:///{tmp_path}/what?/mlflow.db", "net")
