@@ -103,6 +103,7 @@ class _Loss:
 
     @property
     def amount(self) -> str:
+        """The loss with its kind, batch and interval, as in `0.31 box AP at batch 4`."""
         at = "" if self.batch == 1 else f" at batch {self.batch}"
         interval = ""
         if self.interval is not None:

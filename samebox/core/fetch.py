@@ -103,6 +103,7 @@ class _Download:
         return self.target.with_name(f"{self.target.name}.part.json")
 
     def run(self, digits: str, retries: int) -> None:
+        """Download, check the hash, and move the complete file to the target."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
         with progress(self.target.name, unit="bytes") as task:
             self.receive_with_retries(retries, task)
@@ -120,6 +121,7 @@ class _Download:
         self.note.unlink(missing_ok=True)
 
     def receive_with_retries(self, retries: int, task: Task) -> None:
+        """Receive the file; continue after a temporary error, at most `retries` times."""
         for attempt in range(retries + 1):
             try:
                 return self.receive(task)

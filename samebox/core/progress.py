@@ -20,7 +20,7 @@ INTERVAL = 30.0  # seconds between two lines
 
 
 class Task:
-    """A piece of long work, of which `completed` units of `total` are done; `total` is None if unknown."""
+    """A piece of long work. `completed` of `total` units are done; `total` is None if unknown."""
 
     def __init__(self, name: str, total: int | None = None, unit: str = "") -> None:
         """`unit` is the plural of what is counted, such as images; bytes are shown in MB."""

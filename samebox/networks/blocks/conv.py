@@ -1,4 +1,4 @@
-"""Convolution with an optional norm and activation (MMCV's ConvModule), of which necks and heads consist."""
+"""Convolution with an optional norm and activation (MMCV's ConvModule), used in necks and heads."""
 
 from collections.abc import Callable
 from itertools import pairwise
