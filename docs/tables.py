@@ -69,7 +69,7 @@ def detectors() -> dict[str, dict[str, Any]]:
 def detector(path: Path) -> dict[str, Any]:
     """What a choice of conf/detector says, with its framework, config, model and data set."""
     record = yaml.safe_load(path.read_text())
-    title = opening_comment(path).partition(", of which")[0].partition(". ")[0].rstrip(".")
+    title = opening_comment(path).partition(". ")[0].rstrip(".")
     named = [default for default in record["defaults"] if default != "_self_"]
     family = next(
         str(default).split("/")[-1].partition("@")[0] for default in named if "family" in str(default)
